@@ -1,0 +1,168 @@
+//! Who is calling: from the request's header to a [`Principal`].
+//!
+//! The contract, in the order it is kept (RFC 6750 §2 – §3, RFC 7515, RFC 7519, RFC 8725, RFC 9068 §4):
+//!
+//! 1. Exactly one `Authorization: Bearer` credential ([`bearer`]); none is `credential_missing`, two are refused.
+//! 2. A token seen before is known by its [`TokenFacts`]; only its times are checked again.
+//! 3. Otherwise it is taken apart strictly ([`jwt`]), its issuer chosen by exact `iss`, its key by (`kid`, `alg`, `kty`)
+//!    ([`keys`]), the signature verified, and only then its claims read ([`claims`]).
+//! 4. Whatever cannot be decided for lack of keys is a [`Need`], never a pass.
+//!
+//! Nothing here does I/O or reads a clock.
+
+pub mod bearer;
+pub mod claims;
+mod facts;
+pub mod json;
+pub mod jwt;
+pub mod keys;
+mod policy;
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+pub use facts::{KeyThumbprint, TokenFacts};
+pub use policy::{
+    Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, Issuers, KeyRefresh, KeySource, TokenTypes,
+};
+
+use crate::reject::{Reason, Reject};
+use crate::types::{Check, Checks, IssuerIndex, Outcome, Timestamp};
+use keys::KeySet;
+
+/// What the gateway knows beside the request and the policy. Implemented by live state and by `explain`.
+pub trait Knowledge {
+    /// The facts of this very token, if it was verified before under the issuer's present configuration with a key the
+    /// issuer still publishes.
+    fn facts(&self, token: &str) -> Option<Arc<TokenFacts>>;
+
+    /// The keys of an issuer; `None` while there are none, or while the last good ones are older than `max_stale`.
+    fn keys(&self, issuer: IssuerIndex) -> Option<Arc<KeySet>>;
+
+    /// The epoch of the issuer's configuration, which newly verified facts remember.
+    fn epoch(&self, issuer: IssuerIndex) -> u64;
+}
+
+/// Why a decision cannot be made yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The issuer has no usable keys at all.
+    Keys(IssuerIndex),
+    /// The issuer has keys, but none for this token's `kid`: it may have added one.
+    NewerKeys(IssuerIndex),
+}
+
+impl Need {
+    /// The issuer whose keys are needed.
+    pub const fn issuer(self) -> IssuerIndex {
+        match self {
+            Self::Keys(issuer) | Self::NewerKeys(issuer) => issuer,
+        }
+    }
+
+    /// The refusal, if the need cannot be met.
+    pub const fn unmet(self) -> Reject {
+        match self {
+            Self::Keys(_) => Reject::new(Reason::KeysUnavailable),
+            Self::NewerKeys(_) => Reject::new(Reason::KeyUnknown),
+        }
+    }
+}
+
+/// Why authentication stopped.
+#[derive(Clone, Debug)]
+pub enum Stop {
+    /// The credential is refused.
+    Reject(Reject),
+    /// More must be known.
+    Need(Need),
+}
+
+impl From<Reject> for Stop {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+/// A verified caller. Only [`authenticate`] makes one.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    facts: Arc<TokenFacts>,
+    issuer: IssuerIndex,
+    remembered: bool,
+}
+
+impl Principal {
+    /// What the token says, verified.
+    pub fn facts(&self) -> &Arc<TokenFacts> {
+        &self.facts
+    }
+
+    /// The issuer, as a position in the snapshot that decided.
+    pub const fn issuer(&self) -> IssuerIndex {
+        self.issuer
+    }
+
+    /// Whether the token had been verified before.
+    pub const fn remembered(&self) -> bool {
+        self.remembered
+    }
+
+    /// Whether the caller acts for itself: `sub` equals the client (RFC 9068 §5).
+    pub fn is_service(&self) -> bool {
+        self.facts.subject.is_some() && self.facts.subject == self.facts.client
+    }
+}
+
+/// Finds out who is calling.
+///
+/// `max_token` is the longest token in bytes that is looked at.
+///
+/// # Errors
+///
+/// A [`Stop`]: the refusal, or what must be known first.
+pub fn authenticate<K: Knowledge>(
+    headers: &HeaderMap,
+    issuers: &Issuers,
+    max_token: usize,
+    knowledge: &K,
+    now: Timestamp,
+    checks: &mut Checks,
+) -> Result<Principal, Stop> {
+    let token = check(checks, Check::Credential, bearer::extract(headers, max_token))?;
+    if let Some(facts) = knowledge.facts(token) {
+        let known = issuers.find(facts.issuer.as_str());
+        if let Some((issuer, policy)) = known {
+            for seen in jwt::CHECKS {
+                checks.push(seen, Outcome::Remembered);
+            }
+            check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
+            return Ok(Principal {
+                facts,
+                issuer,
+                remembered: true,
+            });
+        }
+    }
+    let (issuer, facts) = jwt::verify(token, issuers, knowledge, checks)?;
+    let policy = issuers.get(issuer).ok_or(Reject::new(Reason::Internal))?;
+    check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
+    Ok(Principal {
+        facts: Arc::new(facts),
+        issuer,
+        remembered: false,
+    })
+}
+
+/// Notes how a check ended.
+fn check<T>(checks: &mut Checks, what: Check, result: Result<T, Reject>) -> Result<T, Reject> {
+    checks.push(
+        what,
+        match &result {
+            Ok(_) => Outcome::Passed,
+            Err(reject) => Outcome::Failed(reject.reason),
+        },
+    );
+    result
+}

@@ -1,0 +1,244 @@
+//! How one issuer's tokens are validated: the `issuers` section, parsed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::{Issuer, IssuerIndex, IssuerName};
+
+/// A signature algorithm this gateway verifies (RFC 7518 §3.1, RFC 8037). Asymmetric only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// RSASSA-PSS with SHA-384.
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    Ps512,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
+    /// Ed25519 under its polymorphic name.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// All algorithms.
+    pub const ALL: [Self; 9] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
+
+    /// The `alg` value, compared exactly: `rs256` or `NoNe` are nothing.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The algorithm with this `alg` value.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+    }
+}
+
+/// A set of algorithms: an allow-list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlgorithmSet(u16);
+
+impl AlgorithmSet {
+    /// Whether the algorithm is allowed.
+    pub const fn contains(self, algorithm: Algorithm) -> bool {
+        self.0 & (1 << algorithm as u16) != 0
+    }
+
+    /// The algorithms in the set.
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .filter(move |algorithm| self.contains(*algorithm))
+    }
+}
+
+impl FromIterator<Algorithm> for AlgorithmSet {
+    fn from_iter<I: IntoIterator<Item = Algorithm>>(algorithms: I) -> Self {
+        Self(
+            algorithms
+                .into_iter()
+                .fold(0, |set, algorithm| set | 1 << algorithm as u16),
+        )
+    }
+}
+
+/// Where a claim is found: member names from the outside in, such as `realm_access.roles`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath(Box<[Box<str>]>);
+
+impl ClaimPath {
+    /// Parses a dotted path. A name that itself holds dots, such as `https://example.com/tenant`, is written with the
+    /// slashes it has: a path that contains `/` is one name.
+    ///
+    /// Returns `None` for an empty name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let names: Box<[Box<str>]> = if text.contains('/') {
+            Box::new([text.into()])
+        } else {
+            text.split('.').map(Box::from).collect()
+        };
+        names.iter().all(|name| !name.is_empty()).then_some(Self(names))
+    }
+
+    /// The member names from the outside in.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+}
+
+impl std::fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// Which claims of an issuer carry what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimMap {
+    /// The scopes: the first path that is there counts alone, never a union. Default `scope`, then `scp`.
+    pub scope: Vec<ClaimPath>,
+    /// The client: the first path that is there. Default `client_id`, then `azp`.
+    pub client: Vec<ClaimPath>,
+    /// The tenant.
+    pub tenant: Option<ClaimPath>,
+    /// The roles, for the identity header `roles`.
+    pub roles: Option<ClaimPath>,
+}
+
+/// Which kinds of token an issuer's access tokens may claim to be (RFC 9068 §4, RFC 8725 §3.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenTypes {
+    /// Accepted `typ` values in lower case, `application/` removed. `at+jwt` by default.
+    pub accept: Vec<Box<str>>,
+    /// Whether a token without `typ` is accepted: never by default.
+    pub accept_absent: bool,
+    /// Claims that must be there. By RFC 9068 §2.2 `sub`, `client_id`, `iat`, `jti` for `at+jwt`; what routes.yaml says
+    /// where it is relaxed. `iss`, `exp` and `aud` are demanded of every token.
+    pub required_claims: Vec<ClaimPath>,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The issuer's metadata names the `jwks_uri` (RFC 8414 §3, OpenID Connect Discovery §4).
+    Discovery,
+    /// A fixed `jwks_uri`.
+    Uri(http::Uri),
+    /// A file. `content` was read together with the configuration, so that a reload sees one state of both.
+    File {
+        /// Where it was read from.
+        path: PathBuf,
+        /// What was in it: a JWK Set (RFC 7517 §5).
+        content: std::sync::Arc<[u8]>,
+    },
+}
+
+/// How often keys are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRefresh {
+    /// Fetched again after this long. Default 5 minutes.
+    pub interval: Duration,
+    /// At most one fetch for unknown `kid`s in this long. Default 30 seconds.
+    pub unknown_kid_cooldown: Duration,
+    /// The last good keys are used for this long after their fetch. Default 24 hours.
+    pub max_stale: Duration,
+}
+
+/// How one issuer's tokens are validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerPolicy {
+    /// Its key in routes.yaml.
+    pub name: IssuerName,
+    /// The `iss` value.
+    pub issuer: Issuer,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// Allowed signature algorithms.
+    pub algorithms: AlgorithmSet,
+    /// Allowed kinds of token.
+    pub token_types: TokenTypes,
+    /// Longest allowed `exp - iat`. Default 24 hours.
+    pub max_lifetime: Duration,
+    /// Tolerated difference of clocks. Default 10 seconds.
+    pub leeway: Duration,
+    /// Which claims carry what.
+    pub claims: ClaimMap,
+    /// How often keys are fetched.
+    pub refresh: KeyRefresh,
+    /// Whether keys may be fetched over plain HTTP: only from a loopback address, for development.
+    pub plain_http: bool,
+}
+
+/// The issuers of one snapshot, found by exact `iss`.
+#[derive(Clone, Debug, Default)]
+pub struct Issuers {
+    list: Vec<IssuerPolicy>,
+    by_issuer: HashMap<Issuer, IssuerIndex>,
+}
+
+impl Issuers {
+    /// Takes the issuers in the order of the file; of two with one `iss` the parser has already complained.
+    pub fn new(list: Vec<IssuerPolicy>) -> Self {
+        let by_issuer = (0u32..)
+            .zip(&list)
+            .map(|(i, policy)| (policy.issuer.clone(), IssuerIndex(i)))
+            .collect();
+        Self { list, by_issuer }
+    }
+
+    /// The issuer with this `iss`.
+    pub fn find(&self, issuer: &str) -> Option<(IssuerIndex, &IssuerPolicy)> {
+        let index = *self.by_issuer.get(issuer)?;
+        Some((index, self.get(index)?))
+    }
+
+    /// The issuer at this position.
+    pub fn get(&self, index: IssuerIndex) -> Option<&IssuerPolicy> {
+        self.list.get(index.get())
+    }
+
+    /// All issuers with their positions.
+    pub fn iter(&self) -> impl Iterator<Item = (IssuerIndex, &IssuerPolicy)> {
+        (0u32..).map(IssuerIndex).zip(&self.list)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}

@@ -1,0 +1,55 @@
+//! Do the token's claims satisfy the route's rules?
+
+use super::{Context, Requirement};
+use crate::authenticate::json::Json;
+use crate::authenticate::{ClaimPath, Principal};
+use crate::reject::{Reason, Reject};
+
+/// One rule on one claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimRule {
+    /// Where the claim is.
+    pub path: ClaimPath,
+    /// What must hold of it.
+    pub test: ClaimTest,
+}
+
+/// What must hold of a claim. Values are compared with their types: the string `1` is not the number 1.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClaimTest {
+    /// It is this value.
+    Equals(Json),
+    /// It is one of these values.
+    OneOf(Vec<Json>),
+    /// It is an array that holds this value. A string is never searched for a part.
+    Contains(Json),
+}
+
+impl ClaimTest {
+    fn holds(&self, claim: &Json) -> bool {
+        match self {
+            Self::Equals(value) => claim == value,
+            Self::OneOf(values) => values.contains(claim),
+            Self::Contains(value) => match claim {
+                Json::Array(items) => items.contains(value),
+                Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_) => false,
+            },
+        }
+    }
+}
+
+/// A claim that is absent satisfies nothing.
+pub(super) fn check(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
+    let claims = &principal.facts().claims;
+    match requirement
+        .claims
+        .iter()
+        .find(|rule| !claims.at(&rule.path).is_some_and(|claim| rule.test.holds(claim)))
+    {
+        None => Ok(()),
+        Some(rule) => Err(Reject::because(
+            Reason::ClaimMismatch,
+            format!("claim `{}`", rule.path),
+        )),
+    }
+}

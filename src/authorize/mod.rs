@@ -1,0 +1,148 @@
+//! What the caller may do here: from a [`Principal`] and a route's [`Requirement`] to a [`Permit`].
+//!
+//! The checks in their order: issuer, audience, token age (these three answer 401 as RFC 6750 §3.1 and RFC 9068 §4 ask),
+//! then scope, client, subject, tenant, claim rules (403). The first that fails is the reason. In shadow mode a failure is
+//! recorded and let through; authentication has already passed by then, so shadow never admits a bad token.
+//!
+//! Nothing here does I/O or reads a clock.
+
+mod audience;
+mod claim_rules;
+mod permit;
+mod requirement;
+mod scope;
+mod tenant;
+
+use std::borrow::Cow;
+
+pub use claim_rules::{ClaimRule, ClaimTest};
+pub use permit::Permit;
+pub use requirement::{AllowList, Mode, Requirement};
+pub use scope::{ScopeExpr, ScopeImplications, ScopeRequirement};
+pub use tenant::TenantRule;
+
+use crate::authenticate::Principal;
+use crate::reject::{Reason, Reject};
+use crate::types::{Check, Checks, Outcome, RouteIndex, Timestamp};
+
+/// What of the request authorization looks at, beside the principal.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The path parameters of the matched route, decoded once: (name, value).
+    pub params: &'a [(&'a str, Cow<'a, str>)],
+    /// The matched host in lower case without port.
+    pub host: &'a str,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
+
+impl Context<'_> {
+    fn param(&self, name: &str) -> Option<&str> {
+        self.params
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.as_ref())
+    }
+}
+
+/// One check: what it is called, and what makes it.
+type Step = (
+    Check,
+    fn(&Principal, &Requirement, &Context<'_>) -> Result<(), Reject>,
+);
+
+/// The checks in their order.
+const STEPS: [Step; 8] = [
+    (Check::RouteIssuer, check_issuer),
+    (Check::Audience, audience::check),
+    (Check::TokenAge, check_age),
+    (Check::Scope, scope::check),
+    (Check::Client, check_client),
+    (Check::Subject, check_subject),
+    (Check::Tenant, tenant::check),
+    (Check::ClaimRules, claim_rules::check),
+];
+
+/// Decides whether the principal may use the route.
+///
+/// # Errors
+///
+/// The first check that failed, unless the route is in shadow mode: then the permit remembers it.
+pub fn authorize(
+    route: RouteIndex,
+    principal: Principal,
+    requirement: &Requirement,
+    context: &Context<'_>,
+    checks: &mut Checks,
+) -> Result<Permit, (Principal, Reject)> {
+    let mut shadowed = None;
+    for (check, step) in STEPS {
+        match step(&principal, requirement, context) {
+            Ok(()) => checks.passed(check),
+            Err(reject) => match requirement.mode {
+                Mode::Enforce => {
+                    checks.push(check, Outcome::Failed(reject.reason));
+                    return Err((principal, reject));
+                }
+                Mode::Shadow => {
+                    checks.push(check, Outcome::Shadowed(reject.reason));
+                    shadowed.get_or_insert(reject);
+                }
+            },
+        }
+    }
+    Ok(Permit::granted(route, principal, shadowed))
+}
+
+/// Lets a request to a public route through.
+pub fn admit_public(route: RouteIndex) -> Permit {
+    Permit::public(route)
+}
+
+fn check_issuer(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
+    if requirement.issuers.contains(&principal.issuer()) {
+        Ok(())
+    } else {
+        Err(Reject::new(Reason::IssuerRefused))
+    }
+}
+
+fn check_age(principal: &Principal, requirement: &Requirement, context: &Context<'_>) -> Result<(), Reject> {
+    let Some(limit) = requirement.max_token_age else {
+        return Ok(());
+    };
+    match principal.facts().issued {
+        Some(issued) if context.now.since(issued) <= limit => Ok(()),
+        Some(_) => Err(Reject::new(Reason::TokenStale)),
+        None => Err(Reject::because(
+            Reason::TokenStale,
+            "the token has no iat, so its age is unknown",
+        )),
+    }
+}
+
+fn check_client(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
+    allowed(
+        &requirement.clients,
+        principal.facts().client.as_deref(),
+        Reason::ClientRefused,
+    )
+}
+
+fn check_subject(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
+    allowed(
+        &requirement.subjects,
+        principal.facts().subject.as_deref(),
+        Reason::SubjectRefused,
+    )
+}
+
+fn allowed(list: &Option<AllowList>, name: Option<&str>, refusal: Reason) -> Result<(), Reject> {
+    let Some(list) = list else {
+        return Ok(());
+    };
+    match name {
+        Some(name) if list.contains(name) => Ok(()),
+        Some(_) | None => Err(Reject::new(refusal)),
+    }
+}

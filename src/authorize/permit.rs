@@ -1,0 +1,49 @@
+//! The proof that a request may be forwarded.
+
+use crate::authenticate::Principal;
+use crate::reject::Reject;
+use crate::types::RouteIndex;
+
+/// A passed decision. Its fields are private and its makers visible to `authorize` alone, so that `forward`, which takes
+/// one, cannot be reached without a decision.
+#[derive(Debug)]
+pub struct Permit {
+    route: RouteIndex,
+    principal: Option<Principal>,
+    shadowed: Option<Reject>,
+}
+
+impl Permit {
+    /// A permit for a verified principal; `shadowed` is the refusal that shadow mode let through.
+    pub(super) const fn granted(route: RouteIndex, principal: Principal, shadowed: Option<Reject>) -> Self {
+        Self {
+            route,
+            principal: Some(principal),
+            shadowed,
+        }
+    }
+
+    /// A permit for a public route: nobody was asked.
+    pub(super) const fn public(route: RouteIndex) -> Self {
+        Self {
+            route,
+            principal: None,
+            shadowed: None,
+        }
+    }
+
+    /// The route this permit is for.
+    pub const fn route(&self) -> RouteIndex {
+        self.route
+    }
+
+    /// The caller; `None` on a public route.
+    pub const fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
+    }
+
+    /// The refusal that shadow mode let through.
+    pub const fn shadowed(&self) -> Option<&Reject> {
+        self.shadowed.as_ref()
+    }
+}

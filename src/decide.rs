@@ -1,0 +1,181 @@
+//! The one decision: pure, from a snapshot, a request's head and what is known of the token, to a [`DecisionRecord`].
+//!
+//! The live gateway, `explain`, shadow mode and the audit all call [`decide`], so they cannot disagree.
+
+use http::{Method, header};
+
+use crate::admit::{self, Head};
+use crate::authenticate::{Knowledge, Need, Principal, Stop, authenticate};
+use crate::authorize::{self, Context, Permit};
+use crate::reject::{Reason, Reject};
+use crate::route::host::Host;
+use crate::route::path::CanonicalPath;
+use crate::route::rewrite::Target;
+use crate::route::table::{Found, NotFound};
+use crate::snapshot::{Access, Resource, Snapshot};
+use crate::types::{Check, Checks, Outcome, RouteIndex, Timestamp};
+
+/// What was decided.
+#[derive(Debug)]
+pub enum Verdict<'s> {
+    /// Forward it: the proof, and the target to send.
+    Permit(Permit, Target),
+    /// Answer a CORS preflight for this route.
+    Preflight(RouteIndex),
+    /// Answer with the metadata of this resource.
+    Metadata(&'s Resource),
+    /// Refuse it.
+    Reject(Reject),
+}
+
+/// A decision with everything that led to it.
+#[derive(Debug)]
+pub struct DecisionRecord<'s> {
+    /// The checks in their order.
+    pub checks: Checks,
+    /// The route, once one matched.
+    pub route: Option<RouteIndex>,
+    /// The caller, once authenticated, where the verdict does not carry it.
+    pub principal: Option<Principal>,
+    /// What must be known to decide otherwise; the verdict then is the refusal that stands if it cannot be had.
+    pub need: Option<Need>,
+    /// Methods that the path answers, where the method was the problem.
+    pub allow: Option<&'s str>,
+    /// What was decided.
+    pub verdict: Verdict<'s>,
+}
+
+impl DecisionRecord<'_> {
+    /// The authenticated caller, whatever became of the request.
+    pub fn principal(&self) -> Option<&Principal> {
+        match &self.verdict {
+            Verdict::Permit(permit, _) => permit.principal(),
+            Verdict::Preflight(_) | Verdict::Metadata(_) | Verdict::Reject(_) => self.principal.as_ref(),
+        }
+    }
+}
+
+/// Decides one request.
+pub fn decide<'s, K: Knowledge>(
+    snapshot: &'s Snapshot,
+    head: &Head<'_>,
+    knowledge: &K,
+    now: Timestamp,
+) -> DecisionRecord<'s> {
+    let mut record = DecisionRecord {
+        checks: Checks::default(),
+        route: None,
+        principal: None,
+        need: None,
+        allow: None,
+        verdict: Verdict::Reject(Reject::new(Reason::Internal)),
+    };
+    record.verdict = run(snapshot, head, knowledge, now, &mut record).unwrap_or_else(Verdict::Reject);
+    record
+}
+
+/// The stages in their order.
+fn run<'s, K: Knowledge>(
+    snapshot: &'s Snapshot,
+    head: &Head<'_>,
+    knowledge: &K,
+    now: Timestamp,
+    record: &mut DecisionRecord<'s>,
+) -> Result<Verdict<'s>, Reject> {
+    admit::check(head, &snapshot.gateway.limits)?;
+    let host = Host::of(head.uri, head.headers)?;
+    let path = CanonicalPath::parse(head.uri.path())?;
+    if let Some(resource) = snapshot.resources.find(host.as_str(), path.as_str()) {
+        return match *head.method {
+            Method::GET | Method::HEAD => Ok(Verdict::Metadata(resource)),
+            _ => {
+                record.allow = Some("GET, HEAD");
+                Err(Reject::new(Reason::MethodNotAllowed))
+            }
+        };
+    }
+
+    if let Some(route) = preflight(snapshot, head, &host, &path) {
+        record.route = Some(route);
+        return Ok(Verdict::Preflight(route));
+    }
+
+    let found = find(snapshot, &host, &path, head.method, record)?;
+    let route = snapshot.route(found.route).ok_or(Reject::new(Reason::Internal))?;
+    record.route = Some(found.route);
+    path.allowed_by(route.path_opt_outs)?;
+    record.checks.passed(Check::Route);
+
+    let target = route.rewrite.apply(&path, head.uri)?;
+    let requirement = match &route.access {
+        Access::Public => return Ok(Verdict::Permit(authorize::admit_public(found.route), target)),
+        Access::Protected(requirement) => requirement,
+    };
+    let limit = snapshot.gateway.limits.token;
+    let principal = match authenticate(
+        head.headers,
+        &snapshot.issuers,
+        limit,
+        knowledge,
+        now,
+        &mut record.checks,
+    ) {
+        Ok(principal) => principal,
+        Err(Stop::Reject(reject)) => return Err(reject),
+        Err(Stop::Need(need)) => {
+            record.need = Some(need);
+            return Err(need.unmet());
+        }
+    };
+    let context = Context {
+        params: &found.params,
+        host: host.as_str(),
+        now,
+    };
+    match authorize::authorize(found.route, principal, requirement, &context, &mut record.checks) {
+        Ok(permit) => Ok(Verdict::Permit(permit, target)),
+        Err((principal, reject)) => {
+            record.principal = Some(principal);
+            Err(reject)
+        }
+    }
+}
+
+fn find<'s, 'p>(
+    snapshot: &'s Snapshot,
+    host: &Host<'_>,
+    path: &'p CanonicalPath<'_>,
+    method: &Method,
+    record: &mut DecisionRecord<'s>,
+) -> Result<Found<'s, 'p>, Reject> {
+    let reject = match snapshot.table.find(host.as_str(), path, method) {
+        Ok(found) => return Ok(found),
+        Err(NotFound::Route) => Reject::new(Reason::RouteUnknown),
+        Err(NotFound::Method { allow }) => {
+            record.allow = Some(allow);
+            Reject::new(Reason::MethodNotAllowed)
+        }
+    };
+    record.checks.push(Check::Route, Outcome::Failed(reject.reason));
+    Err(reject)
+}
+
+/// The route a CORS preflight asks about (Fetch standard §3.3.6): OPTIONS with Origin and Access-Control-Request-Method,
+/// on a route that enables CORS. Any other OPTIONS is a request like the rest.
+fn preflight(
+    snapshot: &Snapshot,
+    head: &Head<'_>,
+    host: &Host<'_>,
+    path: &CanonicalPath<'_>,
+) -> Option<RouteIndex> {
+    if *head.method != Method::OPTIONS || !head.headers.contains_key(header::ORIGIN) {
+        return None;
+    }
+    let wanted = head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    let wanted = Method::from_bytes(wanted.as_bytes()).ok()?;
+    let found = snapshot.table.find(host.as_str(), path, &wanted).ok()?;
+    let route = snapshot.route(found.route)?;
+    route.cors.as_ref()?;
+    path.allowed_by(route.path_opt_outs).ok()?;
+    Some(found.route)
+}

@@ -1,0 +1,10 @@
+//! Scopegate: a reverse-proxy API gateway that answers *who is calling* and *what may it do here* before it forwards.
+
+pub mod admit;
+pub mod authenticate;
+pub mod authorize;
+pub mod decide;
+pub mod reject;
+pub mod route;
+pub mod snapshot;
+pub mod types;

@@ -1,0 +1,364 @@
+//! One routes.yaml, compiled: immutable, built whole, swapped whole.
+//!
+//! A request loads the snapshot once and ends on it, whatever is reloaded meanwhile. What outlives a snapshot (keys,
+//! connections, token facts) is in [`crate::state`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::authenticate::{ClaimPath, Issuers};
+use crate::authorize::Requirement;
+use crate::reject::Control;
+use crate::route::path::PathOptOuts;
+use crate::route::rewrite::Rewrite;
+use crate::route::table::RouteTable;
+use crate::types::{
+    Audience, Issuer, Owner, RouteId, RouteIndex, Scope, Secret, UpstreamIndex, UpstreamName,
+};
+
+/// A compiled policy.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// SHA-256 of routes.yaml, in lower-case hex: what `sha256sum` prints.
+    pub hash: Box<str>,
+    /// Listeners, limits, timeouts of the process.
+    pub gateway: Gateway,
+    /// The issuers.
+    pub issuers: Issuers,
+    /// The upstreams, by [`UpstreamIndex`].
+    pub upstreams: Vec<UpstreamPolicy>,
+    /// Who answers for a control.
+    pub owners: Owners,
+    /// The routes, by [`RouteIndex`].
+    pub routes: Vec<Route>,
+    /// Finds a route by host, path and method.
+    pub table: RouteTable,
+    /// The protected resources that metadata is published for.
+    pub resources: Resources,
+    /// Every header name that any route sets for identity, in lower case: stripped from each request on each route.
+    pub identity_headers: Vec<HeaderName>,
+    /// The files this snapshot was built from, routes.yaml first: a change of any of them asks for a reload.
+    pub files: Vec<PathBuf>,
+}
+
+impl Snapshot {
+    /// The route at this position.
+    pub fn route(&self, index: RouteIndex) -> Option<&Route> {
+        self.routes.get(index.get())
+    }
+
+    /// The upstream at this position.
+    pub fn upstream(&self, index: UpstreamIndex) -> Option<&UpstreamPolicy> {
+        self.upstreams.get(index.get())
+    }
+
+    /// Who answers for a control on a route: the route's owner for what the route demands, else the control's.
+    pub fn owner(&self, route: Option<RouteIndex>, control: Control) -> Option<&Owner> {
+        let of_route = || {
+            route
+                .and_then(|index| self.route(index))
+                .and_then(|route| route.owner.as_ref())
+        };
+        match control {
+            Control::Authorization | Control::Upstream => of_route().or_else(|| self.owners.of(control)),
+            Control::Authentication | Control::Gateway | Control::Request | Control::Routing => {
+                self.owners.of(control)
+            }
+        }
+    }
+}
+
+/// The `owners` section: who answers for a control.
+#[derive(Clone, Debug, Default)]
+pub struct Owners(pub HashMap<Control, Owner>);
+
+impl Owners {
+    /// The owner of a control.
+    pub fn of(&self, control: Control) -> Option<&Owner> {
+        self.0.get(&control)
+    }
+}
+
+/// The `gateway` section.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Public listeners. Their addresses live as long as the process; their certificates do not.
+    pub listen: Vec<Listener>,
+    /// The admin listener. Its address lives as long as the process.
+    pub admin: Option<Admin>,
+    /// Networks whose peers may speak for a client address; empty by default.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Worker threads; `None` is one for each core. Lives as long as the process.
+    pub workers: Option<usize>,
+    /// Most bytes of token facts that are kept. Lives as long as the process.
+    pub token_cache_bytes: u64,
+    /// Limits of a connection and a request.
+    pub limits: Limits,
+    /// Timeouts of a connection and a request.
+    pub timeouts: Timeouts,
+}
+
+/// One public listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its TLS settings; `None` for plain HTTP.
+    pub tls: Option<TlsPolicy>,
+}
+
+/// TLS of a listener. Contents were read together with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// Certificates, chosen by SNI; the first serves clients that send no or an unknown name.
+    pub certificates: Vec<CertifiedFiles>,
+    /// PEM of the authorities whose client certificates are verified if sent.
+    pub client_ca: Option<Arc<[u8]>>,
+}
+
+/// A certificate chain with its key, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CertifiedFiles {
+    /// Where the chain was read from, for messages.
+    pub cert_path: PathBuf,
+    /// The chain, leaf first.
+    pub cert: Arc<[u8]>,
+    /// The private key.
+    pub key: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for CertifiedFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertifiedFiles")
+            .field("cert_path", &self.cert_path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The bearer token that every write needs; without one, writes are refused.
+    pub token: Option<Secret>,
+}
+
+/// Limits in bytes or counts. A route may override `body`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest header section of a request. Default 32 KiB.
+    pub header_bytes: usize,
+    /// Most header fields of a request. Default 100.
+    pub headers: usize,
+    /// Longest request target. Default 8 KiB.
+    pub uri: usize,
+    /// Largest request body. Default 10 MiB.
+    pub body: u64,
+    /// Longest token. Default 16 KiB.
+    pub token: usize,
+    /// Most client connections; `None` is derived from the limit of open files.
+    pub connections: Option<usize>,
+}
+
+/// Timeouts. A route may override `body_idle` and `upstream_response`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TLS handshake, and from the first byte of a request to the end of its header section. Default 10 s.
+    pub header: Duration,
+    /// Longest pause within a request body. Default 15 s.
+    pub body_idle: Duration,
+    /// Name look-up aside, from the first packet to an upstream to a usable connection, TLS included. Default 2 s.
+    pub upstream_connect: Duration,
+    /// From the last byte of a request to the header section of the upstream's answer. Default 15 s.
+    pub upstream_response: Duration,
+    /// A client connection without a request is closed after this. Default 60 s.
+    pub idle: Duration,
+    /// Running requests may take this long to end on shutdown. Default 30 s.
+    pub drain: Duration,
+}
+
+/// One API behind the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamPolicy {
+    /// Its key in routes.yaml.
+    pub name: UpstreamName,
+    /// Where it answers: at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// What is spoken to it.
+    pub protocol: UpstreamProtocol,
+    /// What it sees as Host.
+    pub host: HostHeader,
+    /// TLS settings; used where an endpoint's scheme is https.
+    pub tls: UpstreamTls,
+}
+
+/// One address of an upstream, before names are resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Whether TLS is spoken.
+    pub secure: bool,
+    /// Name or IP address literal, without brackets.
+    pub host: Box<str>,
+    /// Port.
+    pub port: u16,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS, agreed on by ALPN.
+    H2,
+    /// HTTP/2 in plain text with prior knowledge.
+    H2c,
+}
+
+/// What an upstream sees as Host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// What the client sent.
+    #[default]
+    Preserve,
+    /// This.
+    Literal(HeaderValue),
+}
+
+/// TLS to an upstream. Contents were read together with the configuration.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM of the authorities to trust instead of the public ones.
+    pub ca: Option<Arc<[u8]>>,
+    /// PEM of the client certificate chain and of its key.
+    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+}
+
+impl std::fmt::Debug for UpstreamTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpstreamTls")
+            .field("ca", &self.ca.is_some())
+            .field("client", &self.client.is_some())
+            .finish()
+    }
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub id: RouteId,
+    /// How it is matched, as written, for people: `GET,HEAD api.example.com/v1/{tenant}/orders/{id}`.
+    pub matches: Box<str>,
+    /// What it demands.
+    pub access: Access,
+    /// Where permitted requests go.
+    pub upstream: UpstreamIndex,
+    /// How the path is changed on the way.
+    pub rewrite: Rewrite,
+    /// Which doubtful spellings of a path this route takes.
+    pub path_opt_outs: PathOptOuts,
+    /// Whether the upstream gets the client's Authorization.
+    pub forward_token: bool,
+    /// Headers that tell the upstream who calls.
+    pub identity_headers: Vec<(HeaderName, IdentityField)>,
+    /// Cross-origin answers, if enabled.
+    pub cors: Option<Cors>,
+    /// Largest request body.
+    pub body_limit: u64,
+    /// Longest pause within a request body.
+    pub body_idle: Duration,
+    /// Longest wait for the upstream's header section.
+    pub upstream_response: Duration,
+    /// Who answers for it.
+    pub owner: Option<Owner>,
+    /// The metadata URL that challenges name (RFC 9728 §5.1).
+    pub resource_metadata: Option<Box<str>>,
+}
+
+/// What a route demands.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Nothing; written as `public: true`.
+    Public,
+    /// A principal that meets this.
+    Protected(Box<Requirement>),
+}
+
+/// What an identity header carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityField {
+    /// `sub`.
+    Subject,
+    /// The client.
+    Client,
+    /// The granted scopes, separated by spaces.
+    Scope,
+    /// The tenant.
+    Tenant,
+    /// `iss`.
+    Issuer,
+    /// `act.sub` of the outermost actor.
+    Actor,
+    /// `jti`.
+    TokenId,
+    /// The roles of the issuer's `claims.roles`, separated by commas.
+    Roles,
+    /// Any claim: a string, number or boolean, or an array of them separated by commas.
+    Claim(ClaimPath),
+}
+
+/// Cross-origin resource sharing of a route (Fetch standard).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Allowed origins, compared exactly; `None` is any, and then never with credentials.
+    pub origins: Option<Vec<Box<str>>>,
+    /// Whether cookies and such may be sent.
+    pub credentials: bool,
+    /// Request header fields allowed beside the safe ones; `Authorization` is always among them.
+    pub headers: Vec<HeaderName>,
+    /// Response header fields a script may read.
+    pub expose: Vec<HeaderName>,
+    /// How long a preflight's answer may be kept.
+    pub max_age: Duration,
+    /// The methods of all routes at this host and path.
+    pub methods: Vec<Method>,
+}
+
+/// The protected resources of a snapshot (RFC 9728).
+#[derive(Clone, Debug, Default)]
+pub struct Resources(pub Vec<Resource>);
+
+/// One protected resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// The host it is served at, in lower case without port.
+    pub host: Box<str>,
+    /// The path of its metadata: `/.well-known/oauth-protected-resource` and the path of the identifier.
+    pub metadata_path: Box<str>,
+    /// The resource identifier (RFC 9728 §1.2).
+    pub resource: Audience,
+    /// Issuers any of its routes accepts.
+    pub authorization_servers: Vec<Issuer>,
+    /// Scopes any of its routes names.
+    pub scopes: Vec<Scope>,
+}
+
+impl Resources {
+    /// The resource whose metadata is at this host and path.
+    pub fn find(&self, host: &str, path: &str) -> Option<&Resource> {
+        // Cheap for every request that is not about metadata.
+        if !path.starts_with("/.well-known/oauth-protected-resource") {
+            return None;
+        }
+        self.0
+            .iter()
+            .find(|resource| *resource.host == *host && *resource.metadata_path == *path)
+    }
+}
