@@ -266,6 +266,8 @@ pub struct Route {
     pub path_opt_outs: PathOptOuts,
     /// Whether the upstream gets the client's Authorization.
     pub forward_token: bool,
+    /// Whether a request may turn its connection into a WebSocket.
+    pub websocket: bool,
     /// Headers that tell the upstream who calls.
     pub identity_headers: Vec<(HeaderName, IdentityField)>,
     /// Cross-origin answers, if enabled.
