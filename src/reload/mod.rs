@@ -1,0 +1,3 @@
+//! From a change of a file to a new snapshot.
+
+pub mod watch;
