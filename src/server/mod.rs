@@ -92,11 +92,11 @@ pub trait Handler: 'static {
     /// The TLS settings of a listener at this moment; `None` for plain HTTP.
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>>;
 
-    /// A connection was opened.
-    fn opened(&self, listener: usize);
+    /// What keeps a connection counted.
+    type Open: 'static;
 
-    /// A connection was closed.
-    fn closed(&self, listener: usize);
+    /// A connection was opened; it is closed when the result is dropped.
+    fn opened(&self, listener: usize) -> Option<Self::Open>;
 
     /// A connection ended before a request could be handled.
     fn aborted(&self, peer: &Peer, abort: Abort);

@@ -246,15 +246,11 @@ impl<H: Handler> Desk<H> {
 }
 
 /// Counts a connection out, however it ends.
-struct Leaving<'a, H: Handler> {
-    desk: &'a Desk<H>,
-    listener: usize,
-}
+struct Leaving<'a, H: Handler>(&'a Desk<H>);
 
 impl<H: Handler> Drop for Leaving<'_, H> {
     fn drop(&mut self) {
-        self.desk.handler.closed(self.listener);
-        self.desk.leave(self.desk.number);
+        self.0.leave(self.0.number);
     }
 }
 
