@@ -5,6 +5,8 @@ pub mod authenticate;
 pub mod authorize;
 pub mod decide;
 pub mod reject;
+pub mod reload;
 pub mod route;
 pub mod snapshot;
+pub mod state;
 pub mod types;

@@ -1,0 +1,4 @@
+//! What renews itself while the gateway runs.
+
+pub mod fetch;
+pub mod keys;
