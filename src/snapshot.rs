@@ -147,6 +147,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The bearer token that every write needs; without one, writes are refused.
     pub token: Option<Secret>,
+    /// Names that may stand in Host beside addresses and `localhost`, such as a service's name in a cluster.
+    pub hosts: Vec<Box<str>>,
 }
 
 /// Limits in bytes or counts. A route may override `body`.

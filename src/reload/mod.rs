@@ -1,3 +1,6 @@
-//! From a change of a file to a new snapshot.
+//! From the outside world to a new state: files to policies, issuers to keys.
 
+pub mod fetch;
+pub mod keys;
+pub mod policy;
 pub mod watch;
