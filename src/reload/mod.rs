@@ -2,3 +2,6 @@
 
 pub mod fetch;
 pub mod keys;
+
+#[cfg(test)]
+pub(crate) mod testing;
