@@ -48,7 +48,7 @@ fn issuers(live: &Live) -> Value {
         let policy = cell.policy();
         let keys = cell.status(now);
         let list = keys.keys.iter().map(|key| {
-            json!({ "kid": key.kid, "alg": key.algorithm.as_str(), "kty": key.key_type })
+            json!({ "kid": key.kid, "alg": key.algorithm, "kty": key.key_type })
         });
         json!({
             "name": policy.name.as_str(),

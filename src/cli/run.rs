@@ -18,7 +18,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{self, LogFormat};
 use crate::pipeline::Gateway;
-use crate::reload::fetch::Fetcher;
+use crate::reload::fetch::{Fetcher, FetcherError};
 use crate::reload::policy::{self, Reloads};
 use crate::server::listener::{self, Bound};
 use crate::server::shutdown::{self, Announcer, Phase};
@@ -76,6 +76,9 @@ pub(super) enum RunError {
     /// The system gives no randomness.
     #[error("no randomness from the system: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// Keys cannot be fetched safely.
+    #[error("{0}")]
+    Fetcher(#[from] FetcherError),
     /// Diagnostics cannot be set up.
     #[error("{0}")]
     Trace(#[from] trace::TraceError),
@@ -131,7 +134,7 @@ pub(super) async fn serve(
     let (bound, admin_listener) = bind(&gateway, workers)?;
     let log = access_log(&gateway, &metrics)?;
 
-    let fetcher = Fetcher::new();
+    let fetcher = Fetcher::new(None)?;
     policy::start_cells(&live, None, &fetcher, &metrics);
     metrics.policy_applied(&live.snapshot.hash, live.loaded);
     let process = Arc::new(Process::new(live, metrics));
@@ -280,8 +283,10 @@ impl Workers {
     async fn until_told(&mut self, signals: &mut Signals, reloads: &Reloads) -> Result<(), RunError> {
         loop {
             tokio::select! {
-                () = signals.end() => return Ok(()),
-                _ = signals.hangup.recv() => reloads.signal().await,
+                told = signals.next() => match told {
+                    Told::End => return Ok(()),
+                    Told::Reload => reloads.signal().await,
+                },
                 Some(number) = self.ended.recv() => return Err(RunError::Worker(number)),
             }
         }
@@ -306,6 +311,15 @@ impl Workers {
     }
 }
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGHUP.
+    Reload,
+}
+
 /// The signals this process acts on.
 struct Signals {
     terminate: Signal,
@@ -322,12 +336,18 @@ impl Signals {
         })
     }
 
+    /// Waits for the next signal.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
     /// Waits for SIGTERM or SIGINT.
     async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        while self.next().await != Told::End {}
     }
 }
 

@@ -15,11 +15,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fetch::Fetcher;
-use super::keys::spawn_refresher;
+use super::keys::{OnRefresh, spawn_refresher};
 use super::watch::{Change, ChangeKind, Watcher};
 use crate::authenticate::Issuers;
 use crate::config::{self, ConfigErrors, Loaded};
-use crate::observe::metrics::{Metrics, RefreshOutcome, ReloadOutcome};
+use crate::observe::metrics::{Metrics, ReloadOutcome};
 use crate::snapshot::Snapshot;
 use crate::state::clock;
 use crate::state::issuer::IssuerCell;
@@ -96,7 +96,7 @@ impl Reloads {
     /// Why the policy was refused, for people.
     pub async fn reload(&self) -> Result<Applied, Arc<str>> {
         let (answer, answered) = oneshot::channel();
-        let stopping = || Refusal::Stopping.to_string().into();
+        let stopping = || Arc::<str>::from(Refusal::Stopping.to_string());
         self.commands.send(Command::Explicit(answer)).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
@@ -142,8 +142,8 @@ pub fn start_cells(live: &Live, previous: Option<&Live>, fetcher: &Fetcher, metr
     };
     for cell in live.issuers.iter().filter(|cell| !known(cell)) {
         let metrics = Arc::clone(metrics);
-        let on_refresh = move |issuer: &_, outcome: RefreshOutcome| metrics.jwks_refresh(issuer, outcome);
-        spawn_refresher(cell, fetcher.clone(), Arc::new(on_refresh), &runtime);
+        let on_refresh: OnRefresh = Arc::new(move |issuer, outcome| metrics.jwks_refresh(issuer, outcome));
+        spawn_refresher(cell, fetcher.clone(), on_refresh, &runtime);
     }
     for cell in new_upstreams(live, previous).filter(|cell| cell.has_names()) {
         tokio::spawn(keep_looking_up(Arc::downgrade(cell), Duration::from_secs(30)));

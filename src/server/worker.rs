@@ -217,10 +217,7 @@ impl<H: Handler> Desk<H> {
         let desk = Rc::clone(self);
         tokio::task::spawn_local(async move {
             desk.handler.opened(listener);
-            let _left = Leaving {
-                desk: &desk,
-                listener,
-            };
+            let _left = Leaving(&desk);
             connection::serve(
                 Rc::clone(&desk.handler),
                 socket,

@@ -292,3 +292,6 @@ impl KeyInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
