@@ -717,7 +717,9 @@ fn the_first_check_that_fails_is_the_reason() {
     assert_eq!(refusal(facts(), &requirement), None);
 }
 
-fn outcomes(requirement: &Requirement) -> (Vec<(Check, Outcome)>, Result<Permit, (Principal, Reject)>) {
+type Recorded = Vec<(Check, Outcome)>;
+
+fn outcomes(requirement: &Requirement) -> (Recorded, Result<Permit, (Principal, Reject)>) {
     let mut checks = Checks::default();
     let context = Context {
         params: &[],

@@ -9,7 +9,7 @@
 //!    client that means another path can send it.
 //! 4. Refused unless the matched route opts in ([`PathOptOuts`]): escaped slashes and backslashes, empty segments,
 //!    semicolons, and escapes that are escaped once more. An escaped slash never ends a segment.
-//! 5. Even then such a path is served only if every way to read it leads to the same route ([`readings`]).
+//! 5. Even then such a path is served only if every way to read it leads to the same route (`readings`).
 //!
 //! A slash at the end is part of the path: `/a` and `/a/` are two paths.
 

@@ -439,6 +439,7 @@ fn generated() -> impl Iterator<Item = String> {
     let ends = [
         "/api/admin/x",
         "admin/x",
+        "Admin/x",
         "/admin/x",
         "%2fadmin%2fx",
         "/Admin/x",
@@ -683,6 +684,24 @@ fn a_large_table_is_built_and_searched_in_no_time() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[test]
+fn a_search_that_fails_late_visits_no_node_twice() {
+    let deep = format!("- {}/end *", "/a".repeat(60));
+    let other_case = format!("- {}/END *", "/A".repeat(60));
+    let table = RouteTable::build(
+        (0..)
+            .zip([deep.as_str(), &other_case, "- /{*all} *"])
+            .map(|(i, line)| RouteSpec {
+                opt_outs: PathOptOuts::ALL,
+                ..spec(i, line)
+            }),
+    )
+    .unwrap();
+    let path = format!("{}/nowhere;x", "/a".repeat(60));
+    let found = find(&table, "h", &path, "GET");
+    assert!(found.starts_with("2 all=a/a/"), "{found}");
 }
 
 proptest! {

@@ -139,11 +139,15 @@ impl Trie {
         let Some(tail) = tail else { return node.end };
         let (segment, tail_after) = split(tail);
         let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
-        // Where literals differ by case only, the exact one first.
-        node.literals
-            .exact(&decoded)
+        let exact = node.literals.exact(&decoded);
+        let others = node
+            .literals
+            .folded(&decoded)
+            .filter(|child| Some(*child) != exact);
+        // Where literals differ by case only, the exact one first; none twice, or the time would double at each segment.
+        exact
             .into_iter()
-            .chain(node.literals.folded(&decoded))
+            .chain(others)
             .chain(node.param.filter(|_| !segment.is_empty()))
             .find_map(|child| self.descend_folded(child, tail_after))
             .or(node.rest)
@@ -228,8 +232,11 @@ fn split(tail: &str) -> (&str, Option<&str>) {
 struct Literals {
     list: Vec<(Box<str>, NodeId)>,
     /// Positions in the list by folded text, once the list is long.
-    index: Option<Box<HashMap<Box<str>, SmallVec<[u32; 2]>>>>,
+    index: Option<Box<Index>>,
 }
+
+/// Folded text, and the positions of the children with it.
+type Index = HashMap<Box<str>, SmallVec<[u32; 2]>>;
 
 impl Literals {
     const fn is_empty(&self) -> bool {
