@@ -4,3 +4,6 @@ pub mod fetch;
 pub mod keys;
 pub mod policy;
 pub mod watch;
+
+#[cfg(test)]
+pub(crate) mod testing;
