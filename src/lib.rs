@@ -3,6 +3,8 @@
 pub mod admit;
 pub mod authenticate;
 pub mod authorize;
+pub mod cli;
+pub mod config;
 pub mod decide;
 pub mod reject;
 pub mod route;

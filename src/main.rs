@@ -1,1 +1,5 @@
-fn main() {}
+//! The `scopegate` binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    scopegate::cli::run()
+}

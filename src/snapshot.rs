@@ -101,6 +101,18 @@ pub struct Gateway {
     pub limits: Limits,
     /// Timeouts of a connection and a request.
     pub timeouts: Timeouts,
+    /// Where the access log goes.
+    pub access_log: AccessLogTarget,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output, one JSON object a line.
+    #[default]
+    Stdout,
+    /// Nowhere.
+    Off,
 }
 
 /// One public listener.
