@@ -155,6 +155,10 @@ fn find<'s, 'p>(
             record.allow = Some(allow);
             Reject::new(Reason::MethodNotAllowed)
         }
+        Err(NotFound::Ambiguous) => Reject::because(
+            Reason::PathAmbiguous,
+            "a server that reads the path less strictly would take it for another route",
+        ),
     };
     record.checks.push(Check::Route, Outcome::Failed(reject.reason));
     Err(reject)

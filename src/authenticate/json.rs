@@ -24,6 +24,17 @@ pub enum Json {
 pub struct Object(Box<[(Box<str>, Json)]>);
 
 impl Object {
+    /// An object of these members, for tests of what comes after parsing.
+    #[cfg(test)]
+    pub(crate) fn of_members_for_tests(members: impl IntoIterator<Item = (&'static str, Json)>) -> Self {
+        Self(
+            members
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
+        )
+    }
+
     /// The member with this name.
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.0

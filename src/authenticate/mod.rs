@@ -109,6 +109,16 @@ impl Principal {
         self.remembered
     }
 
+    /// A caller for tests of what comes after authentication.
+    #[cfg(test)]
+    pub(crate) fn for_tests(facts: TokenFacts, issuer: IssuerIndex) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            issuer,
+            remembered: false,
+        }
+    }
+
     /// Whether the caller acts for itself: `sub` equals the client (RFC 9068 §5).
     pub fn is_service(&self) -> bool {
         self.facts.subject.is_some() && self.facts.subject == self.facts.client

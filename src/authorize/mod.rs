@@ -12,6 +12,8 @@ mod permit;
 mod requirement;
 mod scope;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 

@@ -1,0 +1,99 @@
+//! How servers behind the gateway may read a doubtful path.
+//!
+//! A route that opts in to a doubtful spelling says that its upstream reads it as the gateway does. If that is wrong, the
+//! request must still not be one for another route. So the table looks up each reading too, and refuses the path if one of
+//! them leads elsewhere.
+
+use super::{CanonicalPath, PathOptOuts, is_unreserved};
+
+/// The readings of a path beside its own, still escaped, not yet folded in case. None for a path without doubts.
+///
+/// Their number is bounded by the number of doubtful spellings: two to the power of it.
+pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item = String> {
+    // Once an escape is decoded a second time, anything may appear.
+    let possible = if path.doubts.contains(PathOptOuts::DOUBLE_ENCODING) {
+        PathOptOuts::ALL
+    } else if path.doubts.is_empty() {
+        PathOptOuts::NONE
+    } else {
+        // Whoever splits or drops something may be left with an empty segment.
+        path.doubts | PathOptOuts::EMPTY_SEGMENTS
+    };
+    let cuts = [false, true].into_iter().take(if path.cuts { 2 } else { 1 });
+    cuts.flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
+        .filter(|(lax, cut)| *cut || !lax.is_empty())
+        .map(|(lax, cut)| read(path.as_str(), lax, cut))
+}
+
+/// The path as a server reads it that is lax in these ways; `cut` is for one that ends it at an escaped `?` or `#`.
+fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
+    let mut text = if lax.contains(PathOptOuts::DOUBLE_ENCODING) {
+        decode_once_more(text)
+    } else {
+        text.to_owned()
+    };
+    if cut && let Some(end) = text.find("%3F").into_iter().chain(text.find("%23")).min() {
+        text.truncate(end);
+    }
+    if lax.contains(PathOptOuts::ENCODED_SLASH) {
+        text = text.replace("%2F", "/");
+    }
+    if lax.contains(PathOptOuts::ENCODED_BACKSLASH) {
+        text = text.replace("%5C", "/");
+    }
+    let mut segments: Vec<&str> = text.split('/').skip(1).collect();
+    if lax.contains(PathOptOuts::SEMICOLON) {
+        for segment in &mut segments {
+            let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
+            *segment = end.and_then(|end| segment.get(..end)).unwrap_or(segment);
+        }
+    }
+    let mut read: Vec<&str> = Vec::with_capacity(segments.len());
+    let count = segments.len();
+    for (i, segment) in segments.into_iter().enumerate() {
+        let last = i + 1 == count;
+        match segment {
+            "" if !last && lax.contains(PathOptOuts::EMPTY_SEGMENTS) => {}
+            "." | ".." => {
+                if segment == ".." {
+                    read.pop();
+                }
+                if last {
+                    read.push("");
+                }
+            }
+            _ => read.push(segment),
+        }
+    }
+    format!("/{}", read.join("/"))
+}
+
+/// The canonical path that is left after one more decoding; what then is no escape stays an escaped percent sign.
+fn decode_once_more(text: &str) -> String {
+    let once = text.replace("%25", "%");
+    let mut read = String::with_capacity(once.len());
+    let mut rest = once.as_str();
+    while let Some((before, after)) = rest.split_once('%') {
+        read.push_str(before);
+        let value = after
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match value {
+            Some(value) => {
+                if is_unreserved(value) {
+                    read.push(char::from(value));
+                } else {
+                    read.push_str(percent_encoding::percent_encode_byte(value));
+                }
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                read.push_str("%25");
+                rest = after;
+            }
+        }
+    }
+    read.push_str(rest);
+    read
+}

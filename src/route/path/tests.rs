@@ -1,0 +1,314 @@
+use super::readings::readings;
+use super::*;
+use proptest::prelude::*;
+
+fn canonical(raw: &str) -> Result<String, Reject> {
+    CanonicalPath::parse(raw).map(|path| path.as_str().to_owned())
+}
+
+fn doubts(raw: &str) -> String {
+    format!("{:?}", CanonicalPath::parse(raw).unwrap().doubts())
+}
+
+#[test]
+fn clean_paths_are_borrowed() {
+    for raw in [
+        "/",
+        "/a",
+        "/a/",
+        "/a/b.c/d-e_f~g",
+        "/!$&'()*+,=:@",
+        "/.well-known/x",
+        "/..a",
+        "/...a/b",
+        "/a%20b",
+        "/%C3%A9",
+        "/100%25",
+        "/a//b",
+        "/a;b",
+        "/a%2Fb",
+    ] {
+        let path = CanonicalPath::parse(raw).unwrap();
+        assert!(matches!(path.text, Cow::Borrowed(text) if text == raw), "{raw}");
+    }
+}
+
+#[test]
+fn escapes_are_brought_to_one_form() {
+    for (raw, expected) in [
+        ("/%61pi/%41dmin", "/api/Admin"),
+        ("/%7e%2D%5f", "/~-_"),
+        ("/%c3%a9", "/%C3%A9"),
+        ("/a%3ab", "/a%3Ab"),
+        ("/a%20b%2fc", "/a%20b%2Fc"),
+        ("/x%2Ey", "/x.y"),
+        ("/%25%32%65", "/%252e"),
+    ] {
+        assert_eq!(canonical(raw).as_deref(), Ok(expected), "{raw}");
+    }
+}
+
+#[test]
+fn a_target_that_is_no_absolute_path_is_an_invalid_request() {
+    for raw in ["", "*", "admin", "admin/a/b", "?x", "%2Fa", "http:", "\\a"] {
+        assert_eq!(
+            canonical(raw).map_err(|reject| reject.reason),
+            Err(Reason::RequestInvalid),
+            "{raw}"
+        );
+    }
+}
+
+#[test]
+fn what_two_servers_read_differently_is_refused_always() {
+    for raw in [
+        // Octets that a path may not hold.
+        "/a b",
+        "/\u{2}",
+        "/\u{7f}",
+        "/é",
+        "/a\\b",
+        "/a|b",
+        "/a\"b",
+        "/a{b}",
+        "/a^b",
+        "/a`b",
+        "/a<b",
+        "/a>b",
+        "/a#b",
+        "/a?b",
+        "/a[b]",
+        "/public\\..\\api",
+        // Broken escapes.
+        "/%",
+        "/%1",
+        "/a%",
+        "/%zz",
+        "/%u002e",
+        "/%%32%65",
+        "/%%36%36",
+        "/%2",
+        "/%+1",
+        "/%-1",
+        "/% 1",
+        // Escaped controls.
+        "/a%00",
+        "/%0a",
+        "/%0D%0A",
+        "/%1f",
+        "/%7f",
+        "/%09",
+        // No UTF-8: overlong, cut, surrogate, beyond the range.
+        "/%c0%ae",
+        "/%c0%af",
+        "/%e0%80%af",
+        "/%ff",
+        "/%c3",
+        "/%c3/%a9",
+        "/%ed%a0%80",
+        "/%f4%90%80%80",
+        "/%f8%80%80%80%af",
+        // Dot segments.
+        "/.",
+        "/..",
+        "/./a",
+        "/../a",
+        "/a/.",
+        "/a/..",
+        "/a/./b",
+        "/public/../api/admin/x",
+        "/%2e",
+        "/a/%2e%2e/b",
+        "/a/.%2e/b",
+        "/a/%2E%2E",
+        "/public/.%2E/",
+        "/api/admin/%2e",
+        "/..;/a",
+        "/..;x/a",
+        "/.;/a",
+        "/..%3bx/a",
+        "/a/..%3B",
+        "/a/..%2Fb",
+        "/a%2F..%2Fb",
+        "/a%2f%2e%2e",
+        "/..%5capi",
+        "/%2e%2e%5capi",
+        "/a%5C..",
+        "/a/..%3Fx",
+        "/a/..%23x",
+        // Ends that some file systems drop.
+        "/a.",
+        "/a./b",
+        "/api../admin",
+        "/api%2e%2e/admin",
+        "/api%2e/admin",
+        "/...",
+        "/a%20",
+        "/api%20/admin",
+        "/a%20%2Fb",
+        "/a%20;x",
+        "/admin.;x=1/y",
+        "/a.%5Cb",
+        "/a.%20",
+        "/a%20.",
+        "/a%20%3Bx",
+    ] {
+        assert_eq!(
+            canonical(raw).map_err(|reject| (reject.reason, reject.cause.is_some())),
+            Err((Reason::PathAmbiguous, true)),
+            "{raw}"
+        );
+    }
+}
+
+#[test]
+fn doubtful_spellings_wait_for_the_route() {
+    for (raw, expected) in [
+        ("/a/b", ""),
+        ("/a%2Fb", "encoded_slash"),
+        ("/a%2fb", "encoded_slash"),
+        ("/a%5cb", "encoded_backslash"),
+        ("//a", "empty_segments"),
+        ("/a//", "empty_segments"),
+        ("/a//b%20c", "empty_segments"),
+        ("/a;b", "semicolon"),
+        ("/a%3bb", "semicolon"),
+        ("/a;b/%20c", "semicolon"),
+        ("/;/a", "empty_segments, semicolon"),
+        ("/%3B/a", "empty_segments, semicolon"),
+        ("/%252e%252e/a", "double_encoding"),
+        ("/a%252fb", "double_encoding"),
+        ("/%25%32%65", "double_encoding"),
+        ("/%25u002e", "double_encoding"),
+        ("/100%25", ""),
+        ("/100%25/x", ""),
+        (
+            "/a%2F%5C//;%2541",
+            "encoded_slash, encoded_backslash, empty_segments, semicolon, double_encoding",
+        ),
+    ] {
+        assert_eq!(doubts(raw), expected, "{raw}");
+        let path = CanonicalPath::parse(raw).unwrap();
+        assert_eq!(
+            path.allowed_by(PathOptOuts::NONE).is_ok(),
+            expected.is_empty(),
+            "{raw}"
+        );
+        assert_eq!(path.allowed_by(path.doubts()), Ok(()), "{raw}");
+        assert_eq!(path.allowed_by(PathOptOuts::ALL), Ok(()), "{raw}");
+    }
+}
+
+#[test]
+fn one_opt_out_allows_one_spelling() {
+    for (raw, name) in [
+        ("/a%2Fb", "encoded_slash"),
+        ("/a%5Cb", "encoded_backslash"),
+        ("/a//b", "empty_segments"),
+        ("/a;b", "semicolon"),
+        ("/%252e", "double_encoding"),
+    ] {
+        let path = CanonicalPath::parse(raw).unwrap();
+        for other in PathOptOuts::ALL_NAMES {
+            let flag = PathOptOuts::from_name(other).unwrap();
+            match path.allowed_by(flag) {
+                Ok(()) => assert_eq!(other, name, "{raw}"),
+                Err(reject) => {
+                    assert_ne!(other, name, "{raw}");
+                    assert_eq!(reject.reason, Reason::PathAmbiguous);
+                    assert!(reject.cause.unwrap().contains(name), "{raw}");
+                }
+            }
+        }
+    }
+    assert_eq!(PathOptOuts::from_name("letter_case"), None);
+    let all: PathOptOuts = PathOptOuts::ALL_NAMES
+        .into_iter()
+        .filter_map(PathOptOuts::from_name)
+        .collect();
+    assert_eq!(all, PathOptOuts::ALL);
+}
+
+#[test]
+fn readings_are_those_of_laxer_servers() {
+    let read = |raw: &str| readings(&CanonicalPath::parse(raw).unwrap()).collect::<Vec<_>>();
+    assert_eq!(read("/plain/path%20x"), Vec::<String>::new());
+    for (raw, reading) in [
+        ("/a%2Fb", "/a/b"),
+        ("/a%5Cb", "/a/b"),
+        ("//a///b/", "/a/b/"),
+        ("/a;x=1/b;y", "/a/b"),
+        ("/a%3Bx/b", "/a/b"),
+        ("/x/%252e%252e/a", "/a"),
+        ("/x/%252e%252e%252fa", "/a"),
+        ("/x%255c%2e%252e%255ca", "/a"),
+        ("/%2561/b", "/a/b"),
+        ("/a%3Fx", "/a"),
+        ("/a/b%23x", "/a/b"),
+        ("/a%2F/b", "/a/b"),
+        ("/a/;/b", "/a/b"),
+    ] {
+        assert!(read(raw).contains(&reading.to_owned()), "{raw}: {:?}", read(raw));
+    }
+}
+
+#[test]
+fn decoding_is_done_once() {
+    for (segment, expected) in [
+        ("a", "a"),
+        ("a%2Fb", "a/b"),
+        ("%252e", "%2e"),
+        ("%C3%A9", "é"),
+        ("", ""),
+    ] {
+        assert_eq!(decode(segment).as_deref(), Some(expected), "{segment}");
+    }
+    assert_eq!(decode("%FF"), None);
+}
+
+/// Text made of the parts that matter.
+fn hostile_path() -> impl Strategy<Value = String> {
+    let part = prop::sample::select(vec![
+        "a", "Admin", "public", ".", "..", "%2e", "%2E", "/", "//", "%2f", "%2F", "%5c", "\\", ";", ";a=b",
+        "%3b", "%25", "%", "2", "e", "%61", "%c3%a9", "%c0", "%20", "+", "~", ":", "%3A", "%3f", "%23", "é",
+    ]);
+    prop::collection::vec(part, 0..12).prop_map(|parts| format!("/{}", parts.concat()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn a_canonical_path_is_its_own_canonical_form(raw in hostile_path()) {
+        if let Ok(path) = CanonicalPath::parse(&raw) {
+            let again = CanonicalPath::parse(path.as_str()).unwrap();
+            prop_assert_eq!(&again, &path);
+            prop_assert!(matches!(again.text, Cow::Borrowed(_)));
+        }
+    }
+
+    #[test]
+    fn a_canonical_path_decodes_to_what_was_sent(raw in hostile_path()) {
+        if let Ok(path) = CanonicalPath::parse(&raw) {
+            prop_assert_eq!(decode(path.as_str()), decode(&raw));
+        }
+    }
+
+    #[test]
+    fn no_text_is_beyond_the_parser(raw in any::<String>()) {
+        if let Ok(path) = CanonicalPath::parse(&raw) {
+            prop_assert!(path.as_str().starts_with('/') && path.as_str().is_ascii());
+            for _ in readings(&path) {}
+        }
+    }
+
+    #[test]
+    fn an_accepted_path_has_no_dot_segment_however_often_it_is_split(raw in hostile_path()) {
+        if let Ok(path) = CanonicalPath::parse(&raw) {
+            let decoded = decode(path.as_str()).unwrap().into_owned();
+            for segment in decoded.split(['/', '\\', ';']) {
+                prop_assert!(segment != "." && segment != "..", "{} in {}", segment, raw);
+            }
+        }
+    }
+}
