@@ -7,6 +7,8 @@ pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod reject;
+pub mod reload;
 pub mod route;
 pub mod snapshot;
+pub mod state;
 pub mod types;

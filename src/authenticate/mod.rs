@@ -79,6 +79,16 @@ pub enum Stop {
     Need(Need),
 }
 
+impl Stop {
+    /// The reason of the refusal that stands as things are.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Reject(reject) => reject.reason,
+            Self::Need(need) => need.unmet().reason,
+        }
+    }
+}
+
 impl From<Reject> for Stop {
     fn from(reject: Reject) -> Self {
         Self::Reject(reject)
@@ -155,7 +165,7 @@ pub fn authenticate<K: Knowledge>(
             });
         }
     }
-    let (issuer, facts) = jwt::verify(token, issuers, knowledge, checks)?;
+    let (issuer, facts) = jwt::verify(token, issuers, knowledge, now, checks)?;
     let policy = issuers.get(issuer).ok_or(Reject::new(Reason::Internal))?;
     check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
     Ok(Principal {
@@ -166,13 +176,17 @@ pub fn authenticate<K: Knowledge>(
 }
 
 /// Notes how a check ended.
-fn check<T>(checks: &mut Checks, what: Check, result: Result<T, Reject>) -> Result<T, Reject> {
+fn check<T>(checks: &mut Checks, what: Check, result: Result<T, impl Into<Stop>>) -> Result<T, Stop> {
+    let result = result.map_err(Into::into);
     checks.push(
         what,
         match &result {
             Ok(_) => Outcome::Passed,
-            Err(reject) => Outcome::Failed(reject.reason),
+            Err(stop) => Outcome::Failed(stop.reason()),
         },
     );
     result
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -13,12 +13,12 @@ pub enum Check {
     Credential,
     /// The token is a compact JWS of allowed size, strictly encoded (RFC 7515 §7.1).
     TokenFormat,
+    /// The `iss` claim names a configured issuer (RFC 8725 §3.8).
+    Issuer,
     /// The `typ` header is one the issuer may use (RFC 9068 §4).
     TokenType,
     /// The `alg` header is on the issuer's allow-list (RFC 8725 §3.1).
     Algorithm,
-    /// The `iss` claim names a configured issuer (RFC 8725 §3.8).
-    Issuer,
     /// The issuer has a usable key for (`kid`, `alg`, `kty`).
     Key,
     /// The signature verifies.

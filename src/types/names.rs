@@ -84,7 +84,12 @@ impl Scope {
     /// Returns `None` where RFC 6749 §3.3 does not allow the text: empty, or a character outside
     /// `%x21 / %x23-5B / %x5D-7E`.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::is_legal(text).then(|| Self::new(text))
+    }
+
+    /// Whether RFC 6749 §3.3 allows the text as one scope-token.
+    pub fn is_legal(text: &str) -> bool {
         let legal = |b: u8| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-        (!text.is_empty() && text.bytes().all(legal)).then(|| Self::new(text))
+        !text.is_empty() && text.bytes().all(legal)
     }
 }

@@ -1,0 +1,360 @@
+//! A small HTTPS GET for what issuers publish.
+//!
+//! 1. Everything has one deadline: name, connection, handshake, answer, redirects. A slow drip does not outlive it.
+//! 2. An answer is 200 and at most 1 MiB as it comes over the wire; a content coding is refused, so nothing can unfold.
+//! 3. At most two redirects, and none that leaves scheme, host and port: an answer never chooses whom to ask next.
+//! 4. `http` only where the caller allows it, and then only to loopback addresses.
+//! 5. Nothing is sent that identifies anybody: no credentials, no cookies, no referrer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::TlsConnector;
+
+use crate::state::clock;
+
+/// Most bytes of an answer's body.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// Time for a whole fetch, unless set otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Most redirects that are followed.
+const MAX_REDIRECTS: usize = 2;
+
+/// Time for one address of several, so that a dead one leaves time for the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most bytes of an answer's header section.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The URL is not one that may be fetched.
+    #[error("the URL is refused: {0}")]
+    Url(&'static str),
+    /// The name has no address that may be asked.
+    #[error("the name cannot be resolved")]
+    Resolve(#[source] Option<std::io::Error>),
+    /// No address accepted a connection.
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
+    /// TLS failed: often a certificate that is not trusted, expired, or another host's.
+    #[error("TLS failed")]
+    Tls(#[source] std::io::Error),
+    /// The exchange failed.
+    #[error("the exchange failed")]
+    Http(#[source] hyper::Error),
+    /// The body broke off or is too large.
+    #[error("the body is larger than {MAX_BODY} bytes or broke off")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The status is not 200.
+    #[error("the status is {status}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// How long the server asks to be left alone (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// The body is compressed, though nobody asked for it.
+    #[error("the body has a content coding")]
+    Encoded,
+    /// A redirect leads elsewhere, or there are too many.
+    #[error("the redirect is refused: {0}")]
+    Redirect(&'static str),
+    /// It took too long altogether.
+    #[error("timed out")]
+    Timeout,
+}
+
+impl FetchError {
+    /// How long the server asks to be left alone.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Why no fetcher can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FetcherError {
+    /// The PEM holds no certificate, or a broken one.
+    #[error("the CA file holds no usable certificate")]
+    Authority,
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Whether plain HTTP is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Only `https`.
+    Refuse,
+    /// Also `http`, to loopback addresses.
+    Loopback,
+}
+
+/// Fetches documents. Cheap to clone; holds no connections.
+#[derive(Clone)]
+pub struct Fetcher {
+    tls: TlsConnector,
+    timeout: Duration,
+}
+
+impl Fetcher {
+    /// Trusts the authorities the web trusts, and those in `extra_ca` (PEM) too.
+    ///
+    /// # Errors
+    ///
+    /// A [`FetcherError`].
+    pub fn new(extra_ca: Option<&[u8]>) -> Result<Self, FetcherError> {
+        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        if let Some(pem) = extra_ca {
+            let mut found = false;
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|_| FetcherError::Authority)?;
+                roots.add(certificate).map_err(|_| FetcherError::Authority)?;
+                found = true;
+            }
+            if !found {
+                return Err(FetcherError::Authority);
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            tls: TlsConnector::from(Arc::new(config)),
+            timeout: TIMEOUT,
+        })
+    }
+
+    /// The same with another time limit.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Fetches one document.
+    ///
+    /// # Errors
+    ///
+    /// A [`FetchError`].
+    pub async fn get(&self, uri: &Uri, plain: Plain) -> Result<Bytes, FetchError> {
+        tokio::time::timeout(self.timeout, self.follow(uri, plain))
+            .await
+            .unwrap_or(Err(FetchError::Timeout))
+    }
+
+    async fn follow(&self, uri: &Uri, plain: Plain) -> Result<Bytes, FetchError> {
+        let mut target = Target::parse(uri, plain)?;
+        for _ in 0..=MAX_REDIRECTS {
+            match self.exchange(&target).await? {
+                Answer::Body(body) => return Ok(body),
+                Answer::Moved(path) => target.path = path,
+            }
+        }
+        Err(FetchError::Redirect("more than two"))
+    }
+
+    async fn exchange(&self, target: &Target) -> Result<Answer, FetchError> {
+        let stream = connect(target).await?;
+        if target.scheme == Scheme::HTTP {
+            return converse(stream, target).await;
+        }
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url("no legal host"))?;
+        let stream = self.tls.connect(name, stream).await.map_err(FetchError::Tls)?;
+        converse(stream, target).await
+    }
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A URL that may be fetched.
+struct Target {
+    scheme: Scheme,
+    /// As it stands in the URL.
+    authority: Authority,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Target {
+    fn parse(uri: &Uri, plain: Plain) -> Result<Self, FetchError> {
+        let scheme = match (uri.scheme_str(), plain) {
+            (Some("https"), _) => Scheme::HTTPS,
+            (Some("http"), Plain::Loopback) => Scheme::HTTP,
+            (Some("http"), Plain::Refuse) => return Err(FetchError::Url("plain HTTP is not allowed")),
+            (Some(_) | None, _) => return Err(FetchError::Url("it is not https")),
+        };
+        let authority = uri.authority().ok_or(FetchError::Url("it has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(FetchError::Url("it holds a user name"));
+        }
+        let default = if scheme == Scheme::HTTP { 80 } else { 443 };
+        Ok(Self {
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(default),
+            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            authority: authority.clone(),
+            scheme,
+        })
+    }
+
+    /// Where a redirect from here leads: another path of the same server, or nowhere.
+    fn redirected(&self, headers: &HeaderMap) -> Result<String, FetchError> {
+        let location = headers
+            .get(header::LOCATION)
+            .and_then(|location| location.to_str().ok())
+            .ok_or(FetchError::Redirect("no Location"))?;
+        if location.starts_with('/') && !location.starts_with("//") {
+            let path: Uri = location
+                .parse()
+                .map_err(|_| FetchError::Redirect("no legal Location"))?;
+            return Ok(path.path_and_query().map_or("/", |path| path.as_str()).to_owned());
+        }
+        let elsewhere = FetchError::Redirect("it leaves the server");
+        let Ok(uri) = location.parse::<Uri>() else {
+            return Err(elsewhere);
+        };
+        match Self::parse(&uri, Plain::Loopback) {
+            Ok(next)
+                if next.scheme == self.scheme
+                    && next.host.eq_ignore_ascii_case(&self.host)
+                    && next.port == self.port =>
+            {
+                Ok(next.path)
+            }
+            Ok(_) | Err(_) => Err(elsewhere),
+        }
+    }
+}
+
+/// What one exchange brought.
+enum Answer {
+    Body(Bytes),
+    Moved(String),
+}
+
+async fn connect(target: &Target) -> Result<TcpStream, FetchError> {
+    let plain = target.scheme == Scheme::HTTP;
+    let addresses: Vec<SocketAddr> = lookup_host((target.host.as_str(), target.port))
+        .await
+        .map_err(|error| FetchError::Resolve(Some(error)))?
+        .filter(|address| !plain || address.ip().to_canonical().is_loopback())
+        .collect();
+    let mut last = FetchError::Resolve(None);
+    for address in addresses {
+        last = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => FetchError::Connect(error),
+            Err(_) => FetchError::Connect(std::io::ErrorKind::TimedOut.into()),
+        };
+    }
+    Err(last)
+}
+
+/// One request on one connection, which is closed after it.
+async fn converse<S>(stream: S, target: &Target) -> Result<Answer, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(FetchError::Http)?;
+    let request = Request::get(target.path.as_str())
+        .header(header::HOST, target.authority.as_str())
+        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(
+            header::USER_AGENT,
+            concat!("scopegate/", env!("CARGO_PKG_VERSION")),
+        )
+        .header(header::CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|_| FetchError::Url("no legal path"))?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(FetchError::Http)?;
+        answer(response, target).await
+    };
+    // The connection is driven from here, so that it ends when this fetch is dropped.
+    tokio::pin!(exchange, connection);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        _ = &mut connection => exchange.await,
+    }
+}
+
+async fn answer(response: Response<Incoming>, target: &Target) -> Result<Answer, FetchError> {
+    let status = response.status();
+    let headers = response.headers();
+    match status {
+        StatusCode::OK => {}
+        StatusCode::MOVED_PERMANENTLY
+        | StatusCode::FOUND
+        | StatusCode::SEE_OTHER
+        | StatusCode::TEMPORARY_REDIRECT
+        | StatusCode::PERMANENT_REDIRECT => return target.redirected(headers).map(Answer::Moved),
+        _ => {
+            return Err(FetchError::Status {
+                status,
+                retry_after: retry_after(headers),
+            });
+        }
+    }
+    if headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(FetchError::Encoded);
+    }
+    let body = Limited::new(response.into_body(), MAX_BODY);
+    let body = body.collect().await.map_err(FetchError::Body)?;
+    Ok(Answer::Body(body.to_bytes()))
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            Some(clock::at(date).since(clock::now()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

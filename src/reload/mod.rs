@@ -1,0 +1,7 @@
+//! What renews itself while the gateway runs.
+
+pub mod fetch;
+pub mod keys;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,56 @@
+//! The one place that reads the wall clock. Every decision is given the time as an argument.
+
+use std::time::SystemTime;
+
+use crate::types::Timestamp;
+
+/// The time now, rounded down to the second. A clock before 1970 gives a negative time, not a fault.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge at which the time is read"
+)]
+pub fn now() -> Timestamp {
+    at(SystemTime::now())
+}
+
+/// A system time as a [`Timestamp`].
+pub fn at(time: SystemTime) -> Timestamp {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => Timestamp(0).plus(after),
+        Err(before) => {
+            let before = before.duration();
+            let whole = Timestamp(0).minus(before);
+            if before.subsec_nanos() == 0 {
+                whole
+            } else {
+                Timestamp(whole.0.saturating_sub(1))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_down_on_both_sides_of_1970() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        for (time, seconds) in [
+            (epoch, 0),
+            (epoch + Duration::from_millis(1_999), 1),
+            (epoch - Duration::from_millis(1), -1),
+            (epoch - Duration::from_secs(1), -1),
+            (epoch - Duration::from_millis(1_500), -2),
+        ] {
+            assert_eq!(at(time), Timestamp(seconds), "{time:?}");
+        }
+    }
+
+    #[test]
+    fn the_clock_is_in_this_century() {
+        assert!(now() > Timestamp(1_700_000_000));
+    }
+}
