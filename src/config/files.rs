@@ -1,0 +1,122 @@
+//! Files that a policy names: read together with it, so that one reload sees one state of all.
+//!
+//! 1. Paths are relative to routes.yaml.
+//! 2. Regular files only, and no more than a bound: a FIFO or a device cannot hang or fill the gateway.
+//! 3. Each file is read once, and all are listed, so that a change of any can be noticed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{Fault, Place};
+use super::raw_values::RawSecret;
+use super::read::Lookup;
+use crate::types::Secret;
+
+/// Longest certificate, key, CA or JWK Set file.
+pub(super) const MAX_FILE: usize = 4 << 20;
+/// Longest secret.
+const MAX_SECRET: usize = 64 << 10;
+
+/// Reads the files of one policy.
+pub(super) struct Files<'e> {
+    base: &'e Path,
+    env: Lookup<'e>,
+    contents: HashMap<PathBuf, Arc<[u8]>>,
+    order: Vec<PathBuf>,
+}
+
+impl<'e> Files<'e> {
+    pub(super) fn new(base: &'e Path, env: Lookup<'e>) -> Self {
+        Self {
+            base,
+            env,
+            contents: HashMap::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// The files that were read, in the order they were first named.
+    pub(super) fn into_paths(self) -> Vec<PathBuf> {
+        self.order
+    }
+
+    /// Reads a file named in the policy at `place`.
+    pub(super) fn read(&mut self, written: &str, place: Place) -> Result<(PathBuf, Arc<[u8]>), Fault> {
+        let path = self.base.join(written);
+        if let Some(content) = self.contents.get(&path) {
+            return Ok((path, Arc::clone(content)));
+        }
+        let content: Arc<[u8]> = read_regular(&path, MAX_FILE)
+            .map_err(|e| Fault::new(place, format!("cannot read `{}`: {e}", path.display())))?
+            .into();
+        self.contents.insert(path.clone(), Arc::clone(&content));
+        self.order.push(path.clone());
+        Ok((path, content))
+    }
+
+    /// Reads a secret from its file or the environment.
+    pub(super) fn secret(&mut self, raw: &RawSecret, place: Place) -> Result<Secret, Fault> {
+        let text = match (&raw.file, &raw.env) {
+            (Some(file), None) => {
+                let (path, content) = self.read(file, place)?;
+                let text = std::str::from_utf8(&content).map_err(|_| {
+                    Fault::new(place, format!("the secret in `{}` is not text", path.display()))
+                })?;
+                let text = text.strip_suffix('\n').unwrap_or(text);
+                text.strip_suffix('\r').unwrap_or(text).to_owned()
+            }
+            (None, Some(name)) => (self.env)(name)
+                .ok_or_else(|| Fault::new(place, format!("the environment variable `{name}` is not set")))?,
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Fault::new(
+                    place,
+                    "a secret is either `{ file: … }` or `{ env: … }`",
+                ));
+            }
+        };
+        if text.is_empty() {
+            return Err(Fault::new(place, "the secret is empty"));
+        }
+        if text.len() > MAX_SECRET || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Fault::new(
+                place,
+                "the secret holds spaces, line ends or other than ASCII characters",
+            ));
+        }
+        Ok(Secret::new(text))
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+///
+/// In words, for a message.
+pub(super) fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
+    // The kind is looked at before the file is opened: to open a FIFO waits for its writer.
+    let kind = std::fs::metadata(path).map_err(|e| in_words(&e))?;
+    if !kind.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    let file = File::open(path).map_err(|e| in_words(&e))?;
+    let mut content = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most)
+        .read_to_end(&mut content)
+        .map_err(|e| in_words(&e))?;
+    if content.len() > limit {
+        return Err(format!("longer than {limit} bytes"));
+    }
+    Ok(content)
+}
+
+fn in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}

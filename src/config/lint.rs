@@ -1,0 +1,143 @@
+//! What a policy may say, but someone should look at.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::diagnostic::{Fault, Faults, Place};
+use super::parse::{Hosts, Names};
+use super::read::Node;
+use crate::authorize::Mode;
+use crate::snapshot::{Access, Snapshot};
+use crate::types::{IssuerIndex, Scope};
+
+/// Where things are.
+pub(super) struct Context<'c, 't> {
+    pub(super) root: &'c Node<'t>,
+    pub(super) routes: &'c [&'c Node<'t>],
+    pub(super) issuers: &'c Names,
+    pub(super) upstreams: &'c Names,
+    pub(super) scopes: &'c BTreeMap<Scope, Vec<Scope>>,
+    pub(super) hosts: &'c Hosts,
+}
+
+/// Gathers the warnings.
+pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    if snapshot.routes.is_empty() {
+        let fault = Fault::new(
+            context.root.place_of(&["routes"]),
+            "no routes: every request is answered 404",
+        );
+        faults.warn(fault.key("routes"));
+    }
+    routes(snapshot, context, faults);
+    hidden(snapshot, context, faults);
+    unused(snapshot, context, faults);
+    unused_scopes(snapshot, context, faults);
+}
+
+/// What single routes give away.
+fn routes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    for (route, node) in snapshot.routes.iter().zip(context.routes) {
+        let id = &route.id;
+        if let Access::Protected(requirement) = &route.access
+            && requirement.mode == Mode::Shadow
+        {
+            let message =
+                format!("route `{id}` is in shadow mode: refusals of authorization are only recorded");
+            faults.warn(Fault::new(node.place_of_key(&["mode"]), message).key("mode"));
+        }
+        if route.forward_token {
+            let message = format!("route `{id}` hands the caller's token to its upstream");
+            let fault =
+                Fault::new(node.place_of_key(&["forward", "forward_token"]), message).key("forward_token");
+            faults
+                .warn(fault.hint("whoever holds the token can use it elsewhere; prefer `identity_headers`"));
+        }
+        if !route.path_opt_outs.is_empty() {
+            let names: Vec<_> = route.path_opt_outs.names().collect();
+            let message = format!(
+                "route `{id}` takes doubtful spellings of a path: {}",
+                names.join(", ")
+            );
+            let fault = Fault::new(node.place_of_key(&["match", "allow_path"]), message).key("allow_path");
+            faults.warn(fault.hint("make sure that its upstream reads them as the gateway does"));
+        }
+        if node.get("match").and_then(|m| m.get("path")).is_some() && is_metadata(&route.matches) {
+            let message =
+                format!("route `{id}` is hidden by the gateway's own metadata where `hosts` publishes it");
+            faults.warn(Fault::new(node.place_of(&["match", "path"]), message).key("path"));
+        }
+    }
+}
+
+fn is_metadata(matches: &str) -> bool {
+    matches.contains("/.well-known/oauth-protected-resource")
+}
+
+/// Routes that a narrower host keeps requests from.
+fn hidden(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    for hidden in snapshot.table.hidden() {
+        let (Some(route), Some(node)) = (
+            snapshot.route(hidden.route),
+            context.routes.get(hidden.route.get()),
+        ) else {
+            continue;
+        };
+        let message = format!(
+            "route `{}` is not reached at host `{}`, which has routes of its own",
+            route.id, hidden.host
+        );
+        let fault = Fault::new(node.place_of(&["match"]), message).key("host");
+        faults.warn(fault.hint("add the host to its `host` list if it should be"));
+    }
+}
+
+/// What nothing refers to.
+fn unused(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    let issuers: HashSet<IssuerIndex> = snapshot
+        .routes
+        .iter()
+        .filter_map(|route| match &route.access {
+            Access::Protected(requirement) => Some(&requirement.issuers),
+            Access::Public => None,
+        })
+        .flatten()
+        .copied()
+        .collect();
+    for (index, policy) in snapshot.issuers.iter() {
+        if !issuers.contains(&index) {
+            let name = policy.name.as_str();
+            let message = format!("no route accepts issuer `{name}`");
+            faults.warn(Fault::new(context.issuers.place(name), message).key(name));
+        }
+    }
+    let upstreams: HashSet<usize> = snapshot.routes.iter().map(|route| route.upstream.get()).collect();
+    for (position, policy) in snapshot.upstreams.iter().enumerate() {
+        if !upstreams.contains(&position) {
+            let name = policy.name.as_str();
+            let message = format!("no route goes to upstream `{name}`");
+            faults.warn(Fault::new(context.upstreams.place(name), message).key(name));
+        }
+    }
+    for (name, place) in context.hosts.without_routes(&snapshot.resources) {
+        let message = format!("no protected route is published at host `{name}`");
+        faults.warn(Fault::new(place, message).key(name));
+    }
+}
+
+/// Implications that make no difference to any route: a misspelt scope looks like this.
+fn unused_scopes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    let mut wanted: HashSet<&Scope> = HashSet::new();
+    for route in &snapshot.routes {
+        if let Access::Protected(requirement) = &route.access {
+            wanted.extend(requirement.scopes.listed());
+        }
+    }
+    for (scope, implied) in context.scopes {
+        let matters = |scope: &Scope| wanted.contains(scope) || context.scopes.contains_key(scope);
+        if !implied.iter().any(matters) {
+            let message = format!("scope `{scope}` implies nothing that a route demands");
+            let place: Place = context.root.place_of_key(&["scopes", scope.as_str()]);
+            faults.warn(Fault::new(place, message).key("scopes"));
+        }
+    }
+}

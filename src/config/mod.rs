@@ -1,0 +1,163 @@
+//! From routes.yaml to a [`Snapshot`]: one parser for `check`, for start-up and for reload, so they agree.
+//!
+//! 1. Unknown and duplicate keys are errors, and what is left out never means "open" ([`parse()`]).
+//! 2. All errors are reported at once, each with its line, column and a hint ([`Diagnostic`]).
+//! 3. Files the policy names are read together with it and listed in [`Snapshot::files`].
+//! 4. A file that ends with `...` is whole ([`Loaded::complete`]); one that does not may have been cut off, which YAML
+//!    cannot tell from a shorter policy.
+//!
+//! The way of a file: `read` (text → located nodes) → `raw` (nodes → the serde mirror) → `parse` (mirror → snapshot) → `lint`.
+
+mod diagnostic;
+mod files;
+mod lint;
+mod parse;
+mod pem;
+mod raw;
+mod raw_values;
+mod read;
+mod schema;
+mod url;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+pub use diagnostic::{ConfigErrors, Diagnostic, Place, Severity};
+pub use schema::schema;
+
+use crate::snapshot::{Gateway, Listener, Snapshot};
+use crate::types::Timestamp;
+use diagnostic::{Fault, Faults};
+use files::Files;
+
+/// A policy that was accepted.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The compiled policy.
+    pub snapshot: Snapshot,
+    /// What someone should look at.
+    pub warnings: Vec<Diagnostic>,
+    /// Whether the last line is `...`: nothing can be missing at the end.
+    pub complete: bool,
+}
+
+/// Reads and compiles the policy at `path`, with the environment of this process.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let name = path.display().to_string();
+    let text = files::read_regular(path, read::MAX_BYTES).map_err(|message| {
+        let mut faults = Faults::default();
+        faults.error(Fault::new(
+            Place::START,
+            format!("cannot read the policy: {message}"),
+        ));
+        faults.finish(&name).err().unwrap_or(ConfigErrors(Vec::new()))
+    })?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut loaded = parse(&name, &text, base, &|variable| std::env::var(variable).ok())?;
+    loaded.snapshot.files.insert(0, path.to_owned());
+    Ok(loaded)
+}
+
+/// Compiles the text of a policy.
+///
+/// `name` stands in messages; paths in the policy are relative to `base`; `env` looks up variables. Unlike [`load`], the
+/// policy's own path is not among [`Snapshot::files`].
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn parse(
+    name: &str,
+    text: &[u8],
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigErrors> {
+    let mut faults = Faults::default();
+    let mut files = Files::new(base, env);
+    let hash = sha256_hex(text);
+    let compiled = match read::text(text) {
+        Ok(text) => {
+            let complete = read::ends_with_marker(text);
+            let root = read::read(text, env, &mut faults);
+            let snapshot = root.and_then(|root| {
+                let mut parser = parse::Parser {
+                    faults: &mut faults,
+                    files: &mut files,
+                    now: now(),
+                };
+                parser.snapshot(&root, hash)
+            });
+            if !complete {
+                let fault = Fault::new(Place::START, "the file does not end with `...`").key("...");
+                faults.warn(fault.hint(
+                    "end it with a line `...`: a file cut off while it is written could be valid with less policy in it",
+                ));
+            }
+            snapshot.map(|snapshot| (snapshot, complete))
+        }
+        Err(fault) => {
+            faults.error(fault);
+            None
+        }
+    };
+    if compiled.is_none() && !faults.any() {
+        // Cannot be: whoever gives up says why. Still, nothing may load by accident.
+        faults.error(Fault::new(Place::START, "the policy cannot be compiled"));
+    }
+    let warnings = faults.finish(name)?;
+    match compiled {
+        Some((mut snapshot, complete)) => {
+            snapshot.files = files.into_paths();
+            Ok(Loaded {
+                snapshot,
+                warnings,
+                complete,
+            })
+        }
+        None => Err(ConfigErrors(warnings)),
+    }
+}
+
+/// What of the `gateway` section lives as long as the process and differs: a reload that changes it is refused whole.
+///
+/// Certificates may change at any time; addresses, and whether they speak TLS, may not.
+pub fn boot_changes(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
+    let sockets = |gateway: &Gateway| {
+        let socket = |listener: &Listener| (listener.address, listener.tls.is_some());
+        gateway.listen.iter().map(socket).collect::<Vec<_>>()
+    };
+    let admin = |gateway: &Gateway| gateway.admin.as_ref().map(|admin| admin.address);
+    [
+        ("gateway.listen", sockets(old) != sockets(new)),
+        ("gateway.workers", old.workers != new.workers),
+        ("gateway.admin.address", admin(old) != admin(new)),
+        (
+            "gateway.token_cache",
+            old.token_cache_bytes != new.token_cache_bytes,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}
+
+fn sha256_hex(text: &[u8]) -> Box<str> {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.into()
+}
+
+/// For warnings of certificates that have expired; no decision is made by it.
+fn now() -> Timestamp {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the policy is read at the edge, and only a warning depends on it"
+    )]
+    let now = SystemTime::now();
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,145 @@
+//! `forward` of a route.
+
+use std::collections::BTreeSet;
+
+use http::HeaderName;
+
+use super::Parser;
+use crate::authenticate::ClaimPath;
+use crate::config::diagnostic::{Fault, suggest};
+use crate::config::raw::RawForward;
+use crate::config::read::Node;
+use crate::snapshot::{IdentityField, Route};
+
+/// What an identity header may carry, beside `claim.PATH`.
+const FIELDS: [(&str, IdentityField); 8] = [
+    ("sub", IdentityField::Subject),
+    ("client", IdentityField::Client),
+    ("scope", IdentityField::Scope),
+    ("tenant", IdentityField::Tenant),
+    ("issuer", IdentityField::Issuer),
+    ("actor", IdentityField::Actor),
+    ("jti", IdentityField::TokenId),
+    ("roles", IdentityField::Roles),
+];
+
+/// Fields that mean something to HTTP, to a browser or to the gateway itself. An identity header is removed from every
+/// request first, so none of these can be one.
+const TAKEN: [&str; 32] = [
+    "authorization",
+    "connection",
+    "cookie",
+    "date",
+    "early-data",
+    "expect",
+    "forwarded",
+    "from",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "warning",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// The same, by how they begin.
+const TAKEN_PREFIXES: [&str; 7] = [
+    "accept",
+    "access-control-",
+    "cache-control",
+    "content-",
+    "if-",
+    "proxy-",
+    "sec-",
+];
+
+impl Parser<'_, '_> {
+    /// Compiles the identity headers of a route.
+    pub(super) fn identity_headers(
+        &mut self,
+        raw: &RawForward,
+        node: &Node<'_>,
+        public: bool,
+    ) -> Vec<(HeaderName, IdentityField)> {
+        if public && !raw.identity_headers.is_empty() {
+            let place = node.place_of_key(&["forward", "identity_headers"]);
+            let fault = Fault::new(place, "a public route does not know who calls");
+            self.faults.error(fault.key("identity_headers"));
+        }
+        let mut headers: Vec<(HeaderName, IdentityField)> = Vec::with_capacity(raw.identity_headers.len());
+        for (name, value) in &raw.identity_headers {
+            let keys = ["forward", "identity_headers", name];
+            let fault = |message: String| Fault::new(node.place_of_key(&keys), message).key(name.as_str());
+            match header_name(name) {
+                Ok(header) if headers.iter().any(|(other, _)| *other == header) => {
+                    self.faults
+                        .error(fault(format!("identity header `{name}` twice, in another case")));
+                }
+                Ok(header) => match field(value) {
+                    Some(field) => headers.push((header, field)),
+                    None => {
+                        let message = format!("`{value}` is nothing an identity header can carry");
+                        let mut fault = Fault::new(node.place_of(&keys), message).key(name.as_str());
+                        let known = FIELDS.iter().map(|(name, _)| *name).chain(["claim.PATH"]);
+                        fault.hint = suggest(value, known);
+                        self.faults.error(fault);
+                    }
+                },
+                Err(message) => {
+                    self.faults
+                        .error(fault(format!("`{name}` cannot be an identity header: {message}")));
+                }
+            }
+        }
+        headers
+    }
+}
+
+/// The names of all identity headers of all routes, each once.
+pub(super) fn all_identity_headers(routes: &[Route]) -> Vec<HeaderName> {
+    let names: BTreeSet<&str> = routes
+        .iter()
+        .flat_map(|route| &route.identity_headers)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    names.into_iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+fn header_name(name: &str) -> Result<HeaderName, &'static str> {
+    if name.contains('_') {
+        return Err("many servers read `_` as `-`, so a client could send the other spelling");
+    }
+    let header: HeaderName = name.parse().map_err(|_| "not the name of a header field")?;
+    let taken =
+        TAKEN.contains(&header.as_str()) || TAKEN_PREFIXES.iter().any(|p| header.as_str().starts_with(p));
+    if taken {
+        return Err("it has a meaning of its own in HTTP");
+    }
+    Ok(header)
+}
+
+fn field(value: &str) -> Option<IdentityField> {
+    if let Some(path) = value.strip_prefix("claim.") {
+        return ClaimPath::parse(path).map(IdentityField::Claim);
+    }
+    let (_, field) = FIELDS.iter().find(|(name, _)| *name == value)?;
+    Some(field.clone())
+}

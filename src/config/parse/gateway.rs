@@ -1,0 +1,270 @@
+//! The `gateway` section.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Parser;
+use crate::config::diagnostic::{Fault, Place};
+use crate::config::pem;
+use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawListener, RawTimeouts};
+use crate::config::raw_values::{AutoOr, RawDuration, RawSize};
+use crate::config::read::{Node, decode};
+use crate::snapshot::{
+    AccessLogTarget, Admin, CertifiedFiles, Gateway, Limits, Listener, Timeouts, TlsPolicy,
+};
+
+/// Most workers: more than cores are no use, and each has its own listeners and connections.
+const MOST_WORKERS: usize = 1024;
+
+impl Parser<'_, '_> {
+    /// Compiles the section. What is wrong in one part does not hide what is wrong in another.
+    pub(super) fn gateway(&mut self, node: &Node<'_>) -> Option<Gateway> {
+        let raw: RawGateway = self.faults.take(decode(node))?;
+        let listen = self.listeners(&raw.listen, node);
+        let admin = raw.admin.as_ref().and_then(|admin| self.admin(admin, node));
+        let mut taken: HashSet<SocketAddr> = HashSet::new();
+        let addresses = listen
+            .iter()
+            .map(|l| l.address)
+            .chain(admin.iter().map(|a| a.address));
+        for (i, address) in addresses.enumerate() {
+            // Port 0 asks for any free port, each time another.
+            if address.port() != 0 && !taken.insert(address) {
+                let place = if i < listen.len() {
+                    node.place_of_item(&["listen"], i)
+                } else {
+                    node.place_of(&["admin", "address"])
+                };
+                self.faults
+                    .error(Fault::new(place, format!("two listeners at {address}")));
+            }
+        }
+        let mut trusted_proxies = Vec::new();
+        for (i, network) in raw.trusted_proxies.iter().enumerate() {
+            let place = node.place_of_item(&["trusted_proxies"], i);
+            let parsed = network
+                .parse()
+                .or_else(|_| network.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
+            match parsed {
+                Ok(network) => trusted_proxies.push(network),
+                Err(_) => self.faults.error(
+                    Fault::new(place, format!("`{network}` is not a network"))
+                        .key("trusted_proxies")
+                        .hint("write CIDR: `10.0.0.0/8` or `fd00::/8`"),
+                ),
+            }
+        }
+        let workers = match raw.workers {
+            Some(AutoOr::Number(n)) if n > MOST_WORKERS => {
+                let message = format!("more than {MOST_WORKERS} workers");
+                self.faults
+                    .error(Fault::new(node.place_of(&["workers"]), message).key("workers"));
+                None
+            }
+            Some(AutoOr::Number(n)) => Some(n),
+            Some(AutoOr::Auto) | None => None,
+        };
+        Some(Gateway {
+            listen,
+            admin,
+            trusted_proxies,
+            workers,
+            token_cache_bytes: raw.token_cache.map_or(64 << 20, |cache| cache.bytes.0),
+            limits: self.limits(&raw.limits, node),
+            timeouts: self.timeouts(&raw.timeouts, node),
+            access_log: match raw.access_log {
+                RawAccessLog::Stdout => AccessLogTarget::Stdout,
+                RawAccessLog::Off => AccessLogTarget::Off,
+            },
+        })
+    }
+
+    fn listeners(&mut self, raw: &[RawListener], node: &Node<'_>) -> Vec<Listener> {
+        if raw.is_empty() {
+            let fault = Fault::new(node.place_of(&["listen"]), "no listener").key("listen");
+            self.faults.error(fault.hint("write `- http: 127.0.0.1:8080`"));
+        }
+        let mut listeners = Vec::new();
+        for (i, listener) in raw.iter().enumerate() {
+            let item = node
+                .get("listen")
+                .and_then(|list| list.items()?.get(i))
+                .unwrap_or(node);
+            let parsed = self.listener(listener, item);
+            listeners.extend(parsed);
+        }
+        listeners
+    }
+
+    fn listener(&mut self, raw: &RawListener, node: &Node<'_>) -> Option<Listener> {
+        match (raw.http, raw.https) {
+            (Some(address), None) => {
+                for key in ["certificates", "client_ca"] {
+                    if node.get(key).is_some() {
+                        let message = format!("`{key}` on a plain http listener");
+                        let fault = Fault::new(node.place_of_key(&[key]), message).key(key);
+                        self.faults.error(fault.hint("write `https:` instead of `http:`"));
+                    }
+                }
+                Some(Listener { address, tls: None })
+            }
+            (None, Some(address)) => {
+                let tls = self.tls(raw, node)?;
+                Some(Listener {
+                    address,
+                    tls: Some(tls),
+                })
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                let fault = Fault::new(node.place, "a listener is either `http` or `https`");
+                self.faults.error(fault.hint("write two listeners for both"));
+                None
+            }
+        }
+    }
+
+    fn tls(&mut self, raw: &RawListener, node: &Node<'_>) -> Option<TlsPolicy> {
+        let pairs = raw.certificates.as_deref().unwrap_or_default();
+        if pairs.is_empty() {
+            let place = node.place_of(&["certificates"]);
+            let fault = Fault::new(place, "an https listener without certificate").key("certificates");
+            self.faults
+                .error(fault.hint("write `certificates: [{ cert: …, key: … }]`"));
+        }
+        let mut certificates = Vec::new();
+        for (i, pair) in pairs.iter().enumerate() {
+            let item = node
+                .get("certificates")
+                .and_then(|list| list.items()?.get(i))
+                .unwrap_or(node);
+            let (cert_at, key_at) = (item.place_of(&["cert"]), item.place_of(&["key"]));
+            let cert = self.read(&pair.cert, cert_at);
+            let key = self.read(&pair.key, key_at);
+            let (Some((cert_path, cert)), Some((_, key))) = (cert, key) else {
+                continue;
+            };
+            self.check_pair(&cert, &key, cert_at, "cert");
+            certificates.push(CertifiedFiles { cert_path, cert, key });
+        }
+        let client_ca = match &raw.client_ca {
+            None => None,
+            Some(file) => Some(self.authorities(file, node.place_of(&["client_ca"]), "client_ca")?),
+        };
+        (!certificates.is_empty()).then_some(TlsPolicy {
+            certificates,
+            client_ca,
+        })
+    }
+
+    /// Reads a file of authorities.
+    pub(super) fn authorities(
+        &mut self,
+        file: &str,
+        place: Place,
+        key: &str,
+    ) -> Option<std::sync::Arc<[u8]>> {
+        let (_, content) = self.read(file, place)?;
+        if let Err(message) = pem::check_authorities(&content) {
+            self.faults.error(Fault::new(place, message).key(key));
+        }
+        Some(content)
+    }
+
+    /// Checks that a certificate and a key belong together, and warns of one that has expired: to refuse it would also
+    /// refuse every other change until someone renews it.
+    pub(super) fn check_pair(&mut self, cert: &[u8], secret: &[u8], place: Place, key: &str) {
+        match pem::check_pair(cert, secret) {
+            Err(message) => self.faults.error(Fault::new(place, message).key(key)),
+            Ok(Some(until)) if until < self.now => {
+                let fault = Fault::new(place, "the certificate has expired").key(key);
+                self.faults.warn(fault.hint("clients will refuse it: renew it"));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn admin(&mut self, raw: &RawAdmin, node: &Node<'_>) -> Option<Admin> {
+        let token = match &raw.token {
+            None => None,
+            Some(secret) => {
+                let place = node.place_of(&["admin", "token"]);
+                let secret = self
+                    .files
+                    .secret(secret, place)
+                    .map_err(|fault| fault.key("token"));
+                Some(self.faults.take(secret)?)
+            }
+        };
+        if token.is_none() && !raw.address.ip().is_loopback() {
+            let place = node.place_of(&["admin", "address"]);
+            let message =
+                "the admin listener is not on loopback and has no token: it answers metrics and health only";
+            self.faults.warn(Fault::new(place, message).key("admin"));
+        }
+        Some(Admin {
+            address: raw.address,
+            token,
+        })
+    }
+
+    fn limits(&mut self, raw: &RawLimits, node: &Node<'_>) -> Limits {
+        let mut bounded = |key: &str, value: Option<usize>, default: usize, least: usize, most: usize| {
+            let Some(value) = value else { return default };
+            if value < least || value > most {
+                let message = format!("`{key}` must be between {least} and {most}");
+                let place = node.place_of(&["limits", key]);
+                self.faults.error(Fault::new(place, message).key(key));
+            }
+            value
+        };
+        let bytes = |size: Option<RawSize>| size.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        let header_bytes = bytes(raw.header_bytes);
+        Limits {
+            // Below 8 KiB ordinary requests fail; what clients may make us hold is bounded above.
+            header_bytes: bounded("header_bytes", header_bytes, 32 << 10, 8 << 10, 1 << 20),
+            headers: bounded("headers", raw.headers, 100, 16, 1000),
+            uri: bounded("uri", bytes(raw.uri), 8 << 10, 256, 65_534),
+            token: bounded("token", bytes(raw.token), 16 << 10, 1 << 10, 1 << 20),
+            body: raw.body.map_or(10 << 20, |size| size.0),
+            connections: match raw.connections {
+                Some(AutoOr::Number(n)) => Some(n),
+                Some(AutoOr::Auto) | None => None,
+            },
+        }
+    }
+
+    fn timeouts(&mut self, raw: &RawTimeouts, node: &Node<'_>) -> Timeouts {
+        let mut of = |key: &str, value: Option<RawDuration>, default: u64| {
+            self.duration(value, Duration::from_secs(default), node, &["timeouts", key])
+        };
+        Timeouts {
+            header: of("header", raw.header, 10),
+            body_idle: of("body_idle", raw.body_idle, 15),
+            upstream_connect: of("upstream_connect", raw.upstream_connect, 2),
+            upstream_response: of("upstream_response", raw.upstream_response, 15),
+            idle: of("idle", raw.idle, 60),
+            drain: of("drain", raw.drain, 30),
+        }
+    }
+
+    /// A duration above zero, or its default.
+    pub(super) fn duration(
+        &mut self,
+        value: Option<RawDuration>,
+        default: Duration,
+        node: &Node<'_>,
+        keys: &[&str],
+    ) -> Duration {
+        match value {
+            Some(RawDuration(Duration::ZERO)) => {
+                let key = keys.last().copied().unwrap_or_default();
+                let fault = Fault::new(node.place_of(keys), format!("`{key}` must be above zero"));
+                self.faults.error(fault.key(key));
+                default
+            }
+            Some(RawDuration(value)) => value,
+            None => default,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `require` of a route.
+//!
+//! Issuers, audience and scopes are always written out: what is left out is an error, never "any".
+
+use super::routes::Declared;
+use super::{Names, Parser};
+use crate::authenticate::json::Json;
+use crate::authorize::{
+    AllowList, ClaimRule, ClaimTest, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
+};
+use crate::config::diagnostic::{Fault, suggest};
+use crate::config::raw::{RawMode, RawRequire, RawTenant};
+use crate::config::raw_values::{OneOrMany, RawClaimTest, RawScopeExpr, RawScopes};
+use crate::config::read::Node;
+use crate::route::host::HostPattern;
+use crate::route::table::RouteSpec;
+use crate::types::{Audience, IssuerIndex};
+
+impl Parser<'_, '_> {
+    /// Compiles the section; `node` is the section itself.
+    pub(super) fn requirement(
+        &mut self,
+        raw: &RawRequire,
+        node: &Node<'_>,
+        mode: RawMode,
+        spec: Option<&RouteSpec>,
+        declared: &Declared<'_>,
+    ) -> Option<Requirement> {
+        let issuers = self.required(
+            raw.issuers.as_ref(),
+            node,
+            "issuers",
+            "name the issuers it accepts: `[corp]`",
+        );
+        let audience = self.required(
+            raw.audience.as_ref(),
+            node,
+            "audience",
+            "name what tokens must be meant for: without it any token of the issuer would do",
+        );
+        let issuers = issuers.map(|names| self.route_issuers(names, node, declared.issuers));
+        let audiences = audience.map(|names| names.iter().map(|name| Audience::new(name.as_str())).collect());
+        let scopes = self.scopes(raw.scopes.as_ref(), node, declared);
+        let tenant = match &raw.tenant {
+            None => None,
+            Some(tenant) => Some(self.tenant(tenant, node, spec)?),
+        };
+        let clients = self.allow_list(raw.clients.as_ref(), node, "clients")?;
+        let subjects = self.allow_list(raw.subjects.as_ref(), node, "subjects")?;
+        let claims = self.claim_rules(raw, node)?;
+        let max_token_age = raw
+            .max_token_age
+            .map(|age| self.duration(Some(age), age.0, node, &["max_token_age"]));
+        Some(Requirement {
+            issuers: issuers?,
+            audiences: audiences?,
+            scopes: scopes?,
+            tenant,
+            clients,
+            subjects,
+            claims,
+            max_token_age,
+            mode: match mode {
+                RawMode::Enforce => Mode::Enforce,
+                RawMode::Shadow => Mode::Shadow,
+            },
+        })
+    }
+
+    /// A list that must be there and hold something.
+    fn required<'r>(
+        &mut self,
+        raw: Option<&'r OneOrMany>,
+        node: &Node<'_>,
+        key: &str,
+        hint: &str,
+    ) -> Option<&'r [String]> {
+        let values = raw.map(|raw| raw.values.as_slice()).unwrap_or_default();
+        if let Some(empty) = values.iter().position(String::is_empty) {
+            let place = node.place_of_item(&[key], empty);
+            self.faults
+                .error(Fault::new(place, format!("an empty text in `{key}`")).key(key));
+            return None;
+        }
+        if values.is_empty() {
+            let message = match raw {
+                None => format!("missing `{key}`"),
+                Some(_) => format!("`{key}` is empty"),
+            };
+            self.faults
+                .error(Fault::new(node.place_of(&[key]), message).key(key).hint(hint));
+            return None;
+        }
+        Some(values)
+    }
+
+    fn route_issuers(&mut self, names: &[String], node: &Node<'_>, declared: &Names) -> Vec<IssuerIndex> {
+        let mut issuers = Vec::with_capacity(names.len());
+        for (i, name) in names.iter().enumerate() {
+            match declared.find(name) {
+                Some(position) => issuers.extend(position.map(IssuerIndex)),
+                None => {
+                    let place = node.place_of_item(&["issuers"], i);
+                    let mut fault = Fault::new(place, format!("unknown issuer `{name}`")).key("issuers");
+                    fault.hint = suggest(name, declared.iter());
+                    self.faults.error(fault);
+                }
+            }
+        }
+        issuers
+    }
+
+    fn scopes(
+        &mut self,
+        raw: Option<&RawScopes>,
+        node: &Node<'_>,
+        declared: &Declared<'_>,
+    ) -> Option<ScopeRequirement> {
+        match raw {
+            Some(RawScopes::AnyAuthenticated) => Some(ScopeRequirement::any_authenticated()),
+            Some(RawScopes::Demand(raw)) => {
+                let expr = self.scope_expr(raw, node)?;
+                Some(ScopeRequirement::new(&expr, declared.scopes))
+            }
+            None => {
+                let fault = Fault::new(node.place, "missing `scopes`").key("scopes");
+                self.faults.error(
+                    fault.hint("write `scopes: [name]`; for any valid token `scopes: any_authenticated`"),
+                );
+                None
+            }
+        }
+    }
+
+    fn scope_expr(&mut self, raw: &RawScopeExpr, node: &Node<'_>) -> Option<ScopeExpr> {
+        let mut all = |parts: &[RawScopeExpr]| -> Option<Vec<ScopeExpr>> {
+            // All parts are looked at, so that all faults are found.
+            let parts: Vec<_> = parts.iter().map(|part| self.scope_expr(part, node)).collect();
+            parts.into_iter().collect()
+        };
+        match raw {
+            RawScopeExpr::One(text) => self.scope(text, node.place_of(&["scopes"])).map(ScopeExpr::One),
+            RawScopeExpr::All(parts) => all(parts).map(ScopeExpr::All),
+            RawScopeExpr::Any(parts) => all(parts).map(ScopeExpr::Any),
+        }
+    }
+
+    fn tenant(&mut self, raw: &RawTenant, node: &Node<'_>, spec: Option<&RouteSpec>) -> Option<TenantRule> {
+        let place = node.place_of(&["tenant"]);
+        let wrong = match (&raw.from, &raw.equals) {
+            (None, Some(equals))
+                if equals.values.iter().all(|t| !t.is_empty()) && !equals.values.is_empty() =>
+            {
+                return Some(TenantRule::Equals(
+                    equals.values.iter().map(|t| t.as_str().into()).collect(),
+                ));
+            }
+            (None, Some(_)) => "no tenant is named".to_owned(),
+            (Some(_), Some(_)) | (None, None) => "a tenant rule is either `from` or `equals`".to_owned(),
+            (Some(from), None) => match tenant_from(from, spec) {
+                Ok(rule) => return rule,
+                Err(message) => message,
+            },
+        };
+        let place = match &raw.from {
+            Some(_) => node.place_of(&["tenant", "from"]),
+            None => place,
+        };
+        let fault = Fault::new(place, wrong).key("tenant");
+        self.faults
+            .error(fault.hint("write `{ from: path.NAME }`, `{ from: host.1 }` or `{ equals: … }`"));
+        None
+    }
+
+    /// An allow-list; the outer `None` after a fault.
+    fn allow_list(
+        &mut self,
+        raw: Option<&OneOrMany>,
+        node: &Node<'_>,
+        key: &str,
+    ) -> Option<Option<AllowList>> {
+        let Some(raw) = raw else { return Some(None) };
+        if raw.values.is_empty() || raw.values.iter().any(String::is_empty) {
+            let fault = Fault::new(node.place_of(&[key]), format!("`{key}` names nobody")).key(key);
+            self.faults
+                .error(fault.hint(format!("leave `{key}` out to allow any")));
+            return None;
+        }
+        Some(Some(raw.values.iter().map(|name| name.as_str().into()).collect()))
+    }
+
+    fn claim_rules(&mut self, raw: &RawRequire, node: &Node<'_>) -> Option<Vec<ClaimRule>> {
+        if raw.claims.is_empty() && node.get("claims").is_some() {
+            let fault = Fault::new(node.place_of(&["claims"]), "`claims` demands nothing").key("claims");
+            self.faults.error(fault);
+            return None;
+        }
+        let mut rules = Vec::with_capacity(raw.claims.len());
+        for (name, test) in &raw.claims {
+            let place = node.place_of_key(&["claims", name]);
+            let path = self.claim_path(name, place)?;
+            let test = match test {
+                RawClaimTest {
+                    equals: Some(value),
+                    one_of: None,
+                    contains: None,
+                } => ClaimTest::Equals(Json::from(value.clone())),
+                RawClaimTest {
+                    equals: None,
+                    one_of: Some(values),
+                    contains: None,
+                } if !values.is_empty() => ClaimTest::OneOf(values.iter().cloned().map(Json::from).collect()),
+                RawClaimTest {
+                    equals: None,
+                    one_of: None,
+                    contains: Some(value),
+                } => ClaimTest::Contains(Json::from(value.clone())),
+                _ => {
+                    let message =
+                        "a claim rule is exactly one of `equals`, `one_of` with some values, and `contains`";
+                    let place = node.place_of(&["claims", name]);
+                    self.faults.error(Fault::new(place, message).key(name.as_str()));
+                    return None;
+                }
+            };
+            rules.push(ClaimRule { path, test });
+        }
+        Some(rules)
+    }
+}
+
+/// Where the tenant of a request is. `Ok(None)` where the route's own faults leave it open.
+fn tenant_from(from: &str, spec: Option<&RouteSpec>) -> Result<Option<TenantRule>, String> {
+    if let Some(name) = from.strip_prefix("path.") {
+        return match spec {
+            Some(spec) if spec.path.params().any(|param| param == name) => {
+                Ok(Some(TenantRule::PathParam(name.into())))
+            }
+            Some(spec) => Err(format!("the path `{}` has no parameter `{name}`", spec.path)),
+            None => Ok(None),
+        };
+    }
+    let label = from
+        .strip_prefix("host.")
+        .and_then(|label| label.parse::<usize>().ok());
+    let Some(label) = label.filter(|label| *label > 0) else {
+        return Err(format!("`{from}` is not where a tenant can be"));
+    };
+    let Some(spec) = spec else { return Ok(None) };
+    if spec.hosts.is_empty() {
+        return Err("the tenant comes from the host, but the route names no host".to_owned());
+    }
+    let labels = |host: &HostPattern| match host {
+        HostPattern::Any => 0,
+        HostPattern::Exact(name) => name.split('.').count(),
+        HostPattern::Below(name) => name.split('.').count() + 1,
+    };
+    match spec.hosts.iter().find(|host| labels(host) < label) {
+        Some(host) => Err(format!("host `{host}` has no label {label}")),
+        None => Ok(Some(TenantRule::HostLabel(label))),
+    }
+}

@@ -1,0 +1,211 @@
+//! `hosts`, and the protected resources they publish (RFC 9728).
+//!
+//! 1. The resource of a protected route is its first audience that is a URL under the host's external origin, else the
+//!    external URL itself. Nothing comes from a request's Host.
+//! 2. Routes with one resource at one host share one metadata document: all their issuers, all their scopes.
+//! 3. A route without host, or with a wildcard, is published at each host of this section that its requests can be for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Parser;
+use crate::authenticate::Issuers;
+use crate::config::diagnostic::{Fault, Place};
+use crate::config::raw::RawHost;
+use crate::config::read::{Node, decode};
+use crate::config::url::Url;
+use crate::route::host::HostPattern;
+use crate::route::table::RouteSpec;
+use crate::snapshot::{Access, Resource, Resources, Route};
+use crate::types::{Audience, Scope};
+
+/// Where metadata is published (RFC 9728 §3).
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// The compiled section.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Hosts(BTreeMap<Box<str>, Host>);
+
+#[derive(Debug)]
+struct Host {
+    place: Place,
+    /// As written, without a slash at its end.
+    external: Box<str>,
+    url: Url,
+}
+
+impl Parser<'_, '_> {
+    /// Compiles the section.
+    pub(super) fn hosts(&mut self, node: Option<&Node<'_>>) -> Hosts {
+        let mut hosts = Hosts::default();
+        for (key, item) in self.entries(node, "hosts") {
+            let name = match HostPattern::parse(&key.text) {
+                Ok(HostPattern::Exact(name)) => name,
+                Ok(HostPattern::Any | HostPattern::Below(_)) => {
+                    let fault = Fault::new(
+                        key.place,
+                        "a public origin belongs to one host, not to a wildcard",
+                    );
+                    self.faults.error(fault.key(&*key.text));
+                    continue;
+                }
+                Err(message) => {
+                    let message = format!("`{}` is not a host: {message}", key.text);
+                    self.faults.error(Fault::new(key.place, message).key(&*key.text));
+                    continue;
+                }
+            };
+            let Some(raw) = self.faults.take(decode::<RawHost>(item)) else {
+                continue;
+            };
+            let place = item.place_of(&["external_url"]);
+            let url = Url::parse(&raw.external_url)
+                .map_err(|message| Fault::new(place, message).key("external_url"));
+            let Some(url) = self.faults.take(url) else {
+                continue;
+            };
+            if !url.is_origin() {
+                let fault = Fault::new(place, "`external_url` is an origin: scheme, host and port only");
+                self.faults.error(fault.key("external_url"));
+            }
+            if !url.secure && !url.is_loopback() {
+                let fault = Fault::new(place, "`external_url` must be https").key("external_url");
+                self.faults.error(
+                    fault.hint("tokens must not travel in plain text; http is for loopback addresses"),
+                );
+            }
+            let host = Host {
+                place: key.place,
+                external: raw.external_url.trim_end_matches('/').into(),
+                url,
+            };
+            if hosts.0.insert(name, host).is_some() {
+                let message = format!("host `{}` twice, in another spelling", key.text);
+                self.faults.error(Fault::new(key.place, message).key(&*key.text));
+            }
+        }
+        hosts
+    }
+}
+
+impl Hosts {
+    /// Compiles the resources, and tells each route its metadata URL.
+    pub(super) fn resources(
+        &self,
+        routes: &mut [Route],
+        specs: &[RouteSpec],
+        issuers: &Issuers,
+    ) -> Resources {
+        // There may be many scopes: a search in the list would make loading quadratic.
+        let mut found: BTreeMap<(&str, String), (Resource, HashSet<Scope>)> = BTreeMap::new();
+        if self.0.is_empty() {
+            return Resources::default();
+        }
+        let finder = Finder::new(specs);
+        for (route, spec) in routes.iter_mut().zip(specs) {
+            let Access::Protected(requirement) = &route.access else {
+                continue;
+            };
+            for (name, host) in self.0.iter().filter(|(name, _)| finder.serves(spec, name)) {
+                let (audience, path) = host.identifier(&requirement.audiences);
+                let metadata_path = format!("{WELL_KNOWN}{path}");
+                if route.resource_metadata.is_none() {
+                    route.resource_metadata = Some(format!("{}{metadata_path}", host.url.origin()).into());
+                }
+                let key = (&**name, metadata_path.clone());
+                let (resource, scopes) = found.entry(key).or_insert_with(|| {
+                    let resource = Resource {
+                        host: name.clone(),
+                        metadata_path: metadata_path.into(),
+                        resource: audience,
+                        authorization_servers: Vec::new(),
+                        scopes: Vec::new(),
+                    };
+                    (resource, HashSet::new())
+                });
+                let accepted = requirement.issuers.iter().filter_map(|index| issuers.get(*index));
+                for policy in accepted {
+                    add(&mut resource.authorization_servers, &policy.issuer);
+                }
+                for scope in requirement.scopes.listed() {
+                    if scopes.insert(scope.clone()) {
+                        resource.scopes.push(scope.clone());
+                    }
+                }
+            }
+        }
+        Resources(found.into_values().map(|(resource, _)| resource).collect())
+    }
+
+    /// The hosts that no route serves, with their places.
+    pub(in crate::config) fn without_routes(&self, resources: &Resources) -> Vec<(&str, Place)> {
+        let served: HashSet<&str> = resources.0.iter().map(|resource| &*resource.host).collect();
+        let unserved = self.0.iter().filter(|(name, _)| !served.contains(&***name));
+        unserved.map(|(name, host)| (&**name, host.place)).collect()
+    }
+}
+
+impl Host {
+    /// The resource identifier, and its path for the metadata: empty for `/` (RFC 9728 §3.1).
+    fn identifier(&self, audiences: &[Audience]) -> (Audience, String) {
+        for audience in audiences {
+            if let Ok(url) = Url::parse(audience.as_str())
+                && url.same_origin(&self.url)
+                && !url.query
+            {
+                let path = if &*url.path == "/" {
+                    String::new()
+                } else {
+                    url.path.into()
+                };
+                return (audience.clone(), path);
+            }
+        }
+        (Audience::new(&*self.external), String::new())
+    }
+}
+
+/// Finds out which routes are reached at a host, by the rule of the table: exact, then the longest wildcard, then any.
+struct Finder<'s> {
+    named: HashMap<&'s HostPattern, ()>,
+}
+
+impl<'s> Finder<'s> {
+    fn new(specs: &'s [RouteSpec]) -> Self {
+        let named = specs
+            .iter()
+            .flat_map(|spec| &spec.hosts)
+            .map(|host| (host, ()))
+            .collect();
+        Self { named }
+    }
+
+    fn serves(&self, spec: &RouteSpec, host: &str) -> bool {
+        let chosen = self.chosen(host);
+        match chosen {
+            HostPattern::Any => spec.hosts.is_empty(),
+            HostPattern::Exact(_) | HostPattern::Below(_) => spec.hosts.contains(&chosen),
+        }
+    }
+
+    fn chosen(&self, host: &str) -> HostPattern {
+        let exact = HostPattern::Exact(host.into());
+        if self.named.contains_key(&exact) {
+            return exact;
+        }
+        let mut rest = host;
+        while let Some((_, below)) = rest.split_once('.') {
+            let wildcard = HostPattern::Below(below.into());
+            if self.named.contains_key(&wildcard) {
+                return wildcard;
+            }
+            rest = below;
+        }
+        HostPattern::Any
+    }
+}
+
+fn add<T: Clone + PartialEq>(list: &mut Vec<T>, item: &T) {
+    if !list.contains(item) {
+        list.push(item.clone());
+    }
+}

@@ -1,0 +1,374 @@
+//! The `routes` section.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use http::Method;
+
+use super::{Names, Parser};
+use crate::authorize::ScopeImplications;
+use crate::config::diagnostic::{Fault, Place, suggest};
+use crate::config::raw::{RawMatch, RawMode, RawRoute};
+use crate::config::read::{Node, decode};
+use crate::route::host::HostPattern;
+use crate::route::path::PathOptOuts;
+use crate::route::rewrite::Rewrite;
+use crate::route::table::{Methods, PathPattern, RouteSpec, RouteTable};
+use crate::snapshot::{Access, Gateway, Route};
+use crate::types::{RouteId, RouteIndex, UpstreamIndex};
+
+/// What the other sections declare, for routes to refer to.
+pub(super) struct Declared<'d> {
+    pub(super) issuers: &'d Names,
+    pub(super) upstreams: &'d Names,
+    pub(super) scopes: &'d ScopeImplications,
+    pub(super) gateway: &'d Gateway,
+}
+
+/// The compiled routes. All lists are by [`RouteIndex`].
+pub(super) struct Routes<'n, 't> {
+    pub(super) compiled: Vec<Route>,
+    pub(super) specs: Vec<RouteSpec>,
+    pub(super) nodes: Vec<&'n Node<'t>>,
+    /// Hosts and path of the routes that answer cross-origin requests.
+    pub(super) keys: Vec<(usize, Vec<HostPattern>, PathPattern)>,
+}
+
+impl Parser<'_, '_> {
+    /// Compiles the section.
+    pub(super) fn routes<'n, 't>(
+        &mut self,
+        node: Option<&'n Node<'t>>,
+        declared: &Declared<'_>,
+    ) -> Option<Routes<'n, 't>> {
+        let node = node?;
+        let Some(items) = node.items() else {
+            self.faults
+                .error(Fault::new(node.place, "`routes` is a list").key("routes"));
+            return None;
+        };
+        let mut routes = Routes {
+            compiled: Vec::with_capacity(items.len()),
+            specs: Vec::with_capacity(items.len()),
+            nodes: Vec::with_capacity(items.len()),
+            keys: Vec::new(),
+        };
+        let mut ids: HashMap<String, Place> = HashMap::with_capacity(items.len());
+        for item in items {
+            let Some(raw) = self.faults.take(decode::<RawRoute>(item)) else {
+                continue;
+            };
+            let place = item.place_of(&["id"]);
+            self.check_name(&raw.id, place, "route");
+            if let Some(first) = ids.get(&raw.id) {
+                let message = format!("duplicate route id `{}`, first on line {}", raw.id, first.line);
+                self.faults.error(Fault::new(place, message).key("id"));
+            } else {
+                ids.insert(raw.id.clone(), place);
+            }
+            let Ok(position) = u32::try_from(routes.compiled.len()) else {
+                break;
+            };
+            let Some((route, spec)) = self.route(&raw, item, declared, RouteIndex(position)) else {
+                continue;
+            };
+            if route.cors.is_some() {
+                routes
+                    .keys
+                    .push((routes.compiled.len(), spec.hosts.clone(), spec.path.clone()));
+            }
+            routes.compiled.push(route);
+            routes.specs.push(spec);
+            routes.nodes.push(item);
+        }
+        Some(routes)
+    }
+
+    fn route(
+        &mut self,
+        raw: &RawRoute,
+        node: &Node<'_>,
+        declared: &Declared<'_>,
+        index: RouteIndex,
+    ) -> Option<(Route, RouteSpec)> {
+        let spec = self.spec(&raw.matches, node, index);
+        let access = self.access(raw, node, spec.as_ref(), declared);
+        let upstream = self.upstream_of(raw, node, declared.upstreams);
+        let rewrite = spec.as_ref().and_then(|spec| self.rewrite(raw, node, &spec.path));
+        let identity_headers = self.identity_headers(&raw.forward, node, raw.public);
+        let cors = match &raw.cors {
+            None => None,
+            Some(cors) => Some(self.cors(cors, node)?),
+        };
+        let defaults = declared.gateway;
+        let mut timeout =
+            |key: &str, value, default: Duration| self.duration(value, default, node, &["timeouts", key]);
+        let body_idle = timeout("body_idle", raw.timeouts.body_idle, defaults.timeouts.body_idle);
+        let upstream_response = timeout(
+            "upstream_response",
+            raw.timeouts.upstream_response,
+            defaults.timeouts.upstream_response,
+        );
+        let owner = match &raw.owner {
+            None => None,
+            Some(owner) => Some(self.owner(owner, node.place_of(&["owner"]))?),
+        };
+        let spec = spec?;
+        let route = Route {
+            id: RouteId::new(raw.id.as_str()),
+            matches: describe(&raw.matches, &spec).into(),
+            access: access?,
+            upstream: upstream?,
+            rewrite: rewrite?,
+            path_opt_outs: spec.opt_outs,
+            forward_token: raw.forward.forward_token,
+            identity_headers,
+            cors,
+            body_limit: raw.limits.body.map_or(defaults.limits.body, |size| size.0),
+            body_idle,
+            upstream_response,
+            owner,
+            resource_metadata: None,
+        };
+        Some((route, spec))
+    }
+
+    /// A route says `require`, or that it is public: silence is an error.
+    fn access(
+        &mut self,
+        raw: &RawRoute,
+        node: &Node<'_>,
+        spec: Option<&RouteSpec>,
+        declared: &Declared<'_>,
+    ) -> Option<Access> {
+        match (&raw.require, raw.public) {
+            (Some(require), false) => {
+                let at = node.get("require").unwrap_or(node);
+                let requirement = self.requirement(require, at, raw.mode, spec, declared)?;
+                Some(Access::Protected(Box::new(requirement)))
+            }
+            (None, true) => {
+                if raw.mode == RawMode::Shadow {
+                    let fault = Fault::new(node.place_of(&["mode"]), "a public route has nothing to shadow");
+                    self.faults.error(fault.key("mode"));
+                }
+                Some(Access::Public)
+            }
+            (None, false) => {
+                let fault = Fault::new(
+                    node.place,
+                    format!("route `{}` does not say who may call it", raw.id),
+                );
+                self.faults.error(
+                    fault
+                        .key("require")
+                        .hint("add `require`, or `public: true` for a route without token"),
+                );
+                None
+            }
+            (Some(_), true) => {
+                let fault = Fault::new(
+                    node.place_of_key(&["public"]),
+                    "a route has either `require` or `public: true`",
+                );
+                self.faults.error(fault.key("public").hint("remove one of them"));
+                None
+            }
+        }
+    }
+
+    fn upstream_of(&mut self, raw: &RawRoute, node: &Node<'_>, names: &Names) -> Option<UpstreamIndex> {
+        match names.find(&raw.upstream) {
+            Some(position) => position.map(UpstreamIndex),
+            None => {
+                let place = node.place_of(&["upstream"]);
+                let mut fault =
+                    Fault::new(place, format!("unknown upstream `{}`", raw.upstream)).key("upstream");
+                fault.hint = suggest(&raw.upstream, names.iter());
+                self.faults.error(fault);
+                None
+            }
+        }
+    }
+
+    fn spec(&mut self, raw: &RawMatch, node: &Node<'_>, index: RouteIndex) -> Option<RouteSpec> {
+        let mut sound = true;
+        let mut hosts: Vec<HostPattern> = Vec::new();
+        for (i, text) in raw.host.iter().flat_map(|host| &host.values).enumerate() {
+            let place = node.place_of_item(&["match", "host"], i);
+            let host = match HostPattern::parse(text) {
+                Ok(HostPattern::Any) => Err("a route for any host has no `host`".to_owned()),
+                Ok(host) if hosts.contains(&host) => Err(format!("host `{text}` twice")),
+                Ok(host) => Ok(host),
+                Err(message) => Err(format!("`{text}` is not a host: {message}")),
+            };
+            match host {
+                Ok(host) => hosts.push(host),
+                Err(message) => {
+                    self.faults.error(Fault::new(place, message).key("host"));
+                    sound = false;
+                }
+            }
+        }
+        if raw.host.as_ref().is_some_and(|host| host.values.is_empty()) {
+            let fault = Fault::new(node.place_of(&["match", "host"]), "an empty list of hosts").key("host");
+            self.faults
+                .error(fault.hint("leave `host` out for a route on any host"));
+            sound = false;
+        }
+        let opt_outs = self.opt_outs(raw, node);
+        let methods = self.methods(raw, node);
+        let path = PathPattern::parse(&raw.path).map_err(|message| {
+            Fault::new(
+                node.place_of(&["match", "path"]),
+                format!("`{}` is not a path: {message}", raw.path),
+            )
+            .key("path")
+        });
+        let path = self.faults.take(path)?;
+        let missing = path.doubts().without(opt_outs);
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.names().collect();
+            let place = node.place_of(&["match", "path"]);
+            let fault =
+                Fault::new(place, "no request reaches this path: its spelling is refused").key("path");
+            self.faults.error(fault.hint(format!(
+                "write `allow_path: [{}]`, or the plain path",
+                names.join(", ")
+            )));
+        }
+        if !sound {
+            return None;
+        }
+        Some(RouteSpec {
+            index,
+            hosts,
+            path,
+            methods: methods?,
+            opt_outs,
+        })
+    }
+
+    fn opt_outs(&mut self, raw: &RawMatch, node: &Node<'_>) -> PathOptOuts {
+        let mut opt_outs = PathOptOuts::NONE;
+        for (i, name) in raw.allow_path.iter().enumerate() {
+            match PathOptOuts::from_name(name) {
+                Some(opt_out) => opt_outs |= opt_out,
+                None => {
+                    let place = node.place_of_item(&["match", "allow_path"], i);
+                    let mut fault =
+                        Fault::new(place, format!("`{name}` is not a spelling of paths")).key("allow_path");
+                    fault.hint = suggest(name, PathOptOuts::ALL_NAMES);
+                    self.faults.error(fault);
+                }
+            }
+        }
+        opt_outs
+    }
+
+    fn methods(&mut self, raw: &RawMatch, node: &Node<'_>) -> Option<Methods> {
+        let Some(names) = &raw.methods else {
+            return Some(Methods::any());
+        };
+        let mut methods = Vec::with_capacity(names.len());
+        for (i, name) in names.iter().enumerate() {
+            let upper = !name.bytes().any(|b| b.is_ascii_lowercase());
+            match Method::from_bytes(name.as_bytes()) {
+                Ok(method) if upper => methods.push(method),
+                Ok(_) | Err(_) => {
+                    let place = node.place_of_item(&["match", "methods"], i);
+                    let fault = Fault::new(place, format!("`{name}` is not a method")).key("methods");
+                    self.faults
+                        .error(fault.hint("methods are compared exactly and are in capitals: `GET`"));
+                    return None;
+                }
+            }
+        }
+        let methods = Methods::only(methods).map_err(|message| {
+            Fault::new(
+                node.place_of(&["match", "methods"]),
+                format!("methods: {message}"),
+            )
+            .key("methods")
+        });
+        self.faults.take(methods)
+    }
+
+    fn rewrite(&mut self, raw: &RawRoute, node: &Node<'_>, path: &PathPattern) -> Option<Rewrite> {
+        let (strip, add) = (
+            raw.forward.strip_prefix.as_deref(),
+            raw.forward.add_prefix.as_deref(),
+        );
+        let rewrite = Rewrite::new(strip, add)
+            .map_err(|message| Fault::new(node.place_of(&["forward"]), message).key("forward"));
+        let rewrite = self.faults.take(rewrite)?;
+        if !rewrite.fits(path) {
+            let place = node.place_of(&["forward", "strip_prefix"]);
+            let fault = Fault::new(
+                place,
+                format!("not every path of `{path}` begins with `strip_prefix`"),
+            );
+            self.faults.error(
+                fault
+                    .key("strip_prefix")
+                    .hint("it must be whole, literal segments at the path's start"),
+            );
+            return None;
+        }
+        Some(rewrite)
+    }
+
+    /// Builds the table, or says which routes are in each other's way.
+    pub(super) fn table(
+        &mut self,
+        specs: Vec<RouteSpec>,
+        nodes: &[&Node<'_>],
+        routes: &[Route],
+    ) -> Option<RouteTable> {
+        let conflicts = match RouteTable::build(specs) {
+            Ok(table) => return Some(table),
+            Err(conflicts) => conflicts,
+        };
+        let line = |index: RouteIndex| {
+            nodes
+                .get(index.get())
+                .map_or(0, |node| node.place_of(&["match"]).line)
+        };
+        let id = |index: RouteIndex| routes.get(index.get()).map_or("", |route| route.id.as_str());
+        for conflict in conflicts {
+            let place = nodes
+                .get(conflict.second.get())
+                .map_or(Place::START, |node| node.place_of(&["match", "path"]));
+            let message = format!(
+                "route `{}` (line {}) and route `{}` (line {}) match the same requests: {} {}",
+                id(conflict.second),
+                line(conflict.second),
+                id(conflict.first),
+                line(conflict.first),
+                conflict.method,
+                conflict.host,
+            );
+            let fault = Fault::new(place, message).key("match");
+            self.faults
+                .error(fault.hint("the order does not decide: change a host, a path or the methods"));
+        }
+        None
+    }
+}
+
+/// How a route is matched, as written.
+fn describe(raw: &RawMatch, spec: &RouteSpec) -> String {
+    let mut text = String::new();
+    if let Some(methods) = &raw.methods {
+        text.push_str(&methods.join(","));
+        text.push(' ');
+    }
+    for (i, host) in raw.host.iter().flat_map(|host| &host.values).enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        text.push_str(host);
+    }
+    text.push_str(spec.path.as_str());
+    text
+}

@@ -1,0 +1,441 @@
+//! routes.yaml as it is written: a mirror for serde, and the source of its JSON Schema.
+//!
+//! 1. Unknown keys are errors everywhere.
+//! 2. A field that may be left out has its default in `parse`, not here; none of the defaults opens anything.
+//! 3. There are no untagged enums: what may be written in two ways has its own type in [`super::raw_values`], so that an
+//!    error says what is wrong and not that "no variant matched".
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::raw_values::{
+    AutoOr, OneOrMany, RawClaimTest, RawDuration, RawScopes, RawSecret, RawSize, RawTokenType,
+};
+
+/// A policy of Scopegate: who may call which route with which access token. The file ends with `...`.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "routes.yaml of Scopegate", deny_unknown_fields, inline)]
+#[expect(
+    dead_code,
+    reason = "the root is read section by section; this type is the schema of the whole"
+)]
+pub(super) struct RawPolicy {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub(super) version: u64,
+    /// Listeners, limits and timeouts of the process.
+    pub(super) gateway: RawGateway,
+    /// The public origin of each host, for resource metadata and challenges. It is never taken from a request.
+    #[serde(default)]
+    pub(super) hosts: BTreeMap<String, RawHost>,
+    /// Authorization servers whose tokens are accepted. A route names those it accepts.
+    #[serde(default)]
+    pub(super) issuers: BTreeMap<String, RawIssuer>,
+    /// What a scope implies: `orders:write: [orders:read]`. Nothing is implied otherwise.
+    #[serde(default)]
+    pub(super) scopes: BTreeMap<String, Vec<String>>,
+    /// The APIs behind the gateway.
+    #[serde(default)]
+    pub(super) upstreams: BTreeMap<String, RawUpstream>,
+    /// Who answers for a control: `authentication`, `authorization`, `gateway`, `request`, `routing` or `upstream`.
+    #[serde(default)]
+    pub(super) owners: BTreeMap<String, String>,
+    /// The routes. Their order does not matter.
+    pub(super) routes: Vec<RawRoute>,
+}
+
+/// The sections of the file.
+pub(super) const SECTIONS: [&str; 8] = [
+    "version",
+    "gateway",
+    "hosts",
+    "issuers",
+    "scopes",
+    "upstreams",
+    "owners",
+    "routes",
+];
+
+/// Listeners, limits and timeouts of the process.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGateway {
+    /// Public listeners.
+    #[schemars(length(min = 1))]
+    pub(super) listen: Vec<RawListener>,
+    /// The admin listener: metrics, health, status, console. Keep it off public networks.
+    pub(super) admin: Option<RawAdmin>,
+    /// Networks (CIDR) whose peers may speak for a client address. Default: none.
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<String>,
+    /// Worker threads; `auto` is one for each core.
+    pub(super) workers: Option<AutoOr>,
+    /// The cache of verified tokens.
+    pub(super) token_cache: Option<RawTokenCache>,
+    /// Limits of a connection and a request.
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+    /// Timeouts of a connection and a request.
+    #[serde(default)]
+    pub(super) timeouts: RawTimeouts,
+    /// Where the access log goes. Default `stdout`.
+    #[serde(default)]
+    pub(super) access_log: RawAccessLog,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawAccessLog {
+    /// Standard output, one JSON object a line.
+    #[default]
+    Stdout,
+    /// Nowhere.
+    Off,
+}
+
+/// One listener: either `http` or `https`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListener {
+    /// Address and port for plain HTTP.
+    #[schemars(with = "Option<String>")]
+    pub(super) http: Option<SocketAddr>,
+    /// Address and port for HTTPS; HTTP/1.1 and HTTP/2 are chosen by ALPN.
+    #[schemars(with = "Option<String>")]
+    pub(super) https: Option<SocketAddr>,
+    /// Certificates, chosen by SNI; the first serves clients without a known name.
+    pub(super) certificates: Option<Vec<RawCertificate>>,
+    /// PEM file of the authorities whose client certificates are verified if sent.
+    pub(super) client_ca: Option<String>,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    /// PEM file of the chain, leaf first.
+    pub(super) cert: String,
+    /// PEM file of the private key.
+    pub(super) key: String,
+}
+
+/// The admin listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    /// Address and port; loopback unless you know better.
+    #[schemars(with = "String")]
+    pub(super) address: SocketAddr,
+    /// The bearer token every write needs. Without one, writes are refused.
+    pub(super) token: Option<RawSecret>,
+}
+
+/// The cache of verified tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTokenCache {
+    /// Most bytes it may take. Default `64MiB`.
+    pub(super) bytes: RawSize,
+}
+
+/// Limits.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    /// Longest header section of a request. Default `32KiB`.
+    pub(super) header_bytes: Option<RawSize>,
+    /// Most header fields of a request. Default 100.
+    pub(super) headers: Option<usize>,
+    /// Longest request target. Default `8KiB`.
+    pub(super) uri: Option<RawSize>,
+    /// Largest request body. Default `10MiB`.
+    pub(super) body: Option<RawSize>,
+    /// Longest access token. Default `16KiB`.
+    pub(super) token: Option<RawSize>,
+    /// Most client connections; `auto` follows the limit of open files.
+    pub(super) connections: Option<AutoOr>,
+}
+
+/// Timeouts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTimeouts {
+    /// TLS handshake, and the header section of a request. Default `10s`.
+    pub(super) header: Option<RawDuration>,
+    /// Longest pause within a request body. Default `15s`.
+    pub(super) body_idle: Option<RawDuration>,
+    /// Connecting to an upstream, TLS included. Default `2s`.
+    pub(super) upstream_connect: Option<RawDuration>,
+    /// Waiting for an upstream's header section. Default `15s`.
+    pub(super) upstream_response: Option<RawDuration>,
+    /// A client connection without a request is closed after this. Default `60s`.
+    pub(super) idle: Option<RawDuration>,
+    /// Running requests may take this long to end on shutdown. Default `30s`.
+    pub(super) drain: Option<RawDuration>,
+}
+
+/// A public host.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHost {
+    /// The origin clients use: `https://api.example.com`. Plain `http` only for loopback addresses.
+    pub(super) external_url: String,
+}
+
+/// An authorization server.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIssuer {
+    /// The `iss` of its tokens, compared byte for byte: a trailing slash matters.
+    pub(super) issuer: String,
+    /// Where its keys come from.
+    pub(super) keys: RawKeys,
+    /// Allowed signature algorithms: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
+    #[schemars(length(min = 1))]
+    pub(super) algorithms: Vec<String>,
+    /// The kind of token: `at+jwt` (the default), or what is accepted instead.
+    pub(super) token_type: Option<RawTokenType>,
+    /// Longest allowed `exp - iat`. Default `24h`.
+    pub(super) max_lifetime: Option<RawDuration>,
+    /// Tolerated difference of clocks. Default `10s`.
+    pub(super) leeway: Option<RawDuration>,
+    /// Which claims carry what.
+    #[serde(default)]
+    pub(super) claims: RawClaims,
+    /// How often keys are fetched.
+    #[serde(default)]
+    pub(super) key_refresh: RawKeyRefresh,
+}
+
+/// Where an issuer's keys come from: exactly one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKeys {
+    /// `true`: the issuer's metadata document names them.
+    pub(super) discovery: Option<bool>,
+    /// The URL of its JWK Set.
+    pub(super) jwks_uri: Option<String>,
+    /// A file with its JWK Set.
+    pub(super) jwks_file: Option<String>,
+}
+
+/// Which claims of an issuer carry what. A path such as `realm_access.roles` goes into objects.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClaims {
+    /// The scopes; of several, the first that is there. Default `[scope, scp]`.
+    pub(super) scope: Option<OneOrMany>,
+    /// The client; of several, the first that is there. Default `[client_id, azp]`.
+    pub(super) client: Option<OneOrMany>,
+    /// The tenant. Default: none.
+    pub(super) tenant: Option<String>,
+    /// The roles, for the identity header `roles`. Default: none.
+    pub(super) roles: Option<String>,
+}
+
+/// How often keys are fetched.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKeyRefresh {
+    /// Fetched again after this long. Default `5m`.
+    pub(super) interval: Option<RawDuration>,
+    /// At most one fetch for unknown key ids in this long. Default `30s`.
+    pub(super) unknown_kid_cooldown: Option<RawDuration>,
+    /// The last good keys are used for this long. Default `24h`.
+    pub(super) max_stale: Option<RawDuration>,
+}
+
+/// An API behind the gateway.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    /// Where it answers: scheme, host and port.
+    pub(super) url: Option<String>,
+    /// Where it answers, if at several addresses. Instead of `url`.
+    pub(super) endpoints: Option<Vec<String>>,
+    /// What is spoken to it. Default `http1`.
+    #[serde(default)]
+    pub(super) protocol: RawProtocol,
+    /// What it sees as Host: `preserve` (the default), or a name.
+    pub(super) host: Option<String>,
+    /// TLS settings, for `https` addresses.
+    pub(super) tls: Option<RawUpstreamTls>,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 in plain text.
+    H2c,
+}
+
+/// TLS to an upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstreamTls {
+    /// PEM file of the authorities to trust instead of the public ones.
+    pub(super) ca: Option<String>,
+    /// PEM file of the client certificate chain. Needs `client_key`.
+    pub(super) client_cert: Option<String>,
+    /// PEM file of the client certificate's key. Needs `client_cert`.
+    pub(super) client_key: Option<String>,
+}
+
+/// A route: which requests it takes, what it demands of them, where they go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    /// Its name: unique, stable, a label of metrics.
+    pub(super) id: String,
+    /// Which requests it takes.
+    #[serde(rename = "match")]
+    pub(super) matches: RawMatch,
+    /// What a request must show. A route has either this or `public: true`.
+    pub(super) require: Option<RawRequire>,
+    /// `true`: anyone may call, without a token.
+    #[serde(default)]
+    pub(super) public: bool,
+    /// The key of its upstream.
+    pub(super) upstream: String,
+    /// What the upstream gets.
+    #[serde(default)]
+    pub(super) forward: RawForward,
+    /// Cross-origin requests from browsers. Default: not enabled.
+    pub(super) cors: Option<RawCors>,
+    /// Limits of this route instead of the gateway's.
+    #[serde(default)]
+    pub(super) limits: RawRouteLimits,
+    /// Timeouts of this route instead of the gateway's.
+    #[serde(default)]
+    pub(super) timeouts: RawRouteTimeouts,
+    /// Who answers for it: shown to callers that it refuses.
+    pub(super) owner: Option<String>,
+    /// `shadow`: refusals of authorization are recorded and let through. Default `enforce`.
+    #[serde(default)]
+    pub(super) mode: RawMode,
+}
+
+/// Whether refusals refuse.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawMode {
+    /// They do.
+    #[default]
+    Enforce,
+    /// Those of authorization are recorded only.
+    Shadow,
+}
+
+/// Which requests a route takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMatch {
+    /// One host or a list; `*.example.com` for all below a domain. Default: hosts no other route names.
+    pub(super) host: Option<OneOrMany>,
+    /// `/a/b`, `/a/{id}` or `/a/{*rest}`.
+    pub(super) path: String,
+    /// Methods. Default: all.
+    pub(super) methods: Option<Vec<String>>,
+    /// Doubtful spellings of a path that this route takes although they are refused by default.
+    #[serde(default)]
+    pub(super) allow_path: Vec<String>,
+}
+
+/// What a request must show.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRequire {
+    /// Keys of the issuers it accepts.
+    #[schemars(required)]
+    pub(super) issuers: Option<OneOrMany>,
+    /// The audience: one, or a list of which the token must hold one. Compared exactly.
+    #[schemars(required)]
+    pub(super) audience: Option<OneOrMany>,
+    /// The scopes: a list of which all are needed, `{ any: […] }`, both nested at will, or `any_authenticated`.
+    #[schemars(required)]
+    pub(super) scopes: Option<RawScopes>,
+    /// The tenant the token must belong to.
+    pub(super) tenant: Option<RawTenant>,
+    /// Clients that may call. Default: any.
+    pub(super) clients: Option<OneOrMany>,
+    /// Subjects that may call. Default: any.
+    pub(super) subjects: Option<OneOrMany>,
+    /// Rules on claims; all must hold.
+    #[serde(default)]
+    pub(super) claims: BTreeMap<String, RawClaimTest>,
+    /// Longest `now - iat`.
+    pub(super) max_token_age: Option<RawDuration>,
+}
+
+/// The tenant: exactly one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTenant {
+    /// `path.NAME`: the one in this path parameter; `host.N`: the one in the host's N-th label from the left.
+    pub(super) from: Option<String>,
+    /// A literal, or a list of them.
+    pub(super) equals: Option<OneOrMany>,
+}
+
+/// What the upstream gets.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawForward {
+    /// Removed from the front of the path.
+    pub(super) strip_prefix: Option<String>,
+    /// Put in front of the path.
+    pub(super) add_prefix: Option<String>,
+    /// Whether the upstream gets the client's token. Default `false`.
+    #[serde(default)]
+    pub(super) forward_token: bool,
+    /// Headers that tell who calls: `sub`, `client`, `scope`, `tenant`, `issuer`, `actor`, `jti`, `roles` or `claim.PATH`.
+    #[serde(default)]
+    pub(super) identity_headers: BTreeMap<String, String>,
+}
+
+/// Cross-origin requests from browsers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCors {
+    /// Origins such as `https://app.example.com`, or `'*'` for any.
+    pub(super) origins: OneOrMany,
+    /// Whether a browser may send credentials of its own. Default `false`; never with `'*'`.
+    #[serde(default)]
+    pub(super) credentials: bool,
+    /// Request headers a script may set, beside the safe ones and `Authorization`.
+    #[serde(default)]
+    pub(super) headers: Vec<String>,
+    /// Response headers a script may read.
+    #[serde(default)]
+    pub(super) expose: Vec<String>,
+    /// How long a browser may remember the answer. Default `10m`.
+    pub(super) max_age: Option<RawDuration>,
+}
+
+/// Limits of a route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRouteLimits {
+    /// Largest request body.
+    pub(super) body: Option<RawSize>,
+}
+
+/// Timeouts of a route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRouteTimeouts {
+    /// Longest pause within a request body.
+    pub(super) body_idle: Option<RawDuration>,
+    /// Longest wait for the upstream's header section.
+    pub(super) upstream_response: Option<RawDuration>,
+}

@@ -1,0 +1,150 @@
+//! Files that a policy names.
+
+use std::fs;
+use std::path::Path;
+
+use scopegate::config::{self, ConfigErrors, Loaded};
+use scopegate::snapshot::Admin;
+
+use crate::{GOOD, with};
+
+fn load(dir: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
+    let path = dir.join("routes.yaml");
+    fs::write(&path, text).unwrap();
+    config::load(&path)
+}
+
+fn certificate(dir: &Path, name: &str, not_after_year: i32) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(not_after_year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = params.self_signed(&key).unwrap();
+    fs::write(dir.join(format!("{name}.crt")), cert.pem()).unwrap();
+    fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+fn https(cert: &str, key: &str) -> String {
+    let listener = format!("https: 127.0.0.1:8443\n      certificates: [{{ cert: {cert}, key: {key} }}]");
+    with("http: 127.0.0.1:8080", &listener)
+}
+
+#[test]
+fn files_are_relative_to_the_policy_and_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("keys.json"), r#"{"keys":[]}"#).unwrap();
+    fs::write(dir.path().join("token"), "t0ken\n").unwrap();
+    certificate(dir.path(), "a", 2100);
+    let text = https("a.crt", "a.key")
+        .replace("{ discovery: true }", "{ jwks_file: keys.json }")
+        .replace(
+            "address: 127.0.0.1:9090",
+            "address: 127.0.0.1:9090, token: { file: token }",
+        );
+    let loaded = load(dir.path(), &text).unwrap();
+    let names: Vec<_> = loaded
+        .snapshot
+        .files
+        .iter()
+        .map(|p| p.file_name().unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["routes.yaml", "a.crt", "a.key", "token", "keys.json"]);
+    let Some(Admin {
+        token: Some(token), ..
+    }) = loaded.snapshot.gateway.admin
+    else {
+        panic!("no token")
+    };
+    assert!(token.matches(b"t0ken"), "one line end is removed");
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn the_hash_is_that_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = load(dir.path(), GOOD).unwrap().snapshot.hash;
+    assert_eq!(hash.len(), 64);
+    assert_ne!(
+        hash,
+        load(dir.path(), &GOOD.replace("...", "\n..."))
+            .unwrap()
+            .snapshot
+            .hash
+    );
+}
+
+#[test]
+fn certificates_that_would_not_work_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    certificate(dir.path(), "a", 2100);
+    certificate(dir.path(), "b", 2100);
+    fs::write(
+        dir.path().join("junk"),
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    fs::write(dir.path().join("empty"), "").unwrap();
+    let rows = [
+        ("a.crt", "b.key", "does not belong to the certificate"),
+        ("empty", "a.key", "holds no certificate"),
+        ("a.crt", "empty", "holds no private key"),
+        ("junk", "a.key", "cannot be used"),
+        ("missing.crt", "a.key", "no such file"),
+    ];
+    for (cert, key, message) in rows {
+        let errors = load(dir.path(), &https(cert, key)).unwrap_err().to_string();
+        assert!(
+            errors.contains(message) && errors.contains(":5:"),
+            "{cert} {key}: {errors}"
+        );
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    certificate(dir.path(), "old", 2001);
+    let loaded = load(dir.path(), &https("old.crt", "old.key")).unwrap();
+    assert!(
+        loaded.warnings.iter().any(|w| w.message.contains("expired")),
+        "{:?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    for file in [fifo.to_str().unwrap(), "/dev/zero", "."] {
+        let text = with("{ discovery: true }", &format!("{{ jwks_file: '{file}' }}"));
+        let errors = load(dir.path(), &text).unwrap_err().to_string();
+        assert!(errors.contains("not a regular file"), "{file}: {errors}");
+    }
+    for path in [
+        fifo.as_path(),
+        Path::new("/dev/zero"),
+        dir.path(),
+        Path::new("/nowhere/routes.yaml"),
+    ] {
+        let errors = config::load(path).unwrap_err().to_string();
+        assert!(errors.contains("cannot read the policy"), "{errors}");
+    }
+}
+
+#[test]
+fn files_have_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("big"), vec![b' '; (4 << 20) + 1]).unwrap();
+    let text = with("{ discovery: true }", "{ jwks_file: big }");
+    assert!(
+        load(dir.path(), &text)
+            .unwrap_err()
+            .to_string()
+            .contains("longer than")
+    );
+    fs::write(dir.path().join("routes.yaml"), vec![b'#'; (64 << 20) + 1]).unwrap();
+    assert!(config::load(&dir.path().join("routes.yaml")).is_err());
+}

@@ -1,0 +1,288 @@
+//! What a policy compiles to.
+
+use std::time::Duration;
+
+use scopegate::config::{self, boot_changes};
+use scopegate::snapshot::{Access, AccessLogTarget, IdentityField};
+
+use crate::{DEMO, GOOD, parse, with};
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let gateway = parse(GOOD).unwrap().snapshot.gateway;
+    assert_eq!(gateway.limits.header_bytes, 32 << 10);
+    assert_eq!(gateway.limits.headers, 100);
+    assert_eq!(gateway.limits.uri, 8 << 10);
+    assert_eq!(gateway.limits.body, 10 << 20);
+    assert_eq!(gateway.limits.token, 16 << 10);
+    assert_eq!(gateway.timeouts.upstream_connect, Duration::from_secs(2));
+    assert_eq!(gateway.timeouts.drain, Duration::from_secs(30));
+    assert_eq!(gateway.access_log, AccessLogTarget::Stdout);
+    assert_eq!((gateway.workers, gateway.trusted_proxies.len()), (None, 0));
+}
+
+#[test]
+fn issuer_defaults_are_strict() {
+    let snapshot = parse(GOOD).unwrap().snapshot;
+    let (_, corp) = snapshot.issuers.find("https://idp.example.com/").unwrap();
+    assert_eq!(corp.token_types.accept, ["at+jwt".into()]);
+    assert!(!corp.token_types.accept_absent);
+    assert_eq!(corp.token_types.required_claims.len(), 4);
+    assert_eq!(corp.max_lifetime, Duration::from_secs(24 * 3600));
+    assert_eq!(corp.leeway, Duration::from_secs(10));
+    assert!(!corp.plain_http);
+    assert!(
+        snapshot.issuers.find("https://idp.example.com").is_none(),
+        "compared byte for byte"
+    );
+}
+
+#[test]
+fn a_relaxed_token_type_is_taken_and_warned_of() {
+    let text = with(
+        "algorithms:",
+        "token_type: { accept: [JWT, application/at+jwt, none], require_claims: [client_id] }\n    algorithms:",
+    );
+    let loaded = parse(&text).unwrap();
+    let (_, corp) = loaded.snapshot.issuers.find("https://idp.example.com/").unwrap();
+    assert_eq!(corp.token_types.accept, ["jwt".into(), "at+jwt".into()]);
+    assert!(corp.token_types.accept_absent);
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .any(|w| w.key.as_deref() == Some("token_type"))
+    );
+}
+
+#[test]
+fn routes_are_compiled() {
+    let snapshot = parse(GOOD).unwrap().snapshot;
+    let route = &snapshot.routes[0];
+    assert_eq!(route.id.as_str(), "orders-read");
+    assert_eq!(
+        &*route.matches,
+        "GET,HEAD api.example.com/v1/{tenant}/orders/{id}"
+    );
+    assert_eq!(
+        route.identity_headers,
+        [("x-user".parse().unwrap(), IdentityField::Subject)]
+    );
+    assert_eq!(snapshot.identity_headers, ["x-user"]);
+    assert!(!route.forward_token);
+    let Access::Protected(requirement) = &route.access else {
+        panic!("not protected")
+    };
+    assert!(
+        requirement.scopes.met_by(&["orders:write".into()]),
+        "implied by the scopes section"
+    );
+    assert!(!requirement.scopes.met_by(&["orders".into()]));
+    assert!(matches!(snapshot.routes[1].access, Access::Public));
+}
+
+#[test]
+fn scopes_nest() {
+    let text = with(
+        "scopes: [orders:read]",
+        "scopes: [a, { any: [b, { all: [c, d] }] }]",
+    );
+    let snapshot = parse(&text).unwrap().snapshot;
+    let Access::Protected(requirement) = &snapshot.routes[0].access else {
+        panic!("not protected")
+    };
+    let met = |granted: &[&str]| {
+        let granted: Vec<Box<str>> = granted.iter().map(|scope| (*scope).into()).collect();
+        requirement.scopes.met_by(&granted)
+    };
+    assert!(met(&["a", "b"]) && met(&["a", "c", "d"]));
+    assert!(!met(&["a"]) && !met(&["b", "c", "d"]) && !met(&["a", "c"]));
+}
+
+#[test]
+fn metadata_is_published_under_the_external_url() {
+    let snapshot = parse(GOOD).unwrap().snapshot;
+    let [resource] = &snapshot.resources.0[..] else {
+        panic!("{:?}", snapshot.resources)
+    };
+    assert_eq!(&*resource.host, "api.example.com");
+    assert_eq!(
+        &*resource.metadata_path,
+        "/.well-known/oauth-protected-resource/orders"
+    );
+    assert_eq!(resource.resource.as_str(), "https://api.example.com/orders");
+    assert_eq!(
+        resource.authorization_servers[0].as_str(),
+        "https://idp.example.com/"
+    );
+    assert_eq!(resource.scopes[0].as_str(), "orders:read");
+    let url = "https://api.example.com/.well-known/oauth-protected-resource/orders";
+    assert_eq!(snapshot.routes[0].resource_metadata.as_deref(), Some(url));
+    assert_eq!(
+        snapshot.routes[1].resource_metadata, None,
+        "a public route has no challenge"
+    );
+}
+
+#[test]
+fn an_audience_elsewhere_gives_the_external_url_itself() {
+    for audience in [
+        "urn:orders",
+        "https://other.example.com/orders",
+        "https://api.example.com.evil.example/",
+        "'https://api.example.com/?q'",
+    ] {
+        let snapshot = parse(&with("https://api.example.com/orders", audience))
+            .unwrap()
+            .snapshot;
+        let resource = &snapshot.resources.0[0];
+        assert_eq!(
+            resource.resource.as_str(),
+            "https://api.example.com",
+            "{audience}"
+        );
+        assert_eq!(
+            &*resource.metadata_path, "/.well-known/oauth-protected-resource",
+            "{audience}"
+        );
+    }
+}
+
+#[test]
+fn routes_of_one_resource_share_their_metadata() {
+    let more = "routes:\n  - id: write\n    match: { host: api.example.com, path: /w }\n    require: { issuers: corp, audience: 'https://api.example.com/orders', scopes: [orders:write, orders:read] }\n    upstream: orders\n";
+    let snapshot = parse(&with("routes:\n", more)).unwrap().snapshot;
+    let [resource] = &snapshot.resources.0[..] else {
+        panic!("{:?}", snapshot.resources)
+    };
+    let scopes: Vec<_> = resource.scopes.iter().map(AsRef::as_ref).collect();
+    assert_eq!(scopes, ["orders:write", "orders:read"]);
+}
+
+#[test]
+fn a_preflight_lists_the_methods_of_all_routes_at_the_path() {
+    let text = with(
+        "public: true\n    upstream: orders\n",
+        "public: true\n    upstream: orders\n    cors: { origins: 'https://app.example.com' }\n  - id: status-set\n    match: { host: api.example.com, path: /status, methods: [PUT] }\n    public: true\n    upstream: orders\n",
+    );
+    let snapshot = parse(&text).unwrap().snapshot;
+    let cors = snapshot.routes[1].cors.as_ref().unwrap();
+    assert_eq!(cors.methods, [http::Method::GET, http::Method::PUT]);
+    assert_eq!(
+        cors.origins.as_deref(),
+        Some(&["https://app.example.com".into()][..])
+    );
+}
+
+#[test]
+fn warnings_point_at_what_someone_should_look_at() {
+    let rows: [(&str, &str, &str); 8] = [
+        ("...\n", "", "does not end with `...`"),
+        (
+            "strip_prefix",
+            "forward_token: true\n      strip_prefix",
+            "hands the caller's token",
+        ),
+        (
+            "    upstream: orders\n    forward",
+            "    upstream: orders\n    mode: shadow\n    forward",
+            "shadow mode",
+        ),
+        (
+            "path: /status",
+            "path: /status, allow_path: [semicolon]",
+            "doubtful spellings of a path: semicolon",
+        ),
+        (
+            "upstreams:\n",
+            "upstreams:\n  spare: { url: 'http://127.0.0.1:1' }\n",
+            "no route goes to upstream `spare`",
+        ),
+        (
+            "issuers:\n",
+            "issuers:\n  spare:\n    issuer: https://spare.example.com\n    keys: { discovery: true }\n    algorithms: [RS256]\n",
+            "no route accepts issuer `spare`",
+        ),
+        (
+            "host: api.example.com, path: /status",
+            "path: /status",
+            "not reached at host `api.example.com`",
+        ),
+        (
+            "[orders:read]\nup",
+            "[ordres:read]\nup",
+            "implies nothing that a route demands",
+        ),
+    ];
+    for (from, to, message) in rows {
+        let loaded = parse(&with(from, to)).unwrap_or_else(|errors| panic!("{to:?}: {errors}"));
+        let found = loaded
+            .warnings
+            .iter()
+            .any(|warning| warning.to_string().contains(message));
+        assert!(found, "{to:?}: expected `{message}`, got {:#?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn only_what_lives_as_long_as_the_process_needs_a_restart() {
+    let old = parse(GOOD).unwrap().snapshot.gateway;
+    let rows: [(&str, &str, &[&str]); 6] = [
+        ("127.0.0.1:8080", "127.0.0.1:8081", &["gateway.listen"]),
+        ("127.0.0.1:9090", "127.0.0.1:9091", &["gateway.admin.address"]),
+        ("  admin:", "  workers: 3\n  admin:", &["gateway.workers"]),
+        (
+            "  admin:",
+            "  token_cache: { bytes: 1MiB }\n  admin:",
+            &["gateway.token_cache"],
+        ),
+        (
+            "  admin:",
+            "  timeouts: { idle: 1s }\n  limits: { body: 1KiB }\n  admin:",
+            &[],
+        ),
+        ("id: status", "id: other", &[]),
+    ];
+    for (from, to, changes) in rows {
+        let new = parse(&with(from, to)).unwrap().snapshot.gateway;
+        assert_eq!(boot_changes(&old, &new), changes, "{to}");
+    }
+}
+
+#[test]
+fn the_demo_policy_loads_whole() {
+    let loaded = parse(DEMO).unwrap();
+    assert!(loaded.complete);
+    assert_eq!(loaded.snapshot.routes.len(), 5);
+    assert_eq!(loaded.snapshot.resources.0.len(), 1);
+    assert_eq!(
+        loaded.snapshot.routes[0].resource_metadata.as_deref(),
+        Some("http://127.0.0.1:8080/.well-known/oauth-protected-resource")
+    );
+}
+
+#[test]
+fn the_schema_accepts_the_policies_and_refuses_misspellings() {
+    let schema = jsonschema::draft202012::new(&config::schema()).unwrap();
+    let as_json =
+        |text: &str| -> serde_json::Value { serde_yaml::from_str(text.trim_end_matches("...\n")).unwrap() };
+    for (name, text) in [("demo", DEMO), ("test", GOOD)] {
+        let errors: Vec<_> = schema
+            .iter_errors(&as_json(text))
+            .map(|e| e.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+    }
+    for (from, to) in [
+        ("audience:", "audiance:"),
+        ("      scopes: [orders:read]\n", ""),
+        ("scopes: [orders:read]", "scopes: []"),
+        ("version: 1", "version: 2"),
+        ("public: true", "public: null"),
+    ] {
+        assert!(
+            !schema.is_valid(&as_json(&with(from, to))),
+            "{to:?} is valid by the schema"
+        );
+    }
+}
