@@ -100,7 +100,7 @@ impl Client {
 
 /// One request, said shortly. `Host` is that of the default routes unless set; nothing else is added unasked but
 /// `Content-Length` for a body.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Call {
     address: SocketAddr,
     method: String,

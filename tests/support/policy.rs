@@ -25,6 +25,8 @@ pub struct Policy {
     gateway: String,
     issuer: String,
     upstream: String,
+    issuers: String,
+    upstreams: String,
     sections: String,
     routes: String,
     end: &'static str,
@@ -37,6 +39,8 @@ impl Default for Policy {
             gateway: String::new(),
             issuer: String::new(),
             upstream: String::new(),
+            issuers: String::new(),
+            upstreams: String::new(),
             sections: String::new(),
             routes: ROUTES.into(),
             end: "...\n",
@@ -66,6 +70,18 @@ impl Policy {
     /// More members of the upstream `orders`, such as `protocol: h2c`.
     pub fn upstream(mut self, yaml: &str) -> Self {
         self.upstream = format!("{}\n{yaml}", self.upstream);
+        self
+    }
+
+    /// More issuers beside `corp`.
+    pub fn issuers(mut self, yaml: &str) -> Self {
+        self.issuers = format!("{}\n{yaml}", self.issuers);
+        self
+    }
+
+    /// More upstreams beside `orders`.
+    pub fn upstreams(mut self, yaml: &str) -> Self {
+        self.upstreams = format!("{}\n{yaml}", self.upstreams);
         self
     }
 
@@ -128,8 +144,10 @@ impl Policy {
             indent(4, algorithms),
             indent(4, claims),
             indent(4, &self.issuer),
+            indent(2, &self.issuers),
             format!("upstreams:\n  orders:\n    url: {upstream}"),
             indent(4, &self.upstream),
+            indent(2, &self.upstreams),
             "owners: { authentication: iam@example.com, authorization: security@example.com }".to_owned(),
             self.sections.clone(),
             "routes:".to_owned(),
