@@ -466,25 +466,17 @@ async fn an_upstream_that_fails_is_named_by_its_fault() {
     let rig =
         Rig::with(Policy::default().gateway("timeouts: { upstream_response: 1s, upstream_connect: 1s }"))
             .await;
-    let wrong: [(&str, fn() -> Reply); 5] = [
-        ("closes", || Reply::BytesThenClose(Vec::new())),
-        ("breaks off in the head", || {
-            Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-".to_vec())
-        }),
-        ("speaks no HTTP", || {
-            Reply::BytesThenClose(b"SSH-2.0-x\r\n".to_vec())
-        }),
-        ("says two lengths", || {
-            Reply::BytesThenClose(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk".to_vec(),
-            )
-        }),
-        ("breaks a header", || {
-            Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nA b: 1\r\n\r\n".to_vec())
-        }),
-    ];
-    for (what, reply) in wrong {
-        rig.upstream.answers(move |_| reply());
+    for (what, bytes) in [
+        ("closes", ""),
+        ("breaks off in the head", "HTTP/1.1 200 OK\r\nContent-"),
+        ("speaks no HTTP", "SSH-2.0-x\r\n"),
+        (
+            "says two lengths",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
+        ),
+        ("breaks a header", "HTTP/1.1 200 OK\r\nA b: 1\r\n\r\n"),
+    ] {
+        rig.upstream.answers(move |_| Reply::BytesThenClose(bytes.into()));
         let response = rig.get("/orders/1").send().await;
         assert_eq!(response.verdict(), "502 upstream_invalid", "{what}");
     }
