@@ -157,6 +157,7 @@ impl Caller {
     async fn unary(&mut self, message: &str) -> Result<String, Status> {
         let request = self.request(text(message));
         let path = http::uri::PathAndQuery::from_static("/test.Echo/Unary");
+        self.grpc.ready().await.unwrap();
         let answer = self
             .grpc
             .unary(request, path, ProstCodec::<Text, Text>::default());
@@ -169,6 +170,7 @@ impl Caller {
     ) -> Result<Streaming<Text>, Status> {
         let request = self.request(messages);
         let path = http::uri::PathAndQuery::from_static("/test.Echo/Bidi");
+        self.grpc.ready().await.unwrap();
         let answer = self
             .grpc
             .streaming(request, path, ProstCodec::<Text, Text>::default());
