@@ -132,6 +132,9 @@ pub(super) struct RawAdmin {
     pub(super) address: SocketAddr,
     /// The bearer token every write needs. Without one, writes are refused.
     pub(super) token: Option<RawSecret>,
+    /// Names that may stand in `Host` beside addresses and `localhost`, such as a service's name in a cluster.
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
 }
 
 /// The cache of verified tokens.
@@ -398,6 +401,9 @@ pub(super) struct RawForward {
     /// Whether the upstream gets the client's token. Default `false`.
     #[serde(default)]
     pub(super) forward_token: bool,
+    /// Whether a request may turn its connection into a WebSocket. Default `false`: `Upgrade` is removed.
+    #[serde(default)]
+    pub(super) websocket: bool,
     /// Headers that tell who calls: `sub`, `client`, `scope`, `tenant`, `issuer`, `actor`, `jti`, `roles` or `claim.PATH`.
     #[serde(default)]
     pub(super) identity_headers: BTreeMap<String, String>,

@@ -205,6 +205,7 @@ impl Parser<'_, '_> {
         Some(Admin {
             address: raw.address,
             token,
+            hosts: raw.hosts.iter().map(|host| host.as_str().into()).collect(),
         })
     }
 
