@@ -124,7 +124,7 @@ fn run<'s, K: Knowledge>(
         Err(Stop::Reject(reject)) => return Err(reject),
         Err(Stop::Need(need)) => {
             record.need = Some(need);
-            return Err(need.unmet());
+            return Err(unmet(need, knowledge));
         }
     };
     let context = Context {
@@ -162,6 +162,15 @@ fn find<'s, 'p>(
     };
     record.checks.push(Check::Route, Outcome::Failed(reject.reason));
     Err(reject)
+}
+
+/// The refusal that stands if a need cannot be met. A key that is not known while the issuer cannot be asked may be a new
+/// one: that is an outage, and the client should keep its token.
+fn unmet<K: Knowledge>(need: Need, knowledge: &K) -> Reject {
+    match need {
+        Need::NewerKeys(issuer) if knowledge.is_failing(issuer) => Need::Keys(issuer).unmet(),
+        Need::NewerKeys(_) | Need::Keys(_) => need.unmet(),
+    }
 }
 
 /// The route a CORS preflight asks about (Fetch standard §3.3.6): OPTIONS with Origin and Access-Control-Request-Method,

@@ -40,6 +40,12 @@ pub trait Knowledge {
     /// The keys of an issuer; `None` while there are none, or while the last good ones are older than `max_stale`.
     fn keys(&self, issuer: IssuerIndex) -> Option<Arc<KeySet>>;
 
+    /// Whether the issuer could not be asked for its keys the last time it was tried: what is not known of it may be new.
+    fn is_failing(&self, issuer: IssuerIndex) -> bool {
+        let _ = issuer;
+        false
+    }
+
     /// The epoch of the issuer's configuration, which newly verified facts remember.
     fn epoch(&self, issuer: IssuerIndex) -> u64;
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod client;
+pub mod demo;
 pub mod run;
 pub mod schema;
 
@@ -26,9 +27,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Demo(demo::Args),
+    /// Has a running gateway reload its policy, and tells the outcome.
     Reload(client::Args),
     Run(run::Args),
     Schema(schema::Args),
+    /// Prints the status of a running gateway as JSON.
     Status(client::Args),
 }
 
@@ -39,6 +43,7 @@ pub fn run() -> ExitCode {
         .unwrap_or_else(|| Command::Run(run::Args::default()))
     {
         Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Reload(args) => client::reload(&args),
         Command::Run(args) => run::run(&args),
         Command::Schema(args) => schema::run(&args),

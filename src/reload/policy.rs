@@ -50,6 +50,9 @@ pub enum Refusal {
         "the file was written in place and its last line is not `...`, so it may be incomplete; end it with `...`, or reload explicitly"
     )]
     Incomplete,
+    /// The parser failed on it.
+    #[error("the file could not be read: this is a fault of the gateway, please report it with the file")]
+    Internal,
     /// The process is ending.
     #[error("the gateway is shutting down")]
     Stopping,
@@ -202,6 +205,7 @@ impl Reloader {
         let mut due = self.differs_from_disk().await;
         loop {
             let mut asking = Vec::new();
+            let mut seen = None;
             if !due {
                 tokio::select! {
                     command = inbox.recv() => match command {
@@ -211,7 +215,10 @@ impl Reloader {
                         }
                         None => return,
                     },
-                    Some(change) = changes.recv() => whole_only = change.how == ChangeKind::WrittenInPlace,
+                    Some(change) = changes.recv() => {
+                        whole_only = change.how == ChangeKind::WrittenInPlace;
+                        seen = change.config_hash;
+                    }
                     _ = sweep.tick() => {
                         self.retired.retain(|live| Arc::strong_count(live) > 1);
                         continue;
@@ -221,11 +228,11 @@ impl Reloader {
             due = false;
             // Whoever has asked by now is answered by this one reload, which starts after they asked.
             while let Ok(command) = inbox.try_recv() {
-                whole_only = false;
+                (whole_only, seen) = (false, None);
                 asking.extend(command.into_waiting());
             }
             let result = self
-                .reload(whole_only)
+                .reload(whole_only, seen)
                 .await
                 .map_err(|refusal| Arc::from(refusal.to_string()));
             for waiting in asking {
@@ -242,8 +249,8 @@ impl Reloader {
     }
 
     /// One reload, from file to report.
-    async fn reload(&mut self, whole_only: bool) -> Result<Applied, Refusal> {
-        let result = self.attempt(whole_only).await;
+    async fn reload(&mut self, whole_only: bool, seen: Option<Box<str>>) -> Result<Applied, Refusal> {
+        let result = self.attempt(whole_only, seen).await;
         let metrics = &self.process.metrics;
         let attempted = Some(clock::now());
         match &result {
@@ -275,19 +282,21 @@ impl Reloader {
         result
     }
 
-    async fn attempt(&mut self, whole_only: bool) -> Result<Applied, Refusal> {
+    async fn attempt(&mut self, whole_only: bool, seen: Option<Box<str>>) -> Result<Applied, Refusal> {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let Loaded {
             snapshot,
             warnings,
             complete,
-        } = read.map_err(|_| Refusal::Stopping)??;
+        } = read.map_err(|_| Refusal::Internal)??;
         if whole_only && !complete {
             return Err(Refusal::Incomplete);
         }
         let previous = self.process.live.load_full();
-        if is_same(&snapshot, &previous.snapshot) {
+        // The watcher has seen the file settle with this content. Another content is on its way to its own change.
+        let unsettled = seen.is_some_and(|seen| seen != snapshot.hash);
+        if unsettled || is_same(&snapshot, &previous.snapshot) {
             let Snapshot { hash, .. } = snapshot;
             return Ok(Applied {
                 hash,

@@ -194,6 +194,10 @@ impl Knowledge for LiveKnowledge<'_> {
         self.live.issuers.get(issuer.get())?.usable(self.at)
     }
 
+    fn is_failing(&self, issuer: IssuerIndex) -> bool {
+        self.live.issuers.get(issuer.get()).is_some_and(|cell| cell.is_failing())
+    }
+
     fn epoch(&self, issuer: IssuerIndex) -> u64 {
         self.live.issuers.get(issuer.get()).map_or(0, |cell| cell.epoch())
     }

@@ -161,6 +161,11 @@ impl IssuerCell {
         self.fetched.load().is_some()
     }
 
+    /// Whether the last attempt to get keys failed.
+    pub fn is_failing(&self) -> bool {
+        self.progress().last_error.is_some()
+    }
+
     /// Asks the background task for newer keys, or for any.
     ///
     /// `None` if there is nothing to wait for: the cooldown has not passed, or the keys come from a file. Otherwise the
