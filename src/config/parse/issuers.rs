@@ -73,7 +73,12 @@ impl Parser<'_, '_> {
     }
 
     /// Where the keys come from, and whether that is over plain HTTP.
-    fn key_source(&mut self, raw: &RawIssuer, allowed: AlgorithmSet, node: &Node<'_>) -> Option<(KeySource, bool)> {
+    fn key_source(
+        &mut self,
+        raw: &RawIssuer,
+        allowed: AlgorithmSet,
+        node: &Node<'_>,
+    ) -> Option<(KeySource, bool)> {
         let place = node.place_of(&["keys"]);
         match &raw.keys {
             RawKeys {
@@ -111,7 +116,9 @@ impl Parser<'_, '_> {
                             self.faults.warn(Fault::new(place, message).key("jwks_file"));
                         }
                     }
-                    Err(e) => self.faults.error(Fault::new(place, format!("the keys cannot be used: {e}")).key("jwks_file")),
+                    Err(e) => self
+                        .faults
+                        .error(Fault::new(place, format!("the keys cannot be used: {e}")).key("jwks_file")),
                 }
                 Some((KeySource::File { path, content }, false))
             }
