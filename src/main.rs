@@ -1,5 +1,10 @@
-//! The `scopegate` binary: everything is in the library.
+//! The `scopegate` command.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
     scopegate::cli::run()
 }

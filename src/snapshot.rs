@@ -159,6 +159,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The bearer token that every write needs; without one, writes are refused.
     pub token: Option<Secret>,
+    /// Names that may stand in Host beside addresses and `localhost`, such as a service's name in a cluster.
+    pub hosts: Vec<Box<str>>,
 }
 
 /// Limits in bytes or counts. A route may override `body`.
@@ -278,6 +280,8 @@ pub struct Route {
     pub path_opt_outs: PathOptOuts,
     /// Whether the upstream gets the client's Authorization.
     pub forward_token: bool,
+    /// Whether a request may turn its connection into a WebSocket.
+    pub websocket: bool,
     /// Headers that tell the upstream who calls.
     pub identity_headers: Vec<(HeaderName, IdentityField)>,
     /// Cross-origin answers, if enabled.

@@ -1,30 +1,51 @@
-//! The command line.
+//! The command line: one file a subcommand.
 
 pub mod check;
+pub mod client;
+pub mod run;
 pub mod schema;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Validates OAuth access tokens and enforces each route's scopes before it forwards.
+/// A reverse-proxy API gateway that validates OAuth access tokens and enforces each route's scopes before it forwards.
 #[derive(Debug, Parser)]
-#[command(name = "scopegate", version, about)]
+#[command(
+    name = "scopegate",
+    version,
+    after_help = "Examples:\n  scopegate demo                          try it: gateway, issuer and API on loopback\n  \
+        scopegate check --config routes.yaml    all errors of a policy, with their places\n  \
+        scopegate run --config routes.yaml      serve"
+)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Reload(client::Args),
+    Run(run::Args),
     Schema(schema::Args),
+    Status(client::Args),
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    match Cli::parse().command {
+    match Cli::parse().command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Check(args) => check::run(&args),
+        Command::Reload(args) => client::reload(&args),
+        Command::Run(args) => run::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Status(args) => client::status(&args),
     }
+}
+
+/// Says what went wrong, and gives the exit code for it.
+#[expect(clippy::print_stderr, reason = "errors of a command go to stderr")]
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("scopegate: {error}");
+    ExitCode::FAILURE
 }

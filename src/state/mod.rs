@@ -1,5 +1,9 @@
-//! What outlives a snapshot.
+//! What outlives a snapshot: keys, addresses, TLS settings, token facts. A cell is carried over to the next snapshot while
+//! its own configuration is unchanged.
 
 pub mod clock;
 pub mod issuer;
+pub mod live;
+pub mod tls;
 pub mod token_cache;
+pub mod upstream;

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::fetch::{FetchError, Fetcher, Plain};
+use crate::observe::metrics::RefreshOutcome;
 use crate::authenticate::json::JsonError;
 use crate::authenticate::keys::{JwksError, KeySet, KeyWarning};
 use crate::authenticate::{IssuerPolicy, KeySource};
@@ -30,31 +31,6 @@ use crate::types::IssuerName;
 
 /// The first pause after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefreshOutcome {
-    /// No usable keys came.
-    Failed,
-    /// The keys are those there were.
-    Unchanged,
-    /// The keys are others than before, or the first.
-    Updated,
-}
-
-impl RefreshOutcome {
-    /// All outcomes.
-    pub const ALL: [Self; 3] = [Self::Failed, Self::Unchanged, Self::Updated];
-
-    /// The metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Unchanged => "unchanged",
-            Self::Updated => "updated",
-        }
-    }
-}
 
 /// Told of every attempt that ended.
 pub type OnRefresh = Arc<dyn Fn(&IssuerName, RefreshOutcome) + Send + Sync>;
@@ -183,10 +159,10 @@ impl Refresher {
                 self.warn(policy, warnings);
                 let count = keys.len();
                 let outcome = match cell.store(keys, now, clock::now()) {
-                    true => RefreshOutcome::Updated,
+                    true => RefreshOutcome::Changed,
                     false => RefreshOutcome::Unchanged,
                 };
-                if outcome == RefreshOutcome::Updated {
+                if outcome == RefreshOutcome::Changed {
                     tracing::info!(issuer = %policy.name, keys = count, "new keys");
                 }
                 (outcome, interval.mul_f64(between(0.9, 1.1)), None)

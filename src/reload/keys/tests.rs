@@ -106,7 +106,7 @@ async fn keys_are_found_by_discovery() {
     policy.keys = KeySource::Discovery;
     policy.issuer = Issuer::new(format!("{}/realms/a", server.origin()));
     let mut running = Running::start(policy.clone());
-    assert_eq!(running.next().await, RefreshOutcome::Updated);
+    assert_eq!(running.next().await, RefreshOutcome::Changed);
     assert!(running.has_key("a"));
     assert_eq!(
         server.count("/.well-known/oauth-authorization-server/realms/a"),
@@ -128,10 +128,10 @@ async fn keys_are_fetched_again_after_the_interval() {
     let mut policy = local(&server, "/keys");
     policy.refresh.interval = Duration::from_millis(20);
     let mut running = Running::start(policy);
-    assert_eq!(running.next().await, RefreshOutcome::Updated);
+    assert_eq!(running.next().await, RefreshOutcome::Changed);
     assert_eq!(running.next().await, RefreshOutcome::Unchanged);
     switch.rotated.store(true, Ordering::SeqCst);
-    while running.next().await != RefreshOutcome::Updated {}
+    while running.next().await != RefreshOutcome::Changed {}
     assert!(running.has_key("new") && running.has_key("old"));
 }
 
@@ -142,7 +142,7 @@ async fn an_outage_keeps_the_old_keys_until_they_are_too_old() {
     policy.refresh.interval = Duration::from_millis(20);
     policy.refresh.max_stale = HOUR;
     let mut running = Running::start(policy);
-    assert_eq!(running.next().await, RefreshOutcome::Updated);
+    assert_eq!(running.next().await, RefreshOutcome::Changed);
     switch.down.store(true, Ordering::SeqCst);
     while running.next().await != RefreshOutcome::Failed {}
     let now = Instant::now();
@@ -184,7 +184,7 @@ async fn a_bad_answer_keeps_the_old_keys() {
         })
         .await;
         let mut running = Running::start(local(&server, "/keys"));
-        assert_eq!(running.next().await, RefreshOutcome::Updated, "{why}");
+        assert_eq!(running.next().await, RefreshOutcome::Changed, "{why}");
         broken.store(true, Ordering::SeqCst);
         running.cell.request_newer(Instant::now()).unwrap().await;
         assert_eq!(running.next().await, RefreshOutcome::Failed, "{why}");
@@ -241,7 +241,7 @@ async fn a_cold_start_is_one_fetch_for_all_who_wait() {
     let mut running = Running::of(cell);
     futures_util::future::join_all(waiting).await;
     assert!(running.has_key("old"));
-    assert_eq!(running.next().await, RefreshOutcome::Updated);
+    assert_eq!(running.next().await, RefreshOutcome::Changed);
     assert_eq!(server.count("/keys"), 1);
     assert!(
         running.cell.request_newer(at).is_some(),
@@ -299,7 +299,7 @@ async fn a_silent_issuer_delays_no_other() {
     let (_, server) = switched().await;
     let _stuck = Running::start(local(&silent, "/keys"));
     let mut running = Running::start(local(&server, "/keys"));
-    assert_eq!(running.next().await, RefreshOutcome::Updated);
+    assert_eq!(running.next().await, RefreshOutcome::Changed);
 }
 
 #[tokio::test]

@@ -1,0 +1,368 @@
+//! `scopegate run`: the gateway as a process, from configuration to drain.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::admin::Admin;
+use crate::config::{self, Loaded};
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::observe::trace::{self, LogFormat};
+use crate::pipeline::Gateway;
+use crate::reload::fetch::{Fetcher, FetcherError};
+use crate::reload::policy::{self, Reloads};
+use crate::server::listener::{self, Bound};
+use crate::server::shutdown::{self, Announcer, Phase};
+use crate::server::worker::{Crew, Worker};
+use crate::snapshot::{AccessLogTarget, Gateway as GatewayPolicy};
+use crate::state::clock;
+use crate::state::live::Process;
+
+/// Runs the gateway until SIGTERM or SIGINT.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scopegate run --config /etc/scopegate/routes.yaml --log-format json\n\n\
+    SIGHUP reloads the configuration. SIGTERM and SIGINT drain: running requests end, then the process; a second one\n\
+    ends it at once. The access log goes to stdout, diagnostics go to stderr.")]
+pub struct Args {
+    /// The policy.
+    #[arg(long, short, default_value = "routes.yaml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Write the bound addresses to this file, as JSON, once requests are taken.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// How diagnostics on stderr are written.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// error, warn, info, debug, or a filter such as `info,scopegate::forward=debug`.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            config: PathBuf::from("routes.yaml"),
+            ready_file: None,
+            log_format: LogFormat::default(),
+            log_level: None,
+        }
+    }
+}
+
+/// Why the gateway did not start or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RunError {
+    /// The policy has errors.
+    #[error("{0}")]
+    Config(#[from] config::ConfigErrors),
+    /// The policy cannot be put in force.
+    #[error("{0}")]
+    Policy(#[from] policy::Refusal),
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address}: {source}; change `{key}` in the configuration, or stop what uses the port")]
+    Bind { address: SocketAddr, key: String, source: io::Error },
+    /// The system refuses a thread, a runtime or a signal handler.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// The system gives no randomness.
+    #[error("no randomness from the system: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// Keys cannot be fetched safely.
+    #[error("{0}")]
+    Fetcher(#[from] FetcherError),
+    /// Diagnostics cannot be set up.
+    #[error("{0}")]
+    Trace(#[from] trace::TraceError),
+    /// A worker ended by itself.
+    #[error("worker {0} ended unexpectedly; the process cannot go on without it")]
+    Worker(usize),
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> ExitCode {
+    let result = trace::init(args.log_format, args.log_level.as_deref())
+        .map_err(RunError::from)
+        .and_then(|()| background()?.block_on(serve(args, |_| Ok(()))));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(&error),
+    }
+}
+
+/// The runtime for all work beside requests.
+pub(super) fn background() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("scopegate-background")
+        .enable_all()
+        .build()
+}
+
+/// The addresses that were bound.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    /// The public listeners, and whether they speak TLS.
+    pub(super) listeners: Vec<(SocketAddr, bool)>,
+    /// The admin listener.
+    pub(super) admin: Option<SocketAddr>,
+}
+
+/// Starts everything, tells `ready`, and serves until the process is told to end.
+pub(super) async fn serve(
+    args: &Args,
+    ready: impl FnOnce(&Addresses) -> io::Result<()>,
+) -> Result<(), RunError> {
+    let mut signals = Signals::new()?;
+    let started = clock::now();
+    let metrics = Metrics::new();
+    let Loaded { snapshot, warnings, .. } = config::load(&args.config)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let live = policy::build(snapshot, None, &metrics).await?;
+    let gateway = live.snapshot.gateway.clone();
+    let workers = gateway.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let (bound, admin_listener) = bind(&gateway, workers)?;
+    let log = access_log(&gateway, &metrics)?;
+
+    let fetcher = Fetcher::new(None)?;
+    policy::start_cells(&live, None, &fetcher, &metrics);
+    metrics.policy_applied(&live.snapshot.hash, live.loaded);
+    let process = Arc::new(Process::new(live, metrics));
+    let reloads = policy::start(Arc::clone(&process), args.config.clone(), fetcher).await;
+
+    let tls = |position: usize| gateway.listen.get(position).is_some_and(|listener| listener.tls.is_some());
+    let listeners: Vec<_> =
+        bound.iter().enumerate().map(|(position, bound)| (bound.address, tls(position))).collect();
+    let addresses = Addresses {
+        admin: admin_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
+        listeners: listeners.clone(),
+    };
+    if let Some(listener) = admin_listener {
+        let admin = Admin { process: Arc::clone(&process), reloads: reloads.clone(), started, listeners };
+        tokio::spawn(Arc::new(admin).serve(tokio::net::TcpListener::from_std(listener)?));
+    }
+    let mut crew = start_workers(&process, &log, &gateway, bound, workers)?;
+    if let Some(path) = &args.ready_file {
+        write_ready_file(path, &addresses)?;
+    }
+    tracing::info!(
+        listeners = ?addresses.listeners,
+        admin = ?addresses.admin,
+        workers,
+        "scopegate {} serves",
+        env!("CARGO_PKG_VERSION")
+    );
+    ready(&addresses)?;
+
+    let served = crew.until_told(&mut signals, &reloads).await;
+    process.drain();
+    let drained = match served {
+        Ok(()) => crew.drain(&mut signals, process.live.load().snapshot.gateway.timeouts.drain).await,
+        Err(error) => Err(error),
+    };
+    log.close();
+    drained
+}
+
+/// Binds all addresses before anything is served, so that a taken one is an error and not half a start.
+fn bind(
+    gateway: &GatewayPolicy,
+    workers: usize,
+) -> Result<(Vec<Bound>, Option<std::net::TcpListener>), RunError> {
+    let failed = |address, key: String| move |source| RunError::Bind { address, key, source };
+    let mut bound = Vec::new();
+    for (position, listener) in gateway.listen.iter().enumerate() {
+        let key = format!("gateway.listen[{position}]");
+        let address = listener.address;
+        bound.push(listener::bind(address, workers).map_err(failed(address, key))?);
+    }
+    let admin = match &gateway.admin {
+        Some(admin) => {
+            let key = "gateway.admin.address".to_owned();
+            let mut listening =
+                listener::bind(admin.address, 1).map_err(failed(admin.address, key))?.sockets;
+            listening.pop()
+        }
+        None => None,
+    };
+    Ok((bound, admin))
+}
+
+fn access_log(gateway: &GatewayPolicy, metrics: &Arc<Metrics>) -> io::Result<AccessLog> {
+    match gateway.access_log {
+        AccessLogTarget::Off => Ok(AccessLog::off()),
+        AccessLogTarget::Stdout => AccessLog::start(io::stdout(), Arc::clone(metrics)),
+    }
+}
+
+/// The running workers.
+struct Workers {
+    announcer: Announcer,
+    ended: mpsc::UnboundedReceiver<usize>,
+    running: usize,
+}
+
+fn start_workers(
+    process: &Arc<Process>,
+    log: &AccessLog,
+    gateway: &GatewayPolicy,
+    bound: Vec<Bound>,
+    workers: usize,
+) -> Result<Workers, RunError> {
+    let (announcer, listening) = shutdown::channel();
+    let (report, ended) = mpsc::unbounded_channel();
+    let (crew, inboxes) = Crew::new(workers);
+    let mut sockets: Vec<_> = bound.into_iter().map(|bound| bound.sockets.into_iter()).collect();
+    for (number, inbox) in inboxes.into_iter().enumerate() {
+        let worker = Worker {
+            number,
+            crew: crew.clone(),
+            inbox,
+            listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
+            max_connections: gateway.limits.connections.unwrap_or_else(default_connections),
+            shutdown: listening.clone(),
+        };
+        let (process, log, report) = (Arc::clone(process), log.worker(), report.clone());
+        let body = move || {
+            // Reports on every way out, a panic included.
+            let _report = Report { number, report };
+            if let Err(error) = work(worker, process, log) {
+                tracing::error!(%error, worker = number, "a worker failed");
+            }
+        };
+        thread::Builder::new().name(format!("scopegate-worker-{number}")).spawn(body)?;
+    }
+    Ok(Workers { announcer, ended, running: workers })
+}
+
+/// Connections that the limit of open files leaves room for, each with one to an upstream.
+fn default_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files.saturating_sub(64) / 2).unwrap_or(usize::MAX).clamp(16, 50_000)
+}
+
+fn work(
+    worker: Worker,
+    process: Arc<Process>,
+    log: crate::observe::access_log::WorkerLog,
+) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    let gateway = Rc::new(Gateway::new(process, log)?);
+    runtime.block_on(worker.run(gateway))?;
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Says that a worker has ended, when dropped.
+struct Report {
+    number: usize,
+    report: mpsc::UnboundedSender<usize>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        // An error means that nobody waits any more.
+        let _ = self.report.send(self.number);
+    }
+}
+
+impl Workers {
+    /// Waits for the signal to end; reloads on SIGHUP.
+    async fn until_told(&mut self, signals: &mut Signals, reloads: &Reloads) -> Result<(), RunError> {
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::End => return Ok(()),
+                    Told::Reload => reloads.signal().await,
+                },
+                Some(number) = self.ended.recv() => return Err(RunError::Worker(number)),
+            }
+        }
+    }
+
+    /// Lets running requests end, for at most `limit` or until a second signal.
+    async fn drain(&mut self, signals: &mut Signals, limit: Duration) -> Result<(), RunError> {
+        tracing::info!(limit = ?limit, "draining");
+        self.announcer.announce(Phase::Drain);
+        let all_ended = async {
+            while self.running > 0 && self.ended.recv().await.is_some() {
+                self.running -= 1;
+            }
+        };
+        tokio::select! {
+            () = all_ended => tracing::info!("drained"),
+            () = tokio::time::sleep(limit) => tracing::warn!("the drain timeout passed; what still ran was cut off"),
+            () = signals.end() => tracing::warn!("a second signal; what still ran was cut off"),
+        }
+        self.announcer.announce(Phase::Stop);
+        Ok(())
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGHUP.
+    Reload,
+}
+
+/// The signals this process acts on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next signal.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        while self.next().await != Told::End {}
+    }
+}
+
+/// Writes the bound addresses, whole or not at all.
+fn write_ready_file(path: &Path, addresses: &Addresses) -> io::Result<()> {
+    let listeners: Vec<_> = addresses
+        .listeners
+        .iter()
+        .map(|(address, tls)| serde_json::json!({ (if *tls { "https" } else { "http" }): address }))
+        .collect();
+    let text = serde_json::json!({ "listeners": listeners, "admin": addresses.admin }).to_string();
+    let partial = path.with_extension("partial");
+    let mut file = std::fs::File::create(&partial)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path)
+}

@@ -1,0 +1,297 @@
+//! Bodies on their way through: frame by frame, nothing gathered, each limit kept while it streams.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::headers;
+use super::pool::Lease;
+use crate::reject::Reason;
+
+/// What is known of a request body while it is sent.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: Cell<u64>,
+    ended: Cell<bool>,
+    fault: Cell<Option<Reason>>,
+}
+
+impl Progress {
+    /// Bytes received of the client so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Whether all of it was handed to the upstream's connection.
+    pub fn ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Why it broke off on the client's side.
+    pub fn fault(&self) -> Option<Reason> {
+        self.fault.get()
+    }
+}
+
+/// A body that cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The client sent more than the route takes.
+    #[error("the request body is larger than the route takes")]
+    TooLarge,
+    /// The client made too long a pause.
+    #[error("the request body stopped arriving")]
+    Idle,
+    /// The client's connection broke, or its framing was wrong.
+    #[error("the request body broke off")]
+    Client,
+    /// The upstream's connection broke, or its framing was wrong.
+    #[error("the upstream's body broke off")]
+    Upstream,
+    /// The caller's token expired while the stream was open.
+    #[error("the token expired while the stream was open")]
+    Expired,
+}
+
+/// A request body on its way to an upstream.
+#[derive(Debug)]
+pub enum ClientBody {
+    /// Nothing.
+    Empty,
+    /// What the client sends.
+    Streaming(Box<Streaming>),
+}
+
+/// A body that the client is still sending.
+#[derive(Debug)]
+pub struct Streaming {
+    body: Incoming,
+    left: u64,
+    pause: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    progress: Rc<Progress>,
+}
+
+impl ClientBody {
+    /// Wraps a body: at most `limit` bytes, no pause longer than `pause`.
+    pub fn new(body: Incoming, limit: u64, pause: Duration, progress: &Rc<Progress>) -> Self {
+        if body.is_end_stream() {
+            progress.ended.set(true);
+            return Self::Empty;
+        }
+        Self::Streaming(Box::new(Streaming {
+            body,
+            left: limit,
+            pause,
+            timer: None,
+            progress: Rc::clone(progress),
+        }))
+    }
+}
+
+impl Streaming {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.timer = None;
+                    match self.account(frame) {
+                        Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                        Ok(None) => {}
+                        Err(broken) => return Poll::Ready(Some(Err(broken))),
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    self.progress.fault.set(Some(Reason::RequestInvalid));
+                    return Poll::Ready(Some(Err(Broken::Client)));
+                }
+                Poll::Ready(None) => {
+                    self.progress.ended.set(true);
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => return self.poll_pause(cx),
+            }
+        }
+    }
+
+    /// Counts a frame; `None` is a trailer section of which nothing may go on.
+    fn account(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Broken> {
+        let Some(data) = frame.data_ref() else {
+            let trailers = frame.into_trailers().ok().map(headers::request_trailers);
+            return Ok(trailers
+                .filter(|trailers| !trailers.is_empty())
+                .map(Frame::trailers));
+        };
+        let length = data.len() as u64;
+        self.progress.bytes.set(self.progress.bytes.get() + length);
+        match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                if self.body.is_end_stream() {
+                    self.progress.ended.set(true);
+                }
+                Ok(Some(frame))
+            }
+            None => {
+                self.progress.fault.set(Some(Reason::BodyTooLarge));
+                Err(Broken::TooLarge)
+            }
+        }
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let pause = self.pause;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.progress.fault.set(Some(Reason::RequestTimeout));
+        Poll::Ready(Some(Err(Broken::Idle)))
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(streaming) => streaming.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(streaming) => streaming.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(streaming) => streaming.body.size_hint(),
+        }
+    }
+}
+
+/// A response body on its way to the client. Holds the upstream's connection until it is read to its end; dropped before
+/// that, it closes the connection, so that no remainder can reach another client.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    body: Incoming,
+    lease: Option<Lease>,
+    request: Rc<Progress>,
+    bytes: u64,
+    broken: Option<Broken>,
+    /// When the caller's token expires, for streams that may outlive it.
+    expires: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(
+        body: Incoming,
+        lease: Option<Lease>,
+        request: Rc<Progress>,
+        expires: Option<Instant>,
+    ) -> Self {
+        let mut this = Self {
+            body,
+            lease,
+            request,
+            bytes: 0,
+            broken: None,
+            expires,
+            timer: None,
+        };
+        if this.body.is_end_stream() {
+            this.release();
+        }
+        this
+    }
+
+    /// Bytes passed on so far.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes of the request's body.
+    pub fn request_bytes(&self) -> u64 {
+        self.request.bytes()
+    }
+
+    /// Why it broke off, if it did.
+    pub const fn broken(&self) -> Option<Broken> {
+        self.broken
+    }
+
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            // With a request body half sent, the connection is of no use to the next request.
+            lease.finish(self.request.ended());
+        }
+    }
+
+    fn poll_expiry(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(expires) = self.expires else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(expires)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if this.body.is_end_stream() {
+                    this.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, "the upstream's body broke off");
+                this.broken = Some(Broken::Upstream);
+                this.lease = None;
+                Poll::Ready(Some(Err(Broken::Upstream)))
+            }
+            Poll::Ready(None) => {
+                this.release();
+                Poll::Ready(None)
+            }
+            Poll::Pending if this.poll_expiry(cx).is_ready() => {
+                this.broken = Some(Broken::Expired);
+                this.lease = None;
+                Poll::Ready(Some(Err(Broken::Expired)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

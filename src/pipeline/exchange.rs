@@ -1,0 +1,367 @@
+//! One request and its answer as operators see them: measured from the head of the request to the end of the answer, and
+//! recorded once, when the last part of it is dropped, however it ended.
+
+use std::cell::{Cell, OnceCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::Gateway;
+use super::view::View;
+use crate::authenticate::Principal;
+use crate::decide::{DecisionRecord, Verdict};
+use crate::forward::body::{Broken, UpstreamBody};
+use crate::forward::headers::{Client, X_REQUEST_ID};
+use crate::observe::access_log::{Disposition, Entry};
+use crate::observe::metrics::{Counted, Decision};
+use crate::reject::{Control, Reason, Reject};
+use crate::respond::{Refused, cors};
+use crate::server::Peer;
+use crate::snapshot::Cors;
+use crate::state::clock;
+use crate::types::RouteIndex;
+
+/// The status in log and metrics of a request whose client left before an answer began, as nginx has it.
+const CLIENT_CLOSED: u16 = 499;
+
+/// One request under way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    gateway: Rc<Gateway>,
+    view: Rc<View>,
+    _in_flight: Counted,
+    started: Instant,
+    unix_ms: i64,
+    request_id: HeaderValue,
+    client: Client,
+    tls: bool,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    route: Cell<Option<RouteIndex>>,
+    principal: OnceCell<Principal>,
+    disposition: Cell<Option<Disposition>>,
+    reject: OnceCell<Reject>,
+    decided: Cell<Option<Instant>>,
+    answered: Cell<Option<Instant>>,
+    status: Cell<u16>,
+    request_bytes: Cell<u64>,
+    response_bytes: Cell<u64>,
+}
+
+impl Exchange {
+    /// A request whose head has just arrived.
+    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, request: &Request<Incoming>) -> Rc<Self> {
+        let view = gateway.view();
+        let unix_ms = clock::unix_millis();
+        let trusted = &view.live.snapshot.gateway.trusted_proxies;
+        Rc::new(Self {
+            _in_flight: gateway.metrics.in_flight(),
+            started: Instant::now(),
+            unix_ms,
+            request_id: gateway.ids.next(unix_ms),
+            client: Client::of(peer.address.ip(), request.headers(), trusted),
+            tls: peer.tls.is_some(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: request.headers().get(header::HOST).cloned(),
+            route: Cell::new(None),
+            principal: OnceCell::new(),
+            disposition: Cell::new(None),
+            reject: OnceCell::new(),
+            decided: Cell::new(None),
+            answered: Cell::new(None),
+            status: Cell::new(CLIENT_CLOSED),
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            view,
+            gateway: Rc::clone(gateway),
+        })
+    }
+
+    pub(super) const fn view(&self) -> &Rc<View> {
+        &self.view
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) const fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// Notes the decision.
+    pub(super) fn decided(&self, record: &DecisionRecord<'_>) {
+        self.decided.set(Some(Instant::now()));
+        self.route.set(record.route);
+        if let Some(principal) = record.principal() {
+            let _ = self.principal.set(principal.clone());
+        }
+        let (disposition, reject) = match &record.verdict {
+            Verdict::Permit(permit, _) => match permit.shadowed() {
+                Some(shadowed) => (Disposition::Shadow, Some(shadowed)),
+                None => (Disposition::Permit, None),
+            },
+            Verdict::Preflight(_) => (Disposition::Preflight, None),
+            Verdict::Metadata(_) => (Disposition::Metadata, None),
+            Verdict::Reject(reject) => (Disposition::Deny, Some(reject)),
+        };
+        self.disposition.set(Some(disposition));
+        if let Some(reject) = reject {
+            let _ = self.reject.set(reject.clone());
+        }
+    }
+
+    /// An answer of the gateway's own.
+    pub(super) fn reply(self: &Rc<Self>, response: Response<Bytes>) -> Response<Body> {
+        self.response_bytes.set(response.body().len() as u64);
+        let mut response = response.map(|bytes| Body { kind: Kind::Own(Some(bytes)), exchange: Rc::clone(self) });
+        response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        self.status.set(response.status().as_u16());
+        response
+    }
+
+    /// A refusal.
+    pub(super) fn refuse(
+        self: &Rc<Self>,
+        reject: &Reject,
+        allow: Option<&str>,
+        origin: Option<&HeaderValue>,
+        grpc: bool,
+    ) -> Response<Body> {
+        // A shadowed refusal is the more telling one only while nothing else refuses; the log keeps the first.
+        let _ = self.reject.set(reject.clone());
+        let live = &self.view.live;
+        let refused = Refused {
+            snapshot: &live.snapshot,
+            reject,
+            route: self.route.get(),
+            authenticated: self.principal.get().is_some(),
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            allow,
+            grpc,
+        };
+        let mut response = refused.response();
+        if let Some(cors) = self.cors() {
+            cors::annotate(cors, origin, response.headers_mut());
+        }
+        if reject.reason.control() == Control::Upstream
+            && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
+        {
+            self.gateway.metrics.upstream_error(*metric, reject.reason);
+        }
+        self.reply(response)
+    }
+
+    /// The upstream's answer.
+    pub(super) fn pass_on(
+        self: &Rc<Self>,
+        response: Response<UpstreamBody>,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Body> {
+        let now = Instant::now();
+        self.answered.set(Some(now));
+        self.status.set(response.status().as_u16());
+        if let Some(metric) = self.upstream().and_then(|upstream| self.view.live.upstream_metrics.get(upstream)) {
+            let waited = self.decided.get().map_or(Duration::ZERO, |decided| now.duration_since(decided));
+            self.gateway.metrics.upstream(*metric, waited);
+        }
+        let mut response = response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
+        if let Some(cors) = self.cors() {
+            cors::annotate(cors, origin, response.headers_mut());
+        }
+        response
+    }
+
+    fn cors(&self) -> Option<&Cors> {
+        self.view.live.snapshot.route(self.route.get()?)?.cors.as_ref()
+    }
+
+    /// The position of the route's upstream.
+    fn upstream(&self) -> Option<usize> {
+        Some(self.view.live.snapshot.route(self.route.get()?)?.upstream.get())
+    }
+
+    /// Counts the request and writes its line.
+    fn record(&self) {
+        let live = &self.view.live;
+        let metrics = &self.gateway.metrics;
+        let duration = self.started.elapsed();
+        let route = self.route.get();
+        let route_metric = route.and_then(|route| live.route_metrics.get(route.get())).copied();
+        let reason = self.reject.get().map(|reject| reject.reason);
+        metrics.request(route_metric, &self.method, self.status.get(), duration);
+        match self.disposition.get() {
+            Some(Disposition::Permit) => metrics.decision(route_metric, Decision::Permit, None),
+            Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
+            Some(Disposition::Deny) => metrics.decision(route_metric, Decision::Deny, reason),
+            Some(Disposition::Preflight | Disposition::Metadata) | None => {}
+        }
+        if !self.gateway.log.enabled() {
+            return;
+        }
+        let route = route.and_then(|route| live.snapshot.route(route));
+        let facts = self.principal.get().map(|principal| &**principal.facts());
+        let since = |end: &Cell<Option<Instant>>, start: Instant| end.get().map(|end| end.duration_since(start));
+        let owner = reason.and_then(|reason| live.snapshot.owner(self.route.get(), reason.control()));
+        self.gateway.log.write(&Entry {
+            unix_ms: self.unix_ms,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            address: Some(self.client.address),
+            method: &self.method,
+            host: self.uri.host().map(str::as_bytes).or(self.host.as_ref().map(HeaderValue::as_bytes)),
+            path: self.uri.path().as_bytes(),
+            protocol: self.version,
+            tls: self.tls,
+            route: route.map(|route| route.id.as_str()),
+            status: self.status.get(),
+            decision: self.disposition.get(),
+            reason,
+            cause: self.reject.get().and_then(|reject| reject.cause.as_deref()),
+            owner: owner.map(AsRef::as_ref),
+            issuer: facts.map(|facts| facts.issuer.as_str()),
+            client: facts.and_then(|facts| facts.client.as_deref()),
+            subject: facts.and_then(|facts| facts.subject.as_deref()),
+            tenant: facts.and_then(|facts| facts.tenant.as_deref()),
+            upstream: self.upstream_name(),
+            duration,
+            decision_duration: since(&self.decided, self.started),
+            upstream_duration: self.decided.get().and_then(|decided| since(&self.answered, decided)),
+            request_bytes: self.request_bytes.get(),
+            response_bytes: self.response_bytes.get(),
+        });
+    }
+
+    /// The upstream, if the request was sent there.
+    fn upstream_name(&self) -> Option<&str> {
+        match self.disposition.get() {
+            Some(Disposition::Permit | Disposition::Shadow) => {
+                let upstream = self.view.live.snapshot.upstreams.get(self.upstream()?)?;
+                Some(upstream.name.as_str())
+            }
+            Some(Disposition::Deny | Disposition::Preflight | Disposition::Metadata) | None => None,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.record();
+    }
+}
+
+/// Counts and logs a connection that ended before it brought a request.
+pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
+    gateway.metrics.decision(None, Decision::Deny, Some(reason));
+    gateway.metrics.request(None, &Method::GET, reason.row().status, Duration::ZERO);
+    if gateway.log.enabled() {
+        let unix_ms = clock::unix_millis();
+        gateway.log.write(&Entry {
+            unix_ms,
+            request_id: gateway.ids.next(unix_ms).to_str().unwrap_or_default(),
+            address: Some(peer.address.ip()),
+            method: &Method::GET,
+            host: None,
+            path: b"",
+            protocol: Version::HTTP_11,
+            tls: peer.tls.is_some(),
+            route: None,
+            status: reason.row().status,
+            decision: Some(Disposition::Deny),
+            reason: Some(reason),
+            cause: Some("the connection ended before a request could be read"),
+            owner: None,
+            issuer: None,
+            client: None,
+            subject: None,
+            tenant: None,
+            upstream: None,
+            duration: Duration::ZERO,
+            decision_duration: None,
+            upstream_duration: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        });
+    }
+}
+
+/// The body of an answer, which keeps its exchange open until it is sent or given up.
+#[derive(Debug)]
+pub struct Body {
+    kind: Kind,
+    exchange: Rc<Exchange>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Of the gateway itself.
+    Own(Option<Bytes>),
+    /// Of the upstream.
+    Upstream(UpstreamBody),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.kind {
+            Kind::Own(bytes) => {
+                let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
+                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Kind::Upstream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let exchange = &self.exchange;
+        match &self.kind {
+            Kind::Own(_) => {}
+            Kind::Upstream(body) => {
+                exchange.request_bytes.set(body.request_bytes());
+                exchange.response_bytes.set(body.bytes());
+                if let Some(broken) = body.broken() {
+                    let _ = exchange.reject.set(Reject::because(
+                        match broken {
+                            Broken::Upstream => Reason::UpstreamInvalid,
+                            Broken::Expired => Reason::TokenExpired,
+                            Broken::TooLarge => Reason::BodyTooLarge,
+                            Broken::Idle => Reason::RequestTimeout,
+                            Broken::Client => Reason::RequestInvalid,
+                        },
+                        broken.to_string(),
+                    ));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The way of one request: decide (route → authenticate → authorize) → forward → respond.
+//!
+//! [`Gateway::answer`] lists the stages in their order; everything around it observes.
+
+mod exchange;
+mod view;
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+
+pub use exchange::Body;
+use exchange::Exchange;
+use view::{Ids, View};
+
+use crate::admit::Head;
+use crate::authenticate::Need;
+use crate::authorize::Permit;
+use crate::decide::{DecisionRecord, Verdict, decide};
+use crate::forward::{Way, forward};
+use crate::observe::access_log::WorkerLog;
+use crate::observe::metrics::{Counted, WorkerMetrics};
+use crate::reject::{Reason, Reject};
+use crate::respond::{cors, grpc, metadata};
+use crate::server::{Abort, ConnectionLimits, Handler, Peer};
+use crate::state::clock;
+use crate::state::live::{LiveKnowledge, Process};
+
+/// How long a request waits for the fetch of keys it needs.
+const KEY_WAIT: Duration = Duration::from_secs(2);
+
+/// The gateway as one worker sees it. Lives on the worker's thread.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Arc<Process>,
+    metrics: WorkerMetrics,
+    log: WorkerLog,
+    ids: Ids,
+    view: RefCell<Rc<View>>,
+}
+
+impl Gateway {
+    /// The gateway for one worker.
+    ///
+    /// # Errors
+    ///
+    /// No randomness from the system.
+    pub fn new(process: Arc<Process>, log: WorkerLog) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            metrics: process.metrics.worker(),
+            log,
+            ids: Ids::new()?,
+            view: RefCell::new(Rc::new(View::new(process.live.load_full(), None))),
+            process,
+        })
+    }
+
+    /// Answers one request: the stages in their order.
+    async fn answer(&self, peer: &Peer, request: Request<Incoming>, exchange: &Rc<Exchange>) -> Response<Body> {
+        let view = exchange.view();
+        let record = self.decide(view, &request).await;
+        exchange.decided(&record);
+        match record.verdict {
+            Verdict::Permit(permit, target) => {
+                let (parts, incoming) = request.into_parts();
+                let origin = parts.headers.get(header::ORIGIN).cloned();
+                let is_grpc = grpc::is_call(&parts.headers);
+                let Some(way) = self.way(view, peer, exchange, &permit) else {
+                    return exchange.refuse(&Reject::new(Reason::Internal), None, None, false);
+                };
+                match forward(&permit, target, way, parts, incoming).await {
+                    Ok(response) => exchange.pass_on(response, origin.as_ref()),
+                    Err(reject) => exchange.refuse(&reject, None, origin.as_ref(), is_grpc),
+                }
+            }
+            Verdict::Preflight(route) => {
+                let cors = view.live.snapshot.route(route).and_then(|route| route.cors.as_ref());
+                match cors {
+                    Some(cors) => exchange.reply(cors::preflight(cors, request.headers())),
+                    None => exchange.refuse(&Reject::new(Reason::Internal), None, None, false),
+                }
+            }
+            Verdict::Metadata(resource) => exchange.reply(metadata::response(resource)),
+            Verdict::Reject(reject) => {
+                let headers = request.headers();
+                let origin = headers.get(header::ORIGIN);
+                exchange.refuse(&reject, record.allow, origin, grpc::is_call(headers))
+            }
+        }
+    }
+
+    /// Decides; once more if keys were needed and could be had.
+    async fn decide<'v>(&self, view: &'v View, request: &Request<Incoming>) -> DecisionRecord<'v> {
+        let head = Head {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+        };
+        let judge = || {
+            let started = Instant::now();
+            let now = clock::now();
+            let knowledge = LiveKnowledge::new(&view.live, &self.process.tokens, now, started);
+            let record = decide(&view.live.snapshot, &head, &knowledge, now);
+            if let Some(principal) = record.principal() {
+                knowledge.remember(principal);
+            }
+            self.metrics.decision_duration(started.elapsed());
+            record
+        };
+        let record = judge();
+        match record.need {
+            Some(need) if self.wait_for_keys(view, need).await => judge(),
+            Some(_) | None => record,
+        }
+    }
+
+    /// Waits for the one running fetch of an issuer's keys. `false` if there is nothing to wait for.
+    async fn wait_for_keys(&self, view: &View, need: Need) -> bool {
+        let cell = view.live.issuers.get(need.issuer().get());
+        let Some(newer) = cell.and_then(|cell| cell.request_newer(Instant::now())) else {
+            return false;
+        };
+        tokio::time::timeout(KEY_WAIT, newer).await.is_ok()
+    }
+
+    /// The way to a permitted route's upstream.
+    fn way<'a>(
+        &'a self,
+        view: &'a View,
+        peer: &Peer,
+        exchange: &'a Exchange,
+        permit: &Permit,
+    ) -> Option<Way<'a>> {
+        let route = view.live.snapshot.route(permit.route())?;
+        Some(Way {
+            snapshot: &view.live.snapshot,
+            route,
+            pool: view.pools.get(route.upstream.get())?,
+            client: exchange.client(),
+            peer: peer.address.ip(),
+            secure: peer.tls.is_some(),
+            request_id: exchange.request_id(),
+            token_left: permit
+                .principal()
+                .map(|principal| principal.facts().expires.since(clock::now())),
+        })
+    }
+
+    /// The policy in force with this worker's connections for it.
+    fn view(&self) -> Rc<View> {
+        let mut view = self.view.borrow_mut();
+        let live = self.process.live.load();
+        if !Arc::ptr_eq(&live, &view.live) {
+            *view = Rc::new(View::new(Arc::clone(&live), Some(&view)));
+        }
+        Rc::clone(&view)
+    }
+}
+
+impl Handler for Gateway {
+    type Body = Body;
+    type Open = Counted;
+
+    async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
+        let exchange = Exchange::begin(&self, &peer, &request);
+        let answer = AssertUnwindSafe(self.answer(&peer, request, &exchange)).catch_unwind().await;
+        answer.unwrap_or_else(|_| {
+            self.metrics.panic();
+            exchange.refuse(&Reject::because(Reason::Internal, "panic"), None, None, false)
+        })
+    }
+
+    fn limits(&self) -> ConnectionLimits {
+        let live = self.process.live.load();
+        let gateway = &live.snapshot.gateway;
+        ConnectionLimits {
+            header_timeout: gateway.timeouts.header,
+            idle_timeout: gateway.timeouts.idle,
+            header_bytes: gateway.limits.header_bytes,
+            headers: gateway.limits.headers,
+        }
+    }
+
+    fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
+        self.process.live.load().tls.get(listener)?.clone()
+    }
+
+    fn opened(&self, listener: usize) -> Option<Self::Open> {
+        let handle = *self.process.live.load().listener_metrics.get(listener)?;
+        Some(self.metrics.connection_opened(handle))
+    }
+
+    fn aborted(&self, peer: &Peer, abort: Abort) {
+        let reason = match abort {
+            Abort::Malformed => Reason::RequestInvalid,
+            Abort::HeaderTimeout => Reason::RequestTimeout,
+            Abort::TooMany => Reason::Overloaded,
+            Abort::Handshake => return,
+        };
+        exchange::record_abort(self, peer, reason);
+    }
+
+    fn tick(&self) {
+        let view = self.view();
+        view.pools.iter().for_each(|pool| pool.sweep());
+    }
+}

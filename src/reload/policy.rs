@@ -1,0 +1,299 @@
+//! From a changed file to a policy in force: read → build → swap → report.
+//!
+//! 1. One task does all reloads; whatever asks meanwhile is answered by the next one.
+//! 2. A policy is built whole before anything is touched. If that fails, the last good one stays, and the error is shown.
+//! 3. A change of what lives as long as the process (listen addresses, workers) is refused whole.
+//! 4. A file written in place may be half written, and half a policy can be valid YAML: it is loaded by itself only if its
+//!    last line is `...`.
+//! 5. Old policies are dropped here, never on a worker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fetch::Fetcher;
+use super::keys::{OnRefresh, spawn_refresher};
+use super::watch::{Change, ChangeKind, Watcher};
+use crate::authenticate::Issuers;
+use crate::config::{self, ConfigErrors, Loaded};
+use crate::observe::metrics::{Metrics, ReloadOutcome};
+use crate::snapshot::Snapshot;
+use crate::state::clock;
+use crate::state::issuer::IssuerCell;
+use crate::state::live::{Live, Process};
+use crate::state::tls::TlsError;
+use crate::state::upstream::{UpstreamCell, keep_looking_up};
+use crate::types::Timestamp;
+
+/// How often policies that are no longer in force are looked through for those that no request uses any more.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long a new policy waits for the first look-up of its upstreams' names.
+const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
+
+/// Why a policy was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The file has errors.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// rustls refuses certificates or keys.
+    #[error("TLS settings cannot be used: {0}")]
+    Tls(#[from] TlsError),
+    /// It changes what lives as long as the process.
+    #[error("restart needed: {}", .0.join(", "))]
+    Boot(Vec<&'static str>),
+    /// It was written in place and does not say that it is complete.
+    #[error("the file was written in place and its last line is not `...`, so it may be incomplete; end it with `...`, or reload explicitly")]
+    Incomplete,
+    /// The process is ending.
+    #[error("the gateway is shutting down")]
+    Stopping,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The hash of the policy in force.
+    pub hash: Box<str>,
+    /// Its number.
+    pub generation: u64,
+    /// Whether it differs from the one before.
+    pub changed: bool,
+}
+
+/// How reloads went, for status.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadStatus {
+    /// When the last attempt was made.
+    pub attempted: Option<Timestamp>,
+    /// What was wrong with it, if it was refused; several lines if there were several errors.
+    pub error: Option<Arc<str>>,
+}
+
+/// Asks for reloads.
+#[derive(Clone, Debug)]
+pub struct Reloads {
+    commands: mpsc::Sender<Command>,
+    status: Arc<ArcSwap<ReloadStatus>>,
+}
+
+#[derive(Debug)]
+enum Command {
+    /// Somebody asks and waits.
+    Explicit(oneshot::Sender<Result<Applied, Arc<str>>>),
+    /// A signal asks.
+    Signal,
+}
+
+impl Reloads {
+    /// Reloads now, whatever the file's last line is.
+    ///
+    /// # Errors
+    ///
+    /// Why the policy was refused, for people.
+    pub async fn reload(&self) -> Result<Applied, Arc<str>> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || Arc::<str>::from(Refusal::Stopping.to_string());
+        self.commands.send(Command::Explicit(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Asks for a reload without waiting.
+    pub async fn signal(&self) {
+        // An error means that the process is ending.
+        let _ = self.commands.send(Command::Signal).await;
+    }
+
+    /// How reloads went.
+    pub fn status(&self) -> Arc<ReloadStatus> {
+        self.status.load_full()
+    }
+}
+
+/// Builds a policy from what was read: cells taken over or made, names looked up for the first time.
+///
+/// # Errors
+///
+/// A [`Refusal`].
+pub async fn build(snapshot: Snapshot, previous: Option<&Live>, metrics: &Metrics) -> Result<Live, Refusal> {
+    if let Some(previous) = previous {
+        let changes = config::boot_changes(&previous.snapshot.gateway, &snapshot.gateway);
+        if !changes.is_empty() {
+            return Err(Refusal::Boot(changes));
+        }
+    }
+    let live = Live::new(snapshot, previous, metrics)?;
+    let new = new_upstreams(&live, previous).filter(|cell| cell.has_names()).map(|cell| async move {
+        cell.look_up().await;
+    });
+    // A name that cannot be looked up in time does not hold the policy up: its requests answer 502 until it can.
+    let _ = tokio::time::timeout(FIRST_LOOK_UP, futures_util::future::join_all(new)).await;
+    Ok(live)
+}
+
+/// Starts the background tasks of the cells that `previous` did not have.
+pub fn start_cells(live: &Live, previous: Option<&Live>, fetcher: &Fetcher, metrics: &Arc<Metrics>) {
+    let runtime = tokio::runtime::Handle::current();
+    let known = |cell: &Arc<IssuerCell>| {
+        previous.is_some_and(|previous| previous.issuers.iter().any(|old| Arc::ptr_eq(old, cell)))
+    };
+    for cell in live.issuers.iter().filter(|cell| !known(cell)) {
+        let metrics = Arc::clone(metrics);
+        let on_refresh: OnRefresh = Arc::new(move |issuer, outcome| metrics.jwks_refresh(issuer, outcome));
+        spawn_refresher(cell, fetcher.clone(), on_refresh, &runtime);
+    }
+    for cell in new_upstreams(live, previous).filter(|cell| cell.has_names()) {
+        tokio::spawn(keep_looking_up(Arc::downgrade(cell), Duration::from_secs(30)));
+    }
+}
+
+fn new_upstreams<'a>(live: &'a Live, previous: Option<&'a Live>) -> impl Iterator<Item = &'a Arc<UpstreamCell>> {
+    live.upstreams.iter().filter(move |cell| {
+        !previous.is_some_and(|previous| previous.upstreams.iter().any(|old| old.id == cell.id))
+    })
+}
+
+/// Starts the one task that reloads. `path` is the configuration file.
+pub async fn start(process: Arc<Process>, path: PathBuf, fetcher: Fetcher) -> Reloads {
+    let (commands, inbox) = mpsc::channel(64);
+    let (changed, changes) = mpsc::channel(4);
+    let files = process.live.load().snapshot.files.clone();
+    let status = Arc::new(ArcSwap::from_pointee(ReloadStatus::default()));
+    let watcher = Watcher::new(files, changed).await;
+    let reloader = Reloader {
+        process,
+        path,
+        fetcher,
+        watcher,
+        retired: Vec::new(),
+        status: Arc::clone(&status),
+    };
+    tokio::spawn(reloader.run(inbox, changes));
+    Reloads { commands, status }
+}
+
+struct Reloader {
+    process: Arc<Process>,
+    path: PathBuf,
+    fetcher: Fetcher,
+    watcher: Watcher,
+    retired: Vec<Arc<Live>>,
+    status: Arc<ArcSwap<ReloadStatus>>,
+}
+
+impl Reloader {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut changes: mpsc::Receiver<Change>) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        // Between the first load and the first look of the watcher the file may have changed.
+        let mut whole_only = true;
+        let mut due = self.differs_from_disk().await;
+        loop {
+            let mut asking = Vec::new();
+            if !due {
+                tokio::select! {
+                    command = inbox.recv() => match command {
+                        Some(command) => {
+                            whole_only = false;
+                            asking.extend(command.into_waiting());
+                        }
+                        None => return,
+                    },
+                    Some(change) = changes.recv() => whole_only = change.how == ChangeKind::WrittenInPlace,
+                    _ = sweep.tick() => {
+                        self.retired.retain(|live| Arc::strong_count(live) > 1);
+                        continue;
+                    }
+                }
+            }
+            due = false;
+            // Whoever has asked by now is answered by this one reload, which starts after they asked.
+            while let Ok(command) = inbox.try_recv() {
+                whole_only = false;
+                asking.extend(command.into_waiting());
+            }
+            let result = self.reload(whole_only).await.map_err(|refusal| Arc::from(refusal.to_string()));
+            for waiting in asking {
+                // Whoever does not wait any more does not mind.
+                let _ = waiting.send(result.clone());
+            }
+        }
+    }
+
+    async fn differs_from_disk(&self) -> bool {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        matches!(read, Ok(Ok(loaded)) if loaded.snapshot.hash != self.process.live.load().snapshot.hash)
+    }
+
+    /// One reload, from file to report.
+    async fn reload(&mut self, whole_only: bool) -> Result<Applied, Refusal> {
+        let result = self.attempt(whole_only).await;
+        let metrics = &self.process.metrics;
+        let attempted = Some(clock::now());
+        match &result {
+            Ok(applied) => {
+                let outcome = if applied.changed { ReloadOutcome::Applied } else { ReloadOutcome::Unchanged };
+                metrics.policy_reload(outcome);
+                self.status.store(Arc::new(ReloadStatus { attempted, error: None }));
+                if applied.changed {
+                    tracing::info!(hash = %applied.hash, generation = applied.generation, "policy applied");
+                }
+            }
+            Err(refusal) => {
+                metrics.policy_reload(ReloadOutcome::Refused);
+                let error: Arc<str> = refusal.to_string().into();
+                tracing::error!(%error, "policy refused; the last good one stays in force");
+                self.status.store(Arc::new(ReloadStatus { attempted, error: Some(error) }));
+            }
+        }
+        result
+    }
+
+    async fn attempt(&mut self, whole_only: bool) -> Result<Applied, Refusal> {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let Loaded { snapshot, warnings, complete } = read.map_err(|_| Refusal::Stopping)??;
+        if whole_only && !complete {
+            return Err(Refusal::Incomplete);
+        }
+        let previous = self.process.live.load_full();
+        if is_same(&snapshot, &previous.snapshot) {
+            let Snapshot { hash, .. } = snapshot;
+            return Ok(Applied { hash, generation: previous.generation, changed: false });
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let live = Arc::new(build(snapshot, Some(&previous), &self.process.metrics).await?);
+        start_cells(&live, Some(&previous), &self.fetcher, &self.process.metrics);
+        self.process.metrics.policy_applied(&live.snapshot.hash, live.loaded);
+        self.process.live.store(Arc::clone(&live));
+        self.watcher.set_files(live.snapshot.files.clone()).await;
+        self.retired.push(previous);
+        Ok(Applied { hash: live.snapshot.hash.clone(), generation: live.generation, changed: true })
+    }
+}
+
+impl Command {
+    fn into_waiting(self) -> Option<oneshot::Sender<Result<Applied, Arc<str>>>> {
+        match self {
+            Self::Explicit(waiting) => Some(waiting),
+            Self::Signal => None,
+        }
+    }
+}
+
+/// Whether two snapshots say the same, files they refer to included.
+fn is_same(new: &Snapshot, old: &Snapshot) -> bool {
+    fn list(issuers: &Issuers) -> Vec<&crate::authenticate::IssuerPolicy> {
+        issuers.iter().map(|(_, policy)| policy).collect()
+    }
+    new.hash == old.hash
+        && list(&new.issuers) == list(&old.issuers)
+        && new.upstreams == old.upstreams
+        && new.gateway.listen == old.gateway.listen
+        && new.gateway.admin == old.gateway.admin
+}

@@ -1,0 +1,37 @@
+//! Protected resource metadata (RFC 9728), from the live snapshot.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde::Serialize;
+
+use crate::snapshot::Resource;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    resource: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_servers: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes_supported: Vec<&'a str>,
+    bearer_methods_supported: [&'static str; 1],
+}
+
+/// The metadata document of a resource (RFC 9728 §3.2).
+pub fn response(resource: &Resource) -> Response<Bytes> {
+    let document = Document {
+        resource: resource.resource.as_str(),
+        authorization_servers: resource.authorization_servers.iter().map(AsRef::as_ref).collect(),
+        scopes_supported: resource.scopes.iter().map(AsRef::as_ref).collect(),
+        bearer_methods_supported: ["header"],
+    };
+    let mut response = Response::new(Bytes::from(serde_json::to_vec(&document).unwrap_or_default()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
+    // Scripts of any origin must be able to find out where to get a token; nothing here is secret.
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}

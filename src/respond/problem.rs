@@ -1,0 +1,57 @@
+//! `application/problem+json` (RFC 9457).
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::Refused;
+use crate::reject::{Control, Row};
+
+/// Where the reasons are documented; the name of the reason follows.
+const TYPE_BASE: &str = "https://scopegate.dev/reasons/";
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    reason: &'static str,
+    control: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required_scopes: Option<Vec<&'a str>>,
+    request_id: &'a str,
+    detail: &'static str,
+}
+
+pub(super) fn response(refused: &Refused<'_>, row: &'static Row) -> Response<Bytes> {
+    let known = |control| refused.authenticated && control == Control::Authorization;
+    let problem = Problem {
+        r#type: format!("{TYPE_BASE}{}", row.name),
+        title: row.title,
+        status: row.status,
+        reason: row.name,
+        control: row.control.as_str(),
+        route: refused.route().map(|route| route.id.as_str()),
+        owner: known(row.control)
+            .then(|| {
+                refused
+                    .snapshot
+                    .owner(refused.route, row.control)
+                    .map(AsRef::as_ref)
+            })
+            .flatten(),
+        required_scopes: known(row.control).then(|| refused.scopes().iter().map(AsRef::as_ref).collect()),
+        request_id: refused.request_id,
+        detail: row.detail,
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let content_type = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}

@@ -1,0 +1,130 @@
+//! When a connection was last of use: one timer a connection, touched by no request that keeps to its time.
+//!
+//! hyper's own header timer also ends idle keep-alive connections, so the two limits need one place that knows which of
+//! them applies. The connection's I/O and its requests write the state here, the connection's future reads it after each
+//! poll. Everything runs on one thread; the atomics are relaxed and only make the type `Send`, as upgrades ask.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// For a request's header section to be complete, since then.
+    Header(Instant),
+    /// For a next request, since then.
+    Next(Instant),
+    /// For its own running requests: no limit here.
+    Requests,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Activity {
+    opened: Instant,
+    running: AtomicU32,
+    /// Milliseconds after `opened`, shifted by one; the lowest bit says that a header section has begun.
+    since: AtomicU64,
+    /// HTTP/2 frames other than requests keep nothing waiting for a header section.
+    multiplexed: bool,
+}
+
+impl Activity {
+    /// A connection that owes its first request.
+    pub(super) fn new(multiplexed: bool) -> Self {
+        Self {
+            opened: Instant::now(),
+            running: AtomicU32::new(0),
+            since: AtomicU64::new(u64::from(!multiplexed)),
+            multiplexed,
+        }
+    }
+
+    /// Bytes arrived.
+    pub(super) fn received(&self) {
+        let since = self.since.load(Ordering::Relaxed);
+        if !self.multiplexed && since & 1 == 0 && self.running.load(Ordering::Relaxed) == 0 {
+            self.since.store(self.now() | 1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request begins; it ends when the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Running(Arc::clone(self))
+    }
+
+    /// What the connection waits for.
+    pub(super) fn waiting(&self) -> Waiting {
+        if self.running.load(Ordering::Relaxed) > 0 {
+            return Waiting::Requests;
+        }
+        let since = self.since.load(Ordering::Relaxed);
+        let at = self.opened + Duration::from_millis(since >> 1);
+        if since & 1 == 1 {
+            Waiting::Header(at)
+        } else {
+            Waiting::Next(at)
+        }
+    }
+
+    fn now(&self) -> u64 {
+        let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 1);
+        elapsed << 1
+    }
+}
+
+/// A running request.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Activity>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.since.store(self.0.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A response body that keeps its request running until it is sent or given up.
+#[derive(Debug)]
+pub struct Tracked<B> {
+    body: B,
+    _running: Running,
+}
+
+impl<B> Tracked<B> {
+    pub(super) const fn new(body: B, running: Running) -> Self {
+        Self {
+            body,
+            _running: running,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,106 @@
+//! Connections: from a listening socket to HTTP requests, and back. Knows nothing of policy.
+//!
+//! 1. Each worker is one thread with one single-threaded runtime, its own `SO_REUSEPORT` listeners ([`listener`]) and its
+//!    own connections; a request never leaves its worker ([`worker`]).
+//! 2. A new connection goes to the worker with the fewest, if the counts differ by more than one.
+//! 3. TLS is agreed on within the header timeout, off the accept loop ([`connection`]).
+//! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface ([`stream`]).
+//! 5. The header section must arrive within one timeout, a connection without requests ends after another ([`activity`]).
+//! 6. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+
+mod activity;
+mod connection;
+pub mod listener;
+pub mod shutdown;
+mod stream;
+pub mod worker;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use activity::Tracked;
+
+/// What a connection may take, read when it is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// TLS handshake; and from the first byte of a request to the end of its header section.
+    pub header_timeout: Duration,
+    /// How long a connection without requests lives.
+    pub idle_timeout: Duration,
+    /// Longest header section.
+    pub header_bytes: usize,
+    /// Most header fields.
+    pub headers: usize,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The other end of the socket.
+    pub address: SocketAddr,
+    /// Position of the listener it came in through.
+    pub listener: usize,
+    /// What TLS says of it; `None` on plain HTTP.
+    pub tls: Option<TlsPeer>,
+}
+
+/// What TLS says of a client connection.
+#[derive(Debug)]
+pub struct TlsPeer {
+    /// The server name the client asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// Whether the client proved a certificate of the configured authorities.
+    pub client_verified: bool,
+}
+
+/// Why a connection ended without a request that a handler saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    /// The bytes were no HTTP request; the client got a bare 400, 414 or 431 where it could.
+    Malformed,
+    /// The header section did not arrive in time.
+    HeaderTimeout,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+    /// More connections than allowed.
+    TooMany,
+}
+
+/// What a worker does with its connections. One per worker; lives on its thread.
+pub trait Handler: 'static {
+    /// The body of its answers.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Unpin
+        + 'static;
+
+    /// Answers one request. Never fails: whatever goes wrong is an answer.
+    fn handle(
+        self: Rc<Self>,
+        peer: Rc<Peer>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// The limits for a new connection.
+    fn limits(&self) -> ConnectionLimits;
+
+    /// The TLS settings of a listener at this moment; `None` for plain HTTP.
+    fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>>;
+
+    /// What keeps a connection counted.
+    type Open: 'static;
+
+    /// A connection was opened; it is closed when the result is dropped.
+    fn opened(&self, listener: usize) -> Option<Self::Open>;
+
+    /// A connection ended before a request could be handled.
+    fn aborted(&self, peer: &Peer, abort: Abort);
+
+    /// Called about once a second on the worker: drop what has aged.
+    fn tick(&self);
+}

@@ -1,0 +1,54 @@
+//! The life of the process as its workers see it.
+
+use tokio::sync::watch;
+
+/// What the workers should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serve.
+    Serve,
+    /// Accept nothing new, close what is idle, let what runs end.
+    Drain,
+    /// Drop everything.
+    Stop,
+}
+
+/// Announces phases.
+#[derive(Debug)]
+pub struct Announcer(watch::Sender<Phase>);
+
+/// Learns of phases.
+#[derive(Clone, Debug)]
+pub struct Listening(watch::Receiver<Phase>);
+
+/// A process that serves.
+pub fn channel() -> (Announcer, Listening) {
+    let (sender, receiver) = watch::channel(Phase::Serve);
+    (Announcer(sender), Listening(receiver))
+}
+
+impl Announcer {
+    /// Announces a phase. A phase never goes back.
+    pub fn announce(&self, phase: Phase) {
+        self.0.send_if_modified(|now| {
+            let later = phase > *now;
+            if later {
+                *now = phase;
+            }
+            later
+        });
+    }
+}
+
+impl Listening {
+    /// The present phase.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Waits until the phase is at least this one. A process whose announcer is gone is stopping.
+    pub async fn reached(&mut self, phase: Phase) {
+        // An error means that the announcer is gone, which is the end too.
+        let _ = self.0.wait_for(|now| *now >= phase).await;
+    }
+}

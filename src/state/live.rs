@@ -1,0 +1,180 @@
+//! A snapshot together with the cells it uses, and the process that swaps them.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+
+use super::clock;
+use super::issuer::IssuerCell;
+use super::tls::{TlsError, server_config};
+use super::token_cache::{TokenCache, TokenDigest};
+use super::upstream::UpstreamCell;
+use crate::authenticate::keys::KeySet;
+use crate::authenticate::{Knowledge, Principal, TokenFacts};
+use crate::observe::metrics::{MetricListener, MetricRoute, MetricUpstream, Metrics};
+use crate::snapshot::{Snapshot, TlsPolicy};
+use crate::types::{IssuerIndex, Timestamp};
+
+/// A snapshot with its cells, by the same positions. Swapped whole.
+#[derive(Debug)]
+pub struct Live {
+    /// The policy.
+    pub snapshot: Snapshot,
+    /// The issuers' keys.
+    pub issuers: Vec<Arc<IssuerCell>>,
+    /// The upstreams' addresses.
+    pub upstreams: Vec<Arc<UpstreamCell>>,
+    /// TLS settings by listener; `None` for plain HTTP.
+    pub tls: Vec<Option<Arc<ServerConfig>>>,
+    /// Metric handles by route.
+    pub route_metrics: Vec<MetricRoute>,
+    /// Metric handles by upstream.
+    pub upstream_metrics: Vec<MetricUpstream>,
+    /// Metric handles by listener.
+    pub listener_metrics: Vec<MetricListener>,
+    /// Counts the snapshots of this process, from 1.
+    pub generation: u64,
+    /// When it was loaded.
+    pub loaded: Timestamp,
+}
+
+impl Live {
+    /// Joins a snapshot with its cells: those of `previous` where their configuration is equal, else new ones.
+    ///
+    /// # Errors
+    ///
+    /// TLS settings that rustls refuses.
+    pub fn new(snapshot: Snapshot, previous: Option<&Self>, metrics: &Metrics) -> Result<Self, TlsError> {
+        let issuers = snapshot.issuers.iter().map(|(_, policy)| {
+            let old = previous.and_then(|live| {
+                live.issuers.iter().find(|cell| cell.policy().issuer == policy.issuer)
+            });
+            match old {
+                Some(cell) if cell.policy() == policy => Arc::clone(cell),
+                Some(cell) => IssuerCell::succeeding(policy.clone(), cell),
+                None => IssuerCell::new(policy.clone()),
+            }
+        });
+        let upstreams = snapshot.upstreams.iter().map(|policy| {
+            let old = previous.and_then(|live| live.upstreams.iter().find(|cell| cell.policy == *policy));
+            old.map_or_else(|| UpstreamCell::new(policy.clone()), |cell| Ok(Arc::clone(cell)))
+        });
+        let tls = snapshot.gateway.listen.iter().map(|listener| {
+            listener.tls.as_ref().map(|policy| tls_settings(policy, previous)).transpose()
+        });
+        Ok(Self {
+            issuers: issuers.collect(),
+            upstreams: upstreams.collect::<Result<_, _>>()?,
+            tls: tls.collect::<Result<_, _>>()?,
+            route_metrics: snapshot.routes.iter().map(|route| metrics.route_handle(&route.id)).collect(),
+            upstream_metrics: snapshot
+                .upstreams
+                .iter()
+                .map(|upstream| metrics.upstream_handle(&upstream.name))
+                .collect(),
+            listener_metrics: snapshot
+                .gateway
+                .listen
+                .iter()
+                .map(|listener| metrics.listener_handle(listener.address))
+                .collect(),
+            generation: previous.map_or(0, |live| live.generation) + 1,
+            loaded: clock::now(),
+            snapshot,
+        })
+    }
+}
+
+/// The settings for a TLS policy: those in use where it is unchanged, so that session tickets stay good.
+fn tls_settings(policy: &TlsPolicy, previous: Option<&Live>) -> Result<Arc<ServerConfig>, TlsError> {
+    let old = previous.and_then(|live| {
+        let same = |listener: &crate::snapshot::Listener| listener.tls.as_ref() == Some(policy);
+        let position = live.snapshot.gateway.listen.iter().position(same)?;
+        live.tls.get(position)?.clone()
+    });
+    old.map_or_else(|| Ok(Arc::new(server_config(policy)?)), Ok)
+}
+
+/// What all threads of the process share.
+#[derive(Debug)]
+pub struct Process {
+    /// The policy in force.
+    pub live: ArcSwap<Live>,
+    /// Facts of tokens that were verified.
+    pub tokens: TokenCache,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
+}
+
+impl Process {
+    /// A process with its first policy.
+    pub fn new(live: Live, metrics: Arc<Metrics>) -> Self {
+        Self {
+            tokens: TokenCache::new(live.snapshot.gateway.token_cache_bytes),
+            live: ArcSwap::from_pointee(live),
+            metrics,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that the process is shutting down.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is shutting down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// What the live process knows, for one decision.
+#[derive(Debug)]
+pub struct LiveKnowledge<'a> {
+    live: &'a Live,
+    tokens: &'a TokenCache,
+    now: Timestamp,
+    at: Instant,
+    digest: Cell<Option<TokenDigest>>,
+}
+
+impl<'a> LiveKnowledge<'a> {
+    /// Knowledge at `now`, which is `at` on the monotonic clock.
+    pub const fn new(live: &'a Live, tokens: &'a TokenCache, now: Timestamp, at: Instant) -> Self {
+        Self { live, tokens, now, at, digest: Cell::new(None) }
+    }
+
+    /// Keeps the facts of a principal whose token was seen for the first time.
+    pub fn remember(&self, principal: &Principal) {
+        if !principal.remembered()
+            && let Some(digest) = self.digest.take()
+        {
+            self.tokens.insert(digest, Arc::clone(principal.facts()));
+        }
+    }
+}
+
+impl Knowledge for LiveKnowledge<'_> {
+    fn facts(&self, token: &str) -> Option<Arc<TokenFacts>> {
+        let digest = TokenDigest::of(token);
+        let facts = self.tokens.get(&digest, self.now);
+        self.digest.set(Some(digest));
+        let facts = facts?;
+        // An epoch that is gone or a key that was withdrawn takes its tokens along.
+        let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch)?;
+        cell.publishes(&facts.key, self.at).then_some(facts)
+    }
+
+    fn keys(&self, issuer: IssuerIndex) -> Option<Arc<KeySet>> {
+        self.live.issuers.get(issuer.get())?.usable(self.at)
+    }
+
+    fn epoch(&self, issuer: IssuerIndex) -> u64 {
+        self.live.issuers.get(issuer.get()).map_or(0, |cell| cell.epoch())
+    }
+}

@@ -1,0 +1,224 @@
+//! rustls settings from PEM that the parser has read.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::snapshot::{TlsPolicy, UpstreamTls};
+
+/// Why TLS settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not PEM of the kind it should be.
+    #[error("{what} is not PEM of the expected kind")]
+    Pem {
+        /// Which file.
+        what: &'static str,
+        /// What the reader says.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A file holds nothing of the kind it should hold.
+    #[error("{0} holds none")]
+    Empty(&'static str),
+    /// rustls refuses it.
+    #[error("{what} cannot be used")]
+    Refused {
+        /// Which part.
+        what: &'static str,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// A client verifier cannot be built.
+    #[error("the client authorities cannot be used")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn chain(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|source| TlsError::Pem { what, source })?;
+    if chain.is_empty() {
+        Err(TlsError::Empty(what))
+    } else {
+        Ok(chain)
+    }
+}
+
+fn key(pem: &[u8], what: &'static str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|source| TlsError::Pem { what, source })
+}
+
+fn roots(pem: &[u8], what: &'static str) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in chain(pem, what)? {
+        store
+            .add(certificate)
+            .map_err(|source| TlsError::Refused { what, source })?;
+    }
+    Ok(store)
+}
+
+/// Settings for connections to an upstream: TLS 1.2 and 1.3, names verified against the given or the public authorities.
+///
+/// # Errors
+///
+/// [`TlsError`].
+pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientConfig, TlsError> {
+    let roots = match &policy.ca {
+        Some(pem) => roots(pem, "the upstream's `tls.ca`")?,
+        None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
+    };
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Refused {
+            what: "the TLS versions",
+            source,
+        })?
+        .with_webpki_verifier(verifier);
+    let mut config = match &policy.client {
+        Some((cert, private)) => builder
+            .with_client_auth_cert(
+                chain(cert, "the upstream's `tls.client_cert`")?,
+                key(private, "the upstream's `tls.client_key`")?,
+            )
+            .map_err(|source| TlsError::Refused {
+                what: "the upstream's client certificate",
+                source,
+            })?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = if multiplexed {
+        vec![b"h2".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
+    Ok(config)
+}
+
+/// Settings for a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN, certificate by SNI, client certificates
+/// verified if sent.
+///
+/// # Errors
+///
+/// [`TlsError`].
+pub fn server_config(policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
+    let certificates = Certificates::new(policy)?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Refused {
+            what: "the TLS versions",
+            source,
+        })?;
+    let builder = match &policy.client_ca {
+        Some(pem) => {
+            let roots = Arc::new(roots(pem, "`client_ca`")?);
+            builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(roots, provider())
+                    .allow_unauthenticated()
+                    .build()?,
+            )
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Session tickets: resumption costs the server no memory and saves the client a round of public-key work.
+    match rustls::crypto::aws_lc_rs::Ticketer::new() {
+        Ok(ticketer) => config.ticketer = ticketer,
+        Err(source) => {
+            return Err(TlsError::Refused {
+                what: "the session ticket key",
+                source,
+            });
+        }
+    }
+    Ok(config)
+}
+
+/// Certificates by server name.
+#[derive(Debug)]
+struct Certificates {
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// By the name without its first label and dot.
+    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl Certificates {
+    fn new(policy: &TlsPolicy) -> Result<Self, TlsError> {
+        let mut exact = HashMap::new();
+        let mut wildcard = HashMap::new();
+        let mut default = None;
+        for files in &policy.certificates {
+            let chain = chain(&files.cert, "a certificate file")?;
+            let key = key(&files.key, "a key file")?;
+            let certified =
+                CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Refused {
+                    what: "a certificate with its key",
+                    source,
+                })?;
+            let certified = Arc::new(certified);
+            for name in dns_names(&certified) {
+                match name.strip_prefix("*.") {
+                    Some(parent) => wildcard
+                        .entry(parent.into())
+                        .or_insert_with(|| Arc::clone(&certified)),
+                    None => exact
+                        .entry(name.into_boxed_str())
+                        .or_insert_with(|| Arc::clone(&certified)),
+                };
+            }
+            default.get_or_insert(certified);
+        }
+        let default = default.ok_or(TlsError::Empty("`certificates`"))?;
+        Ok(Self {
+            exact,
+            wildcard,
+            default,
+        })
+    }
+}
+
+/// The names a certificate is for, in lower case.
+fn dns_names(certified: &CertifiedKey) -> Vec<String> {
+    let Some(leaf) = certified.cert.first() else {
+        return Vec::new();
+    };
+    webpki::EndEntityCert::try_from(leaf)
+        .map(|leaf| leaf.valid_dns_names().map(str::to_ascii_lowercase).collect())
+        .unwrap_or_default()
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // rustls has checked the name, lower-cased it and removed nothing else.
+        let found = hello.server_name().and_then(|name| {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let parent = || {
+                name.split_once('.')
+                    .and_then(|(_, parent)| self.wildcard.get(parent))
+            };
+            self.exact.get(name).or_else(parent)
+        });
+        Some(Arc::clone(found.unwrap_or(&self.default)))
+    }
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
