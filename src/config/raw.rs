@@ -132,6 +132,9 @@ pub(super) struct RawAdmin {
     pub(super) address: SocketAddr,
     /// The bearer token every write needs. Without one, writes are refused.
     pub(super) token: Option<RawSecret>,
+    /// Names that may stand in Host beside addresses and `localhost`, such as a service's name in a cluster.
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
 }
 
 /// The cache of verified tokens.
@@ -310,6 +313,9 @@ pub(super) struct RawRoute {
     /// What the upstream gets.
     #[serde(default)]
     pub(super) forward: RawForward,
+    /// Whether a request may turn its connection into a WebSocket. Default `false`.
+    #[serde(default)]
+    pub(super) websocket: bool,
     /// Cross-origin requests from browsers. Default: not enabled.
     pub(super) cors: Option<RawCors>,
     /// Limits of this route instead of the gateway's.
