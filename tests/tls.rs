@@ -1,0 +1,321 @@
+//! TLS at the public listeners and towards the upstreams.
+#![cfg(test)]
+
+mod support;
+
+use support::tls::{Authority, Connect, Leaf};
+use support::{Client, Gateway, Policy, TestIssuer, Upstream, ok, process};
+
+/// A gateway with a TLS listener, and what its tests need.
+struct Tls {
+    authority: Authority,
+    clients: Authority,
+    issuer: TestIssuer,
+    upstream: Upstream,
+    gateway: Gateway,
+}
+
+/// Two certificates chosen by name, and a `client_ca`.
+const LISTEN: &str = "
+- https: 127.0.0.1:0
+  certificates:
+    - { cert: first.crt, key: first.key }
+    - { cert: second.crt, key: second.key }
+  client_ca: clients.crt
+";
+
+impl Tls {
+    async fn start(routes: Option<&str>) -> Self {
+        let authority = Authority::new("servers");
+        let clients = Authority::new("clients");
+        let issuer = TestIssuer::start().await;
+        let upstream = Upstream::start(|_| ok("hello")).await;
+        let mut policy = Policy::default().listen(LISTEN);
+        if let Some(routes) = routes {
+            policy = policy.routes(routes);
+        }
+        let first = authority.server(&["api.example.com", "localhost"]);
+        let second = authority.server(&["second.example.com", "*.wild.example.com"]);
+        let ca = authority.pem();
+        let clients_ca = clients.pem();
+        let files = [
+            ("first.crt", first.cert.as_str()),
+            ("first.key", &first.key),
+            ("second.crt", &second.cert),
+            ("second.key", &second.key),
+            ("clients.crt", &clients_ca),
+            ("ca.crt", &ca),
+        ];
+        let gateway = Gateway::start_with(&policy.render(issuer.url(), &upstream.url()), &files).await;
+        Self {
+            authority,
+            clients,
+            issuer,
+            upstream,
+            gateway,
+        }
+    }
+
+    fn connect<'a>(&'a self, name: &'a str, alpn: &'a [&'a str], client: Option<&'a Leaf>) -> Connect<'a> {
+        Connect {
+            authority: &self.authority,
+            name,
+            alpn,
+            client,
+        }
+    }
+
+    /// The answer to a good request over this kind of connection; an error is a handshake that failed.
+    async fn get(&self, connect: Connect<'_>) -> std::io::Result<u16> {
+        let stream = connect.to(self.gateway.https()).await?;
+        let mut client = Client::over(stream);
+        let call = self.gateway.get("/orders/1").token(&self.issuer.token().mint());
+        let response = call.on(&mut client).await;
+        response
+            .map(|response| response.status)
+            .ok_or_else(|| std::io::ErrorKind::ConnectionReset.into())
+    }
+
+    /// curl's arguments for a good request.
+    fn curl(&self, more: &[&str]) -> Vec<String> {
+        let address = self.gateway.https();
+        let ca = self.gateway.dir().join("ca.crt");
+        let own = [
+            "--cacert".to_owned(),
+            ca.to_str().unwrap().to_owned(),
+            "--resolve".to_owned(),
+            format!("api.example.com:{}:127.0.0.1", address.port()),
+            "-H".to_owned(),
+            format!("Authorization: Bearer {}", self.issuer.token().mint()),
+            "-w".to_owned(),
+            " %{http_version} %{http_code}".to_owned(),
+        ];
+        let url = format!("https://api.example.com:{}/orders/1", address.port());
+        own.into_iter()
+            .chain(more.iter().map(|arg| (*arg).to_owned()))
+            .chain([url])
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn curl_speaks_both_versions_of_http_over_tls() {
+    let tls = Tls::start(None).await;
+    for (args, wanted) in [
+        (vec![], "hello 2 200"),
+        (vec!["--http1.1"], "hello 1.1 200"),
+        (vec!["--tlsv1.2", "--tls-max", "1.2"], "hello 2 200"),
+        (vec!["--tlsv1.3"], "hello 2 200"),
+    ] {
+        let output = process::curl(tls.curl(&args)).await;
+        assert_eq!(output.stdout, wanted, "{args:?}: {output:?}");
+    }
+    let old = process::curl(tls.curl(&["--tls-max", "1.1"])).await;
+    assert_ne!(old.code, Some(0), "TLS 1.1 is not spoken: {old:?}");
+    assert_eq!(tls.upstream.last().header("x-forwarded-proto"), Some("https"));
+}
+
+#[tokio::test]
+async fn the_certificate_is_chosen_by_name() {
+    let tls = Tls::start(None).await;
+    let http1 = &["http/1.1"];
+    for name in [
+        "api.example.com",
+        "localhost",
+        "second.example.com",
+        "a.wild.example.com",
+    ] {
+        let handshake = tls.connect(name, http1, None).to(tls.gateway.https()).await;
+        assert!(handshake.is_ok(), "{name}: {:?}", handshake.err());
+    }
+    let unknown = tls
+        .connect("unknown.example.com", http1, None)
+        .to(tls.gateway.https())
+        .await;
+    assert!(
+        unknown.is_err(),
+        "an unknown name gets the first certificate, which does not have it"
+    );
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_verified_if_it_is_sent() {
+    let tls = Tls::start(None).await;
+    let name = "api.example.com";
+    assert_eq!(
+        tls.get(tls.connect(name, &["http/1.1"], None)).await.unwrap(),
+        200,
+        "none is needed"
+    );
+    let good = tls.clients.client("mobile-app");
+    assert_eq!(
+        tls.get(tls.connect(name, &["http/1.1"], Some(&good)))
+            .await
+            .unwrap(),
+        200
+    );
+    let foreign = Authority::new("clients").client("mobile-app");
+    assert!(
+        tls.get(tls.connect(name, &["http/1.1"], Some(&foreign)))
+            .await
+            .is_err(),
+        "by another authority"
+    );
+    let server = tls.clients.server(&["mobile-app"]);
+    assert!(
+        tls.get(tls.connect(name, &["http/1.1"], Some(&server)))
+            .await
+            .is_err(),
+        "of another use"
+    );
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let tls = Tls::start(None).await;
+    let name = "api.example.com";
+    let before = tls
+        .connect(name, &["http/1.1"], None)
+        .to(tls.gateway.https())
+        .await
+        .unwrap();
+    let mut open = Client::over(before);
+
+    let renewed = Authority::new("servers, renewed");
+    let leaf = renewed.server(&[name]);
+    let put = |file: &str, content: &str| {
+        let path = tls.gateway.dir().join(file);
+        std::fs::write(path.with_extension("new"), content).unwrap();
+        std::fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    put("first.key", &leaf.key);
+    put("first.crt", &leaf.cert);
+    let connect = || Connect {
+        authority: &renewed,
+        name,
+        alpn: &["http/1.1"],
+        client: None,
+    };
+    support::eventually("the new certificate is served", || async {
+        connect().to(tls.gateway.https()).await.ok().map(drop)
+    })
+    .await;
+    let call = tls.gateway.get("/orders/1").token(&tls.issuer.token().mint());
+    assert_eq!(
+        call.on(&mut open).await.unwrap().status,
+        200,
+        "open connections go on"
+    );
+
+    put(
+        "first.crt",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    tls.gateway.wait_reload_error().await;
+    assert!(
+        connect().to(tls.gateway.https()).await.is_ok(),
+        "the last good one stays"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_is_held_to_the_name_it_was_made_for() {
+    let tls = Tls::start(None).await;
+    let stream = tls
+        .connect("second.example.com", &["http/1.1"], None)
+        .to(tls.gateway.https())
+        .await
+        .unwrap();
+    let call = tls.gateway.get("/orders/1").token(&tls.issuer.token().mint());
+    let response = call.on(&mut Client::over(stream)).await.unwrap();
+    assert_eq!(
+        response.verdict(),
+        "421 misdirected",
+        "its certificate does not serve api.example.com"
+    );
+}
+
+#[tokio::test]
+async fn plain_http_at_a_tls_port_harms_nobody() {
+    let tls = Tls::start(None).await;
+    let mut plain = Client::connect(tls.gateway.https()).await;
+    plain
+        .send("GET /orders/1 HTTP/1.1\r\nHost: api.example.com\r\n\r\n")
+        .await;
+    while !plain.closes().await {}
+    let mut silent = Client::connect(tls.gateway.https()).await;
+    silent.send([0x16, 0x03]).await;
+    assert_eq!(
+        tls.get(tls.connect("localhost", &["http/1.1"], None))
+            .await
+            .unwrap(),
+        200
+    );
+    assert_eq!(tls.upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_upstream_is_verified_and_shown_a_client_certificate() {
+    // One gateway as the TLS upstream of another.
+    let inner = Tls::start(Some(
+        "
+- id: open
+  match: { path: '/{*rest}' }
+  public: true
+  upstream: orders
+",
+    ))
+    .await;
+    let client = inner.clients.client("gateway");
+    let url = format!("https://localhost:{}", inner.gateway.https().port());
+    let outer = |tls: &'static str, ca: String| {
+        let (url, client, issuer) = (url.clone(), client.clone(), inner.issuer.url().to_owned());
+        async move {
+            let config = Policy::default().upstream(tls).render(&issuer, &url);
+            let files = [
+                ("up.crt", ca.as_str()),
+                ("own.crt", &client.cert),
+                ("own.key", &client.key),
+            ];
+            Gateway::start_with(&config, &files).await
+        }
+    };
+    let trust = "tls: { ca: up.crt, client_cert: own.crt, client_key: own.key }\nhost: localhost";
+    for (what, tls, ca, wanted) in [
+        ("trusted", trust, inner.authority.pem(), "200 -"),
+        (
+            "another authority",
+            trust,
+            Authority::new("servers").pem(),
+            "502 upstream_unreachable",
+        ),
+        (
+            "only the public ones",
+            "host: localhost",
+            inner.authority.pem(),
+            "502 upstream_unreachable",
+        ),
+    ] {
+        let gateway = outer(tls, ca).await;
+        let response = gateway
+            .get("/orders/1")
+            .token(&inner.issuer.token().mint())
+            .send()
+            .await;
+        assert_eq!(response.verdict(), wanted, "{what}");
+    }
+    let h2 = outer(
+        "protocol: h2\nhost: localhost\ntls: { ca: up.crt }",
+        inner.authority.pem(),
+    )
+    .await;
+    assert_eq!(
+        h2.get("/orders/1")
+            .token(&inner.issuer.token().mint())
+            .send()
+            .await
+            .verdict(),
+        "200 -",
+        "HTTP/2"
+    );
+}
