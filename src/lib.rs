@@ -1,8 +1,8 @@
 //! Scopegate: a reverse-proxy API gateway that answers *who is calling* and *what may it do here* before it forwards.
 
+pub mod admin;
 pub mod admit;
 pub mod authenticate;
-pub mod admin;
 pub mod authorize;
 pub mod cli;
 pub mod config;

@@ -11,7 +11,12 @@ use crate::snapshot::Admin;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Checks a request; `open` is one that needs no token anywhere.
-pub(super) fn check(policy: &Admin, request: &Request<Incoming>, write: bool, open: bool) -> Result<(), Answer> {
+pub(super) fn check(
+    policy: &Admin,
+    request: &Request<Incoming>,
+    write: bool,
+    open: bool,
+) -> Result<(), Answer> {
     if !is_known_host(policy, request) {
         return Err(plain(
             StatusCode::MISDIRECTED_REQUEST,
@@ -19,7 +24,10 @@ pub(super) fn check(policy: &Admin, request: &Request<Incoming>, write: bool, op
         ));
     }
     if is_cross_origin(request) {
-        return Err(plain(StatusCode::FORBIDDEN, "requests of another origin are refused\n"));
+        return Err(plain(
+            StatusCode::FORBIDDEN,
+            "requests of another origin are refused\n",
+        ));
     }
     let local = policy.address.ip().is_loopback();
     if !write && (open || local) {
@@ -54,8 +62,12 @@ fn bearer(value: Option<&HeaderValue>) -> Option<&[u8]> {
 /// A page that had its own name point here (DNS rebinding) sends that name: an address or `localhost` cannot be one.
 fn is_known_host(policy: &Admin, request: &Request<Incoming>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let Ok(authority) = http::uri::Authority::try_from(host.as_bytes()) else { return false };
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let Ok(authority) = http::uri::Authority::try_from(host.as_bytes()) else {
+        return false;
+    };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
@@ -68,9 +80,16 @@ fn is_cross_origin(request: &Request<Incoming>) -> bool {
     if site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
         return true;
     }
-    let own = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let own = request
+        .headers()
+        .get(header::HOST)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     request.headers().get(header::ORIGIN).is_some_and(|origin| {
         let origin = origin.as_bytes();
-        origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://")) != Some(own)
+        origin
+            .strip_prefix(b"http://")
+            .or_else(|| origin.strip_prefix(b"https://"))
+            != Some(own)
     })
 }

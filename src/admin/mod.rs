@@ -56,7 +56,9 @@ impl Admin {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let socket = match listener.accept().await {
                 Ok((socket, _)) => socket,
                 Err(error) => {
@@ -87,7 +89,10 @@ impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let live = self.process.live.load_full();
         let Some(policy) = &live.snapshot.gateway.admin else {
-            return plain(StatusCode::NOT_FOUND, "the admin listener is not configured any more\n");
+            return plain(
+                StatusCode::NOT_FOUND,
+                "the admin listener is not configured any more\n",
+            );
         };
         let write = !matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path();
@@ -99,10 +104,16 @@ impl Admin {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (&Method::GET | &Method::HEAD, "/healthz") => plain(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
-            (&Method::GET | &Method::HEAD, "/api/v1/status") => json(StatusCode::OK, &status::status(self, &live)),
-            (&Method::GET | &Method::HEAD, "/api/v1/routes") => json(StatusCode::OK, &status::routes(&live.snapshot)),
+            (&Method::GET | &Method::HEAD, "/api/v1/status") => {
+                json(StatusCode::OK, &status::status(self, &live))
+            }
+            (&Method::GET | &Method::HEAD, "/api/v1/routes") => {
+                json(StatusCode::OK, &status::routes(&live.snapshot))
+            }
             (&Method::POST, "/api/v1/reload") => self.reload().await,
-            (_, "/metrics" | "/healthz" | "/readyz" | "/api/v1/status" | "/api/v1/routes") => not_allowed("GET, HEAD"),
+            (_, "/metrics" | "/healthz" | "/readyz" | "/api/v1/status" | "/api/v1/routes") => {
+                not_allowed("GET, HEAD")
+            }
             (_, "/api/v1/reload") => not_allowed("POST"),
             (_, _) => plain(
                 StatusCode::NOT_FOUND,
@@ -134,7 +145,10 @@ impl Admin {
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                 response
             }
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be rendered: {error}\n")),
+            Err(error) => plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("metrics cannot be rendered: {error}\n"),
+            ),
         }
     }
 
@@ -169,14 +183,19 @@ impl Admin {
                     "changed": applied.changed,
                 }),
             ),
-            Err(error) => json(StatusCode::UNPROCESSABLE_ENTITY, &serde_json::json!({ "error": &*error })),
+            Err(error) => json(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &serde_json::json!({ "error": &*error }),
+            ),
         }
     }
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 
@@ -196,6 +215,9 @@ fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Answe
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }

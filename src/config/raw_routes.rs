@@ -27,9 +27,6 @@ pub(super) struct RawRoute {
     /// What the upstream gets.
     #[serde(default)]
     pub(super) forward: RawForward,
-    /// Whether a request may turn its connection into a WebSocket. Default `false`.
-    #[serde(default)]
-    pub(super) websocket: bool,
     /// Cross-origin requests from browsers. Default: not enabled.
     pub(super) cors: Option<RawCors>,
     /// Limits of this route instead of the gateway's.
@@ -118,6 +115,9 @@ pub(super) struct RawForward {
     /// Whether the upstream gets the client's token. Default `false`.
     #[serde(default)]
     pub(super) forward_token: bool,
+    /// Whether a request may turn its connection into a WebSocket. Default `false`.
+    #[serde(default)]
+    pub(super) websocket: bool,
     /// Headers that tell who calls: `sub`, `client`, `scope`, `tenant`, `issuer`, `actor`, `jti`, `roles` or `claim.PATH`.
     #[serde(default)]
     pub(super) identity_headers: BTreeMap<String, String>,

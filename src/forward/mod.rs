@@ -88,6 +88,8 @@ pub async fn forward(
             way.request_id,
         ));
     }
+    // The client is spoken to in this gateway's own version, whatever the upstream speaks.
+    *response.version_mut() = Version::HTTP_11;
     headers::to_client(response.headers_mut(), way.request_id);
     let expires = expires.filter(|_| outlives_token(response.headers()));
     Ok(response.map(|incoming| UpstreamBody::new(incoming, Some(lease), progress, expires)))

@@ -62,7 +62,12 @@ impl Gateway {
     }
 
     /// Answers one request: the stages in their order.
-    async fn answer(&self, peer: &Peer, request: Request<Incoming>, exchange: &Rc<Exchange>) -> Response<Body> {
+    async fn answer(
+        &self,
+        peer: &Peer,
+        request: Request<Incoming>,
+        exchange: &Rc<Exchange>,
+    ) -> Response<Body> {
         let view = exchange.view();
         let record = self.decide(view, &request).await;
         exchange.decided(&record);
@@ -80,7 +85,11 @@ impl Gateway {
                 }
             }
             Verdict::Preflight(route) => {
-                let cors = view.live.snapshot.route(route).and_then(|route| route.cors.as_ref());
+                let cors = view
+                    .live
+                    .snapshot
+                    .route(route)
+                    .and_then(|route| route.cors.as_ref());
                 match cors {
                     Some(cors) => exchange.reply(cors::preflight(cors, request.headers())),
                     None => exchange.refuse(&Reject::new(Reason::Internal), None, None, false),
@@ -170,7 +179,9 @@ impl Handler for Gateway {
 
     async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
         let exchange = Exchange::begin(&self, &peer, &request);
-        let answer = AssertUnwindSafe(self.answer(&peer, request, &exchange)).catch_unwind().await;
+        let answer = AssertUnwindSafe(self.answer(&peer, request, &exchange))
+            .catch_unwind()
+            .await;
         answer.unwrap_or_else(|_| {
             self.metrics.panic();
             exchange.refuse(&Reject::because(Reason::Internal, "panic"), None, None, false)

@@ -46,7 +46,9 @@ pub enum Refusal {
     #[error("restart needed: {}", .0.join(", "))]
     Boot(Vec<&'static str>),
     /// It was written in place and does not say that it is complete.
-    #[error("the file was written in place and its last line is not `...`, so it may be incomplete; end it with `...`, or reload explicitly")]
+    #[error(
+        "the file was written in place and its last line is not `...`, so it may be incomplete; end it with `...`, or reload explicitly"
+    )]
     Incomplete,
     /// The process is ending.
     #[error("the gateway is shutting down")]
@@ -97,7 +99,10 @@ impl Reloads {
     pub async fn reload(&self) -> Result<Applied, Arc<str>> {
         let (answer, answered) = oneshot::channel();
         let stopping = || Arc::<str>::from(Refusal::Stopping.to_string());
-        self.commands.send(Command::Explicit(answer)).await.map_err(|_| stopping())?;
+        self.commands
+            .send(Command::Explicit(answer))
+            .await
+            .map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 
@@ -126,9 +131,11 @@ pub async fn build(snapshot: Snapshot, previous: Option<&Live>, metrics: &Metric
         }
     }
     let live = Live::new(snapshot, previous, metrics)?;
-    let new = new_upstreams(&live, previous).filter(|cell| cell.has_names()).map(|cell| async move {
-        cell.look_up().await;
-    });
+    let new = new_upstreams(&live, previous)
+        .filter(|cell| cell.has_names())
+        .map(|cell| async move {
+            cell.look_up().await;
+        });
     // A name that cannot be looked up in time does not hold the policy up: its requests answer 502 until it can.
     let _ = tokio::time::timeout(FIRST_LOOK_UP, futures_util::future::join_all(new)).await;
     Ok(live)
@@ -150,7 +157,10 @@ pub fn start_cells(live: &Live, previous: Option<&Live>, fetcher: &Fetcher, metr
     }
 }
 
-fn new_upstreams<'a>(live: &'a Live, previous: Option<&'a Live>) -> impl Iterator<Item = &'a Arc<UpstreamCell>> {
+fn new_upstreams<'a>(
+    live: &'a Live,
+    previous: Option<&'a Live>,
+) -> impl Iterator<Item = &'a Arc<UpstreamCell>> {
     live.upstreams.iter().filter(move |cell| {
         !previous.is_some_and(|previous| previous.upstreams.iter().any(|old| old.id == cell.id))
     })
@@ -214,7 +224,10 @@ impl Reloader {
                 whole_only = false;
                 asking.extend(command.into_waiting());
             }
-            let result = self.reload(whole_only).await.map_err(|refusal| Arc::from(refusal.to_string()));
+            let result = self
+                .reload(whole_only)
+                .await
+                .map_err(|refusal| Arc::from(refusal.to_string()));
             for waiting in asking {
                 // Whoever does not wait any more does not mind.
                 let _ = waiting.send(result.clone());
@@ -235,9 +248,16 @@ impl Reloader {
         let attempted = Some(clock::now());
         match &result {
             Ok(applied) => {
-                let outcome = if applied.changed { ReloadOutcome::Applied } else { ReloadOutcome::Unchanged };
+                let outcome = if applied.changed {
+                    ReloadOutcome::Applied
+                } else {
+                    ReloadOutcome::Unchanged
+                };
                 metrics.policy_reload(outcome);
-                self.status.store(Arc::new(ReloadStatus { attempted, error: None }));
+                self.status.store(Arc::new(ReloadStatus {
+                    attempted,
+                    error: None,
+                }));
                 if applied.changed {
                     tracing::info!(hash = %applied.hash, generation = applied.generation, "policy applied");
                 }
@@ -246,7 +266,10 @@ impl Reloader {
                 metrics.policy_reload(ReloadOutcome::Refused);
                 let error: Arc<str> = refusal.to_string().into();
                 tracing::error!(%error, "policy refused; the last good one stays in force");
-                self.status.store(Arc::new(ReloadStatus { attempted, error: Some(error) }));
+                self.status.store(Arc::new(ReloadStatus {
+                    attempted,
+                    error: Some(error),
+                }));
             }
         }
         result
@@ -255,25 +278,39 @@ impl Reloader {
     async fn attempt(&mut self, whole_only: bool) -> Result<Applied, Refusal> {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let Loaded { snapshot, warnings, complete } = read.map_err(|_| Refusal::Stopping)??;
+        let Loaded {
+            snapshot,
+            warnings,
+            complete,
+        } = read.map_err(|_| Refusal::Stopping)??;
         if whole_only && !complete {
             return Err(Refusal::Incomplete);
         }
         let previous = self.process.live.load_full();
         if is_same(&snapshot, &previous.snapshot) {
             let Snapshot { hash, .. } = snapshot;
-            return Ok(Applied { hash, generation: previous.generation, changed: false });
+            return Ok(Applied {
+                hash,
+                generation: previous.generation,
+                changed: false,
+            });
         }
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
         let live = Arc::new(build(snapshot, Some(&previous), &self.process.metrics).await?);
         start_cells(&live, Some(&previous), &self.fetcher, &self.process.metrics);
-        self.process.metrics.policy_applied(&live.snapshot.hash, live.loaded);
+        self.process
+            .metrics
+            .policy_applied(&live.snapshot.hash, live.loaded);
         self.process.live.store(Arc::clone(&live));
         self.watcher.set_files(live.snapshot.files.clone()).await;
         self.retired.push(previous);
-        Ok(Applied { hash: live.snapshot.hash.clone(), generation: live.generation, changed: true })
+        Ok(Applied {
+            hash: live.snapshot.hash.clone(),
+            generation: live.generation,
+            changed: true,
+        })
     }
 }
 

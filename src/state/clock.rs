@@ -14,9 +14,14 @@ pub fn now() -> Timestamp {
 }
 
 /// The time now in milliseconds since 1970-01-01T00:00:00Z, for logs and ids. 0 on a clock before that.
-#[expect(clippy::disallowed_methods, reason = "this is the edge at which the time is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge at which the time is read"
+)]
 pub fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

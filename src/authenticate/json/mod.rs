@@ -137,6 +137,16 @@ pub struct Object(
 );
 
 impl Object {
+    #[cfg(test)]
+    pub(crate) fn of_members_for_tests(members: impl IntoIterator<Item = (&'static str, Json)>) -> Self {
+        let mut members: Vec<(Box<str>, Json)> = members
+            .into_iter()
+            .map(|(name, value)| (name.into(), value))
+            .collect();
+        members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Self(members.into())
+    }
+
     /// Parses one object within [`Limits::TOKEN`].
     ///
     /// # Errors

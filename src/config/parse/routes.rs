@@ -122,7 +122,7 @@ impl Parser<'_, '_> {
             rewrite: rewrite?,
             path_opt_outs: spec.opt_outs,
             forward_token: raw.forward.forward_token,
-            websocket: raw.websocket,
+            websocket: raw.forward.websocket,
             identity_headers,
             cors,
             body_limit: raw.limits.body.map_or(defaults.limits.body, |size| size.0),

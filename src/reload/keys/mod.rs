@@ -21,10 +21,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::fetch::{FetchError, Fetcher, Plain};
-use crate::observe::metrics::RefreshOutcome;
 use crate::authenticate::json::JsonError;
 use crate::authenticate::keys::{JwksError, KeySet, KeyWarning};
 use crate::authenticate::{IssuerPolicy, KeySource};
+use crate::observe::metrics::RefreshOutcome;
 use crate::state::clock;
 use crate::state::issuer::IssuerCell;
 use crate::types::IssuerName;
