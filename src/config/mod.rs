@@ -14,6 +14,8 @@ mod lint;
 mod parse;
 mod pem;
 mod raw;
+mod raw_routes;
+mod raw_scopes;
 mod raw_values;
 mod read;
 mod schema;

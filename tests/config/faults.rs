@@ -366,6 +366,11 @@ fn values_have_their_exact_type() {
             "must be between",
         ),
         (
+            "127.0.0.1:9090 }",
+            "127.0.0.1:9090, hosts: [⟦'*'] }",
+            "not the name of a host",
+        ),
+        (
             "  admin:",
             "  workers: ⟦0\n  admin:",
             "`auto` or a whole number above 0",

@@ -8,6 +8,9 @@ use scopegate::snapshot::Admin;
 
 use crate::{GOOD, with};
 
+/// The public key of RFC 8037 §A.2.
+const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 fn load(dir: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     let path = dir.join("routes.yaml");
     fs::write(&path, text).unwrap();
@@ -32,11 +35,12 @@ fn https(cert: &str, key: &str) -> String {
 #[test]
 fn files_are_relative_to_the_policy_and_listed() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("keys.json"), r#"{"keys":[]}"#).unwrap();
+    fs::write(dir.path().join("keys.json"), JWKS).unwrap();
     fs::write(dir.path().join("token"), "t0ken\n").unwrap();
     certificate(dir.path(), "a", 2100);
     let text = https("a.crt", "a.key")
         .replace("{ discovery: true }", "{ jwks_file: keys.json }")
+        .replace("[RS256]", "[EdDSA]")
         .replace(
             "address: 127.0.0.1:9090",
             "address: 127.0.0.1:9090, token: { file: token }",
@@ -131,6 +135,24 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
     ] {
         let errors = config::load(path).unwrap_err().to_string();
         assert!(errors.contains("cannot read the policy"), "{errors}");
+    }
+}
+
+#[test]
+fn a_key_file_that_holds_no_usable_key_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("keys.json"), JWKS).unwrap();
+    fs::write(dir.path().join("none.json"), r#"{"keys":[]}"#).unwrap();
+    fs::write(dir.path().join("text"), "hello").unwrap();
+    for (file, algorithm) in [("keys.json", "RS256"), ("none.json", "EdDSA"), ("text", "EdDSA")] {
+        let text = with("{ discovery: true }", &format!("{{ jwks_file: {file} }}"));
+        let errors = load(dir.path(), &text.replace("[RS256]", &format!("[{algorithm}]")))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            errors.contains("the keys cannot be used"),
+            "{file} {algorithm}: {errors}"
+        );
     }
 }
 

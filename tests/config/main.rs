@@ -1,5 +1,7 @@
 //! routes.yaml: what is refused, where the message points, and that nothing loads with less policy than was written.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
+
 mod check;
 mod faults;
 mod files;

@@ -6,7 +6,7 @@ use http::{HeaderName, Method, Uri};
 
 use super::Parser;
 use crate::config::diagnostic::Fault;
-use crate::config::raw::RawCors;
+use crate::config::raw_routes::RawCors;
 use crate::config::read::Node;
 use crate::route::host::HostPattern;
 use crate::route::table::{PathPattern, RouteTable};

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::Parser;
 use crate::authenticate::ClaimPath;
 use crate::config::diagnostic::{Fault, suggest};
-use crate::config::raw::RawForward;
+use crate::config::raw_routes::RawForward;
 use crate::config::read::Node;
 use crate::snapshot::{IdentityField, Route};
 

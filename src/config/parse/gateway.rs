@@ -10,6 +10,7 @@ use crate::config::pem;
 use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawListener, RawTimeouts};
 use crate::config::raw_values::{AutoOr, RawDuration, RawSize};
 use crate::config::read::{Node, decode};
+use crate::route::host::HostPattern;
 use crate::snapshot::{
     AccessLogTarget, Admin, CertifiedFiles, Gateway, Limits, Listener, Timeouts, TlsPolicy,
 };
@@ -202,10 +203,22 @@ impl Parser<'_, '_> {
                 "the admin listener is not on loopback and has no token: it answers metrics and health only";
             self.faults.warn(Fault::new(place, message).key("admin"));
         }
+        let mut hosts = Vec::with_capacity(raw.hosts.len());
+        for (i, name) in raw.hosts.iter().enumerate() {
+            match HostPattern::parse(name) {
+                Ok(HostPattern::Exact(host)) => hosts.push(host),
+                Ok(HostPattern::Any | HostPattern::Below(_)) | Err(_) => {
+                    let place = node.place_of_item(&["admin", "hosts"], i);
+                    let fault = Fault::new(place, format!("`{name}` is not the name of a host")).key("hosts");
+                    self.faults
+                        .error(fault.hint("a wildcard would let any web page's name in"));
+                }
+            }
+        }
         Some(Admin {
             address: raw.address,
             token,
-            hosts: raw.hosts.iter().map(|host| host.as_str().into()).collect(),
+            hosts,
         })
     }
 

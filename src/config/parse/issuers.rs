@@ -168,42 +168,18 @@ impl Parser<'_, '_> {
     }
 
     fn token_types(&mut self, raw: Option<&RawTokenType>, node: &Node<'_>) -> TokenTypes {
-        let standard = || TokenTypes {
-            accept: vec!["at+jwt".into()],
-            accept_absent: false,
-            required_claims: ["sub", "client_id", "iat", "jti"]
-                .iter()
-                .filter_map(|c| ClaimPath::parse(c))
-                .collect(),
-        };
         let relaxed = match raw {
-            None | Some(RawTokenType::AccessToken) => return standard(),
+            None | Some(RawTokenType::AccessToken) => {
+                let required = ["sub", "client_id", "iat", "jti"];
+                return TokenTypes {
+                    accept: vec!["at+jwt".into()],
+                    accept_absent: false,
+                    required_claims: required.iter().filter_map(|c| ClaimPath::parse(c)).collect(),
+                };
+            }
             Some(RawTokenType::Relaxed(relaxed)) => relaxed,
         };
-        let mut types = TokenTypes {
-            accept: Vec::new(),
-            accept_absent: false,
-            required_claims: Vec::new(),
-        };
-        if relaxed.accept.is_empty() {
-            let fault = Fault::new(node.place_of(&["token_type", "accept"]), "no type is accepted");
-            self.faults.error(fault.key("accept"));
-        }
-        for (i, name) in relaxed.accept.iter().enumerate() {
-            let name = name.to_ascii_lowercase();
-            let name = name.strip_prefix("application/").unwrap_or(&name);
-            match name {
-                "none" => types.accept_absent = true,
-                name if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()) => {
-                    types.accept.push(name.into())
-                }
-                _ => {
-                    let place = node.place_of_item(&["token_type", "accept"], i);
-                    self.faults
-                        .error(Fault::new(place, "not a token type").key("accept"));
-                }
-            }
-        }
+        let mut types = self.accepted_types(&relaxed.accept, node);
         if relaxed.require_claims.is_empty() {
             let place = node.place_of(&["token_type", "require_claims"]);
             let fault = Fault::new(place, "a relaxed type needs claims that only access tokens have");
@@ -218,15 +194,39 @@ impl Parser<'_, '_> {
             types.required_claims.extend(self.claim_path(path, place));
         }
         if types.accept.iter().any(|name| **name != *"at+jwt") || types.accept_absent {
-            let fault = Fault::new(
-                node.place_of_key(&["token_type"]),
-                "tokens that are not `at+jwt` are accepted",
-            );
-            self.faults.warn(
-                fault
-                    .key("token_type")
-                    .hint("make sure that no ID token of this issuer has the required claims"),
-            );
+            let place = node.place_of_key(&["token_type"]);
+            let fault = Fault::new(place, "tokens that are not `at+jwt` are accepted").key("token_type");
+            self.faults
+                .warn(fault.hint("make sure that no ID token of this issuer has the required claims"));
+        }
+        types
+    }
+
+    /// The accepted `typ` values; `none` is a token without one.
+    fn accepted_types(&mut self, names: &[String], node: &Node<'_>) -> TokenTypes {
+        let mut types = TokenTypes {
+            accept: Vec::new(),
+            accept_absent: false,
+            required_claims: Vec::new(),
+        };
+        if names.is_empty() {
+            let fault = Fault::new(node.place_of(&["token_type", "accept"]), "no type is accepted");
+            self.faults.error(fault.key("accept"));
+        }
+        for (i, name) in names.iter().enumerate() {
+            let name = name.to_ascii_lowercase();
+            let name = name.strip_prefix("application/").unwrap_or(&name);
+            match name {
+                "none" => types.accept_absent = true,
+                name if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()) => {
+                    types.accept.push(name.into());
+                }
+                _ => {
+                    let place = node.place_of_item(&["token_type", "accept"], i);
+                    self.faults
+                        .error(Fault::new(place, "not a token type").key("accept"));
+                }
+            }
         }
         types
     }

@@ -9,8 +9,9 @@ use crate::authorize::{
     AllowList, ClaimRule, ClaimTest, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
 };
 use crate::config::diagnostic::{Fault, suggest};
-use crate::config::raw::{RawMode, RawRequire, RawTenant};
-use crate::config::raw_values::{OneOrMany, RawClaimTest, RawScopeExpr, RawScopes};
+use crate::config::raw_routes::{RawMode, RawRequire, RawTenant};
+use crate::config::raw_scopes::{RawScopeExpr, RawScopes};
+use crate::config::raw_values::{OneOrMany, RawClaimTest};
 use crate::config::read::Node;
 use crate::route::host::HostPattern;
 use crate::route::table::RouteSpec;

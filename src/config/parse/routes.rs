@@ -8,7 +8,7 @@ use http::Method;
 use super::{Names, Parser};
 use crate::authorize::ScopeImplications;
 use crate::config::diagnostic::{Fault, Place, suggest};
-use crate::config::raw::{RawMatch, RawMode, RawRoute};
+use crate::config::raw_routes::{RawMatch, RawMode, RawRoute};
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
 use crate::route::path::PathOptOuts;

@@ -1,0 +1,161 @@
+//! The `routes` section as it is written; the rules of [`super::raw`] hold.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::raw_scopes::RawScopes;
+use super::raw_values::{OneOrMany, RawClaimTest, RawDuration, RawSize};
+
+/// A route: which requests it takes, what it demands of them, where they go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    /// Its name: unique, stable, a label of metrics.
+    pub(super) id: String,
+    /// Which requests it takes.
+    #[serde(rename = "match")]
+    pub(super) matches: RawMatch,
+    /// What a request must show. A route has either this or `public: true`.
+    pub(super) require: Option<RawRequire>,
+    /// `true`: anyone may call, without a token.
+    #[serde(default)]
+    pub(super) public: bool,
+    /// The key of its upstream.
+    pub(super) upstream: String,
+    /// What the upstream gets.
+    #[serde(default)]
+    pub(super) forward: RawForward,
+    /// Cross-origin requests from browsers. Default: not enabled.
+    pub(super) cors: Option<RawCors>,
+    /// Limits of this route instead of the gateway's.
+    #[serde(default)]
+    pub(super) limits: RawRouteLimits,
+    /// Timeouts of this route instead of the gateway's.
+    #[serde(default)]
+    pub(super) timeouts: RawRouteTimeouts,
+    /// Who answers for it: shown to callers that it refuses.
+    pub(super) owner: Option<String>,
+    /// `shadow`: refusals of authorization are recorded and let through. Default `enforce`.
+    #[serde(default)]
+    pub(super) mode: RawMode,
+}
+
+/// Whether refusals refuse.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawMode {
+    /// They do.
+    #[default]
+    Enforce,
+    /// Those of authorization are recorded only.
+    Shadow,
+}
+
+/// Which requests a route takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMatch {
+    /// One host or a list; `*.example.com` for all below a domain. Default: hosts no other route names.
+    pub(super) host: Option<OneOrMany>,
+    /// `/a/b`, `/a/{id}` or `/a/{*rest}`.
+    pub(super) path: String,
+    /// Methods. Default: all.
+    pub(super) methods: Option<Vec<String>>,
+    /// Doubtful spellings of a path that this route takes although they are refused by default.
+    #[serde(default)]
+    pub(super) allow_path: Vec<String>,
+}
+
+/// What a request must show.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRequire {
+    /// Keys of the issuers it accepts.
+    #[schemars(required)]
+    pub(super) issuers: Option<OneOrMany>,
+    /// The audience: one, or a list of which the token must hold one. Compared exactly.
+    #[schemars(required)]
+    pub(super) audience: Option<OneOrMany>,
+    /// The scopes: a list of which all are needed, `{ any: […] }`, both nested at will, or `any_authenticated`.
+    #[schemars(required)]
+    pub(super) scopes: Option<RawScopes>,
+    /// The tenant the token must belong to.
+    pub(super) tenant: Option<RawTenant>,
+    /// Clients that may call. Default: any.
+    pub(super) clients: Option<OneOrMany>,
+    /// Subjects that may call. Default: any.
+    pub(super) subjects: Option<OneOrMany>,
+    /// Rules on claims; all must hold.
+    #[serde(default)]
+    pub(super) claims: BTreeMap<String, RawClaimTest>,
+    /// Longest `now - iat`.
+    pub(super) max_token_age: Option<RawDuration>,
+}
+
+/// The tenant: exactly one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTenant {
+    /// `path.NAME`: the one in this path parameter; `host.N`: the one in the host's N-th label from the left.
+    pub(super) from: Option<String>,
+    /// A literal, or a list of them.
+    pub(super) equals: Option<OneOrMany>,
+}
+
+/// What the upstream gets.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawForward {
+    /// Removed from the front of the path.
+    pub(super) strip_prefix: Option<String>,
+    /// Put in front of the path.
+    pub(super) add_prefix: Option<String>,
+    /// Whether the upstream gets the client's token. Default `false`.
+    #[serde(default)]
+    pub(super) forward_token: bool,
+    /// Whether a request may turn its connection into a WebSocket. Default `false`.
+    #[serde(default)]
+    pub(super) websocket: bool,
+    /// Headers that tell who calls: `sub`, `client`, `scope`, `tenant`, `issuer`, `actor`, `jti`, `roles` or `claim.PATH`.
+    #[serde(default)]
+    pub(super) identity_headers: BTreeMap<String, String>,
+}
+
+/// Cross-origin requests from browsers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCors {
+    /// Origins such as `https://app.example.com`, or `'*'` for any.
+    pub(super) origins: OneOrMany,
+    /// Whether a browser may send credentials of its own. Default `false`; never with `'*'`.
+    #[serde(default)]
+    pub(super) credentials: bool,
+    /// Request headers a script may set, beside the safe ones and `Authorization`.
+    #[serde(default)]
+    pub(super) headers: Vec<String>,
+    /// Response headers a script may read.
+    #[serde(default)]
+    pub(super) expose: Vec<String>,
+    /// How long a browser may remember the answer. Default `10m`.
+    pub(super) max_age: Option<RawDuration>,
+}
+
+/// Limits of a route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRouteLimits {
+    /// Largest request body.
+    pub(super) body: Option<RawSize>,
+}
+
+/// Timeouts of a route.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRouteTimeouts {
+    /// Longest pause within a request body.
+    pub(super) body_idle: Option<RawDuration>,
+    /// Longest wait for the upstream's header section.
+    pub(super) upstream_response: Option<RawDuration>,
+}
