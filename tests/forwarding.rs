@@ -193,12 +193,12 @@ async fn a_trusted_proxy_may_speak_for_its_client() {
     let rig = Rig::with(Policy::default().gateway("trusted_proxies: [127.0.0.0/8]")).await;
     rig.get("/orders/1")
         .header("X-Forwarded-For", "203.0.113.9")
-        .header("X-Forwarded-Proto", "https")
         .send()
         .await;
-    let seen = rig.upstream.request();
-    assert_eq!(seen.header("x-forwarded-for"), Some("203.0.113.9, 127.0.0.1"));
-    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(
+        rig.upstream.request().header("x-forwarded-for"),
+        Some("203.0.113.9, 127.0.0.1")
+    );
     rig.gateway
         .wait_for_log(|entry| entry.to_string().contains("203.0.113.9"))
         .await;
