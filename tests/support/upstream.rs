@@ -232,7 +232,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
         write,
     };
     let result = served.run().await;
-    shared.bytes.lock().unwrap()[number] = std::mem::take(&mut served.reader.seen);
+    served.keep_bytes();
     drop(served);
     if let Err(error) = result
         && error.kind() == io::ErrorKind::InvalidData
@@ -265,12 +265,16 @@ impl Connection {
             let (index, request) = self.record(&head)?;
             let script = Arc::clone(&*self.shared.script.lock().unwrap());
             let then = self.serve(index, request.framing, script(&request)).await?;
-            self.shared.bytes.lock().unwrap()[self.number] = self.reader.seen.clone();
+            self.keep_bytes();
             if then == Then::Close {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    fn keep_bytes(&mut self) {
+        self.shared.bytes.lock().unwrap()[self.number].append(&mut self.reader.seen);
     }
 
     fn record(&self, head: &Head) -> io::Result<(usize, Recorded)> {
