@@ -60,7 +60,8 @@ pub enum Reply {
     CloseEarly,
     /// Sends `100 Continue` before it reads the body.
     Continue(Box<Reply>),
-    /// Answers 200 at once and sends each piece of the body back as it comes, trailers too.
+    /// Answers 200 at once and sends each piece of the body back as it comes, trailers too; it announces the trailer
+    /// field `X-Sum`.
     Echo,
     /// Switches to the protocol that was asked for and sends every byte back.
     Upgrade,
@@ -322,7 +323,7 @@ impl Connection {
             }
             Reply::Echo => {
                 self.write
-                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
                     .await?;
                 self.read_body(index, framing, true).await?;
                 Ok(Then::Keep)
