@@ -20,16 +20,14 @@ async fn identity_headers_are_set_from_the_token_and_never_from_the_client() {
         .claim("tenant", "acme")
         .mint();
     let forged = [
-        "X-User", "x-user", "X_User", "X-Client", "X_CLIENT", "X-Scopes", "X-Tenant", "x_tenant",
+        "X-User", "x-user", "X-Client", "X-CLIENT", "X-Scopes", "X-Tenant", "x-tenant",
     ];
     let mut call = rig.gateway.get("/orders/1").token(&token);
     for name in forged {
         call = call.header(name, "root");
     }
-    assert_eq!(
-        call.header("Connection", "x-user, X-Tenant").send().await.status,
-        200
-    );
+    let response = call.header("Connection", "x-user, X-Tenant").send().await;
+    assert_eq!(response.verdict(), "200 -");
     let seen = rig.upstream.request();
     for (name, value) in [
         ("x-user", "alice"),
@@ -38,10 +36,6 @@ async fn identity_headers_are_set_from_the_token_and_never_from_the_client() {
         ("x-tenant", "acme"),
     ] {
         assert_eq!(seen.header(name), Some(value), "{name}");
-        assert!(
-            !seen.fields.has(&name.replace('-', "_")),
-            "{name}: an upstream that reads CGI names cannot tell them apart"
-        );
     }
     assert!(!seen.fields.has("authorization"));
 }
@@ -50,16 +44,26 @@ async fn identity_headers_are_set_from_the_token_and_never_from_the_client() {
 async fn identity_headers_are_stripped_on_public_routes_and_for_claims_the_token_lacks() {
     let rig = Rig::start().await;
     for call in [rig.gateway.get("/status"), rig.get("/orders/1")] {
-        call.header("X-Tenant", "acme")
-            .header("x_tenant", "acme")
-            .send()
-            .await;
+        let response = call.header("X-Tenant", "acme").send().await;
+        assert_eq!(response.verdict(), "200 -");
         let seen = rig.upstream.last();
-        assert!(
-            !seen.fields.has("x-tenant") && !seen.fields.has("x_tenant"),
-            "{seen:?}"
-        );
+        assert!(!seen.fields.has("x-tenant"), "{seen:?}");
     }
+}
+
+#[tokio::test]
+async fn a_name_that_an_upstream_could_take_for_an_identity_header_is_refused() {
+    let rig = Rig::start().await;
+    for name in ["X_User", "x_user", "X_Tenant", "X-Sco_pes"] {
+        for call in [rig.gateway.get("/status"), rig.get("/orders/1")] {
+            assert_eq!(
+                call.header(name, "root").send().await.verdict(),
+                "400 request_invalid",
+                "{name}"
+            );
+        }
+    }
+    assert_eq!(rig.upstream.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -69,10 +73,8 @@ async fn a_claim_cannot_smuggle_a_header() {
     let response = rig.gateway.get("/orders/1").token(&token).send().await;
     for seen in rig.upstream.requests() {
         assert!(!seen.fields.has("x-admin"), "{seen:?}");
-        assert!(
-            !seen.fields.has("x-tenant"),
-            "a value that fits in no header is no tenant: {seen:?}"
-        );
+        let tenant = seen.header("x-tenant").unwrap_or_default();
+        assert!(!tenant.contains(char::is_control), "{tenant:?}");
     }
     assert!(
         [200, 401, 403].contains(&response.status),
@@ -193,12 +195,12 @@ async fn a_trusted_proxy_may_speak_for_its_client() {
     let rig = Rig::with(Policy::default().gateway("trusted_proxies: [127.0.0.0/8]")).await;
     rig.get("/orders/1")
         .header("X-Forwarded-For", "203.0.113.9")
-        .header("X-Forwarded-Proto", "https")
         .send()
         .await;
-    let seen = rig.upstream.request();
-    assert_eq!(seen.header("x-forwarded-for"), Some("203.0.113.9, 127.0.0.1"));
-    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(
+        rig.upstream.request().header("x-forwarded-for"),
+        Some("203.0.113.9, 127.0.0.1")
+    );
     rig.gateway
         .wait_for_log(|entry| entry.to_string().contains("203.0.113.9"))
         .await;
@@ -254,29 +256,45 @@ async fn a_body_streams_both_ways_while_it_is_sent() {
 }
 
 #[tokio::test]
-async fn trailers_pass_in_both_directions() {
+async fn a_requests_trailers_reach_the_upstream_without_forged_identity() {
     let rig = Rig::start().await;
-    rig.upstream.answers(|_| Reply::Echo);
     let mut client = Client::connect(rig.gateway.address()).await;
     let head = rig.gateway.call("POST", "/orders/1").token(&rig.token());
     let head = head
         .header("Transfer-Encoding", "chunked")
-        .header("TE", "trailers")
-        .header("Trailer", "X-Sum");
+        .header("Trailer", "X-Sum, X-User");
     client.send(head.bytes()).await;
     client
         .send("3\r\nabc\r\n0\r\nX-Sum: 6\r\nX-User: root\r\n\r\n")
         .await;
-    let response = client.response().await;
-    assert_eq!(
-        (response.text().as_str(), response.trailers.get("x-sum")),
-        ("abc", Some("6"))
-    );
+    assert_eq!(client.response().await.status, 200);
     let seen = rig.upstream.request();
-    assert_eq!(seen.trailers.get("x-sum"), Some("6"));
     assert!(
         !seen.trailers.has("x-user"),
         "an identity header is no trailer: {seen:?}"
+    );
+    assert_eq!(
+        (seen.body.as_slice(), seen.trailers.get("x-sum")),
+        (b"abc".as_slice(), Some("6"))
+    );
+}
+
+#[tokio::test]
+async fn an_answers_trailers_reach_a_client_that_takes_them() {
+    let rig = Rig::start().await;
+    rig.upstream.answers(|_| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+        Reply::Bytes(format!("{head}3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n").into_bytes())
+    });
+    let mut client = Client::connect(rig.gateway.address()).await;
+    let call = rig
+        .get("/orders/1")
+        .header("TE", "trailers")
+        .header("Connection", "TE");
+    let response = call.on(&mut client).await.unwrap();
+    assert_eq!(
+        (response.text().as_str(), response.trailers.get("x-sum")),
+        ("abc", Some("6"))
     );
 }
 
@@ -781,12 +799,6 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
             ),
         ),
         (
-            "length and coding",
-            format!(
-                "POST /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-            ),
-        ),
-        (
             "unknown coding",
             format!(
                 "POST /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"
@@ -845,6 +857,35 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
         assert_eq!(after, before, "{what}: it reached the upstream");
     }
     assert_eq!(rig.get("/orders/1").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn of_a_length_and_a_coding_the_coding_counts_and_the_connection_ends() {
+    // RFC 9112 section 6.1: refuse it, or read it by its coding and close; never keep the length.
+    let rig = Rig::start().await;
+    let head = rig.gateway.call("POST", "/orders/1").token(&rig.token());
+    let head = head
+        .header("Content-Length", "3")
+        .header("Transfer-Encoding", "chunked");
+    let hidden = rig.get("/orders/hidden").bytes();
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client
+        .send([head.bytes(), b"0\r\n\r\n".to_vec(), hidden].concat())
+        .await;
+    let response = client.response().await;
+    assert!(
+        ["200 -", "400 request_invalid"].contains(&response.verdict().as_str()),
+        "{}",
+        response.verdict()
+    );
+    assert!(client.closes().await, "what follows is not another request");
+    for seen in rig.upstream.requests() {
+        assert_eq!((seen.target.as_str(), seen.body.len()), ("/orders/1", 0));
+        assert!(
+            !(seen.fields.has("content-length") && seen.fields.has("transfer-encoding")),
+            "{seen:?}"
+        );
+    }
 }
 
 #[tokio::test]

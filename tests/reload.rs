@@ -68,7 +68,7 @@ async fn a_file_written_in_place_without_its_end_waits_and_says_so() {
         "an explicit reload is a decision"
     );
     assert_eq!(verdict(&rig).await, PERMITTED);
-    assert!(rig.gateway.status().await["last_reload_error"].is_null());
+    assert!(rig.gateway.status().await["reload"]["error"].is_null());
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_signal_and_the_api_reload() {
 async fn a_policy_that_is_wrong_changes_nothing_and_is_reported() {
     let rig = Rig::with(needs("orders:read")).await;
     let good = text(&rig, &needs("orders:read"));
-    let hash = rig.gateway.status().await["hash"].clone();
+    let hash = rig.gateway.status().await["policy"]["hash"].clone();
     for (what, text) in [
         ("no YAML", "routes: [".to_owned()),
         ("empty", String::new()),
@@ -161,18 +161,18 @@ async fn a_policy_that_is_wrong_changes_nothing_and_is_reported() {
             "{what}: an error has its place: {error}"
         );
         assert_eq!(verdict(&rig).await, PERMITTED, "{what}");
-        assert_eq!(rig.gateway.status().await["hash"], hash, "{what}");
+        assert_eq!(rig.gateway.status().await["policy"]["hash"], hash, "{what}");
     }
     assert!(
         rig.gateway
-            .metric("scopegate_policy_reloads_total", &[r#"outcome="failure""#])
+            .metric("scopegate_policy_reloads_total", &[r#"outcome="refused""#])
             .await
             >= 7.0
     );
     rig.gateway.replace_config(&text(&rig, &needs("orders:other")));
     until_verdict(&rig, REFUSED).await;
     assert!(
-        rig.gateway.status().await["last_reload_error"].is_null(),
+        rig.gateway.status().await["reload"]["error"].is_null(),
         "a good policy ends the alarm"
     );
 }
@@ -258,7 +258,7 @@ async fn the_metrics_tell_which_policy_is_loaded() {
     );
     assert!(
         rig.gateway
-            .metric("scopegate_policy_reloads_total", &[r#"outcome="success""#])
+            .metric("scopegate_policy_reloads_total", &[r#"outcome="applied""#])
             .await
             >= 1.0
     );
@@ -297,9 +297,7 @@ async fn ten_thousand_reloads_under_load_lose_no_request() {
         .token(ADMIN_TOKEN)
         .body("");
     for n in 0..RELOADS {
-        if n % 100 == 0 {
-            rig.gateway.replace_config(&texts[(n / 100) % 2]);
-        }
+        rig.gateway.replace_config(&texts[n % 2]);
         let response = reload.on(&mut admin).await.expect("the admin listener closed");
         assert_eq!(response.status, 200, "reload {n}: {}", response.text());
     }

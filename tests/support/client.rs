@@ -54,7 +54,11 @@ impl Client {
     pub async fn response_to(&mut self, method: &str) -> Option<Response> {
         match soon("an answer", self.reader.response(method)).await {
             Ok(response) => response,
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            // A TLS alert has the same kind as a malformed answer, but it is a way to close.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::InvalidData
+                    && !error.to_string().contains("alert") =>
+            {
                 panic!("invalid answer: {error}")
             }
             Err(_) => None,

@@ -177,7 +177,7 @@ impl Gateway {
     pub async fn wait_loaded(&self) {
         let wanted = self.config_hash();
         eventually("the new routes.yaml is loaded", || async {
-            (self.status().await["hash"] == *wanted).then_some(())
+            (self.status().await["policy"]["hash"] == *wanted).then_some(())
         })
         .await;
     }
@@ -186,7 +186,7 @@ impl Gateway {
     pub async fn wait_reload_error(&self) -> String {
         eventually("a failed reload is reported", || async {
             let status = self.status().await;
-            let error = &status["last_reload_error"];
+            let error = &status["reload"]["error"];
             (!error.is_null()).then(|| error.to_string())
         })
         .await

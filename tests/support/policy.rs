@@ -10,6 +10,7 @@ const ROUTES: &str = "
     scopes: [orders:read]
   upstream: orders
   forward:
+    websocket: true
     identity_headers: { X-User: sub, X-Client: client, X-Scopes: scope, X-Tenant: tenant }
   owner: orders-team@example.com
 - id: status

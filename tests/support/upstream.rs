@@ -60,7 +60,8 @@ pub enum Reply {
     CloseEarly,
     /// Sends `100 Continue` before it reads the body.
     Continue(Box<Reply>),
-    /// Answers 200 at once and sends each piece of the body back as it comes, trailers too.
+    /// Answers 200 at once and sends each piece of the body back as it comes, trailers too; it announces the trailer
+    /// field `X-Sum`.
     Echo,
     /// Switches to the protocol that was asked for and sends every byte back.
     Upgrade,
@@ -232,7 +233,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
         write,
     };
     let result = served.run().await;
-    shared.bytes.lock().unwrap()[number] = std::mem::take(&mut served.reader.seen);
+    served.keep_bytes();
     drop(served);
     if let Err(error) = result
         && error.kind() == io::ErrorKind::InvalidData
@@ -265,12 +266,16 @@ impl Connection {
             let (index, request) = self.record(&head)?;
             let script = Arc::clone(&*self.shared.script.lock().unwrap());
             let then = self.serve(index, request.framing, script(&request)).await?;
-            self.shared.bytes.lock().unwrap()[self.number] = self.reader.seen.clone();
+            self.keep_bytes();
             if then == Then::Close {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    fn keep_bytes(&mut self) {
+        self.shared.bytes.lock().unwrap()[self.number].append(&mut self.reader.seen);
     }
 
     fn record(&self, head: &Head) -> io::Result<(usize, Recorded)> {
@@ -318,7 +323,7 @@ impl Connection {
             }
             Reply::Echo => {
                 self.write
-                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
                     .await?;
                 self.read_body(index, framing, true).await?;
                 Ok(Then::Keep)
