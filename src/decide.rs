@@ -112,26 +112,16 @@ fn run<'s, K: Knowledge>(
         Access::Protected(requirement) => requirement,
     };
     let limit = snapshot.gateway.limits.token;
-    let principal = match authenticate(
-        head.headers,
-        &snapshot.issuers,
-        limit,
-        knowledge,
-        now,
-        &mut record.checks,
-    ) {
-        Ok(principal) => principal,
-        Err(Stop::Reject(reject)) => return Err(reject),
-        Err(Stop::Need(need)) => {
-            record.need = Some(need);
-            return Err(unmet(need, knowledge));
-        }
-    };
-    let context = Context {
-        params: &found.params,
-        host: host.as_str(),
-        now,
-    };
+    let principal =
+        match authenticate(head.headers, &snapshot.issuers, limit, knowledge, now, &mut record.checks) {
+            Ok(principal) => principal,
+            Err(Stop::Reject(reject)) => return Err(reject),
+            Err(Stop::Need(need)) => {
+                record.need = Some(need);
+                return Err(unmet(need, knowledge));
+            }
+        };
+    let context = Context { params: &found.params, host: host.as_str(), now };
     match authorize::authorize(found.route, principal, requirement, &context, &mut record.checks) {
         Ok(permit) => Ok(Verdict::Permit(permit, target)),
         Err((principal, reject)) => {

@@ -357,10 +357,7 @@ impl Reject {
 
     /// A refusal with its cause for the operator.
     pub fn because(reason: Reason, cause: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reason,
-            cause: Some(cause.into()),
-        }
+        Self { reason, cause: Some(cause.into()) }
     }
 }
 
@@ -412,11 +409,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_never_blamed_on_the_token() {
-        for reason in [
-            Reason::KeysUnavailable,
-            Reason::IntrospectionUnavailable,
-            Reason::StateUnavailable,
-        ] {
+        for reason in [Reason::KeysUnavailable, Reason::IntrospectionUnavailable, Reason::StateUnavailable] {
             assert_eq!(reason.row().status, 503);
             assert_eq!(reason.row().challenge, Challenge::None);
         }

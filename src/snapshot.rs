@@ -59,11 +59,7 @@ impl Snapshot {
 
     /// Who answers for a control on a route: the route's owner for what the route demands, else the control's.
     pub fn owner(&self, route: Option<RouteIndex>, control: Control) -> Option<&Owner> {
-        let of_route = || {
-            route
-                .and_then(|index| self.route(index))
-                .and_then(|route| route.owner.as_ref())
-        };
+        let of_route = || route.and_then(|index| self.route(index)).and_then(|route| route.owner.as_ref());
         match control {
             Control::Authorization | Control::Upstream => of_route().or_else(|| self.owners.of(control)),
             Control::Authentication | Control::Gateway | Control::Request | Control::Routing => {
@@ -146,9 +142,7 @@ pub struct CertifiedFiles {
 
 impl std::fmt::Debug for CertifiedFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CertifiedFiles")
-            .field("cert_path", &self.cert_path)
-            .finish_non_exhaustive()
+        f.debug_struct("CertifiedFiles").field("cert_path", &self.cert_path).finish_non_exhaustive()
     }
 }
 
@@ -373,8 +367,6 @@ impl Resources {
         if !path.starts_with("/.well-known/oauth-protected-resource") {
             return None;
         }
-        self.0
-            .iter()
-            .find(|resource| *resource.host == *host && *resource.metadata_path == *path)
+        self.0.iter().find(|resource| *resource.host == *host && *resource.metadata_path == *path)
     }
 }

@@ -14,17 +14,11 @@ async fn the_metrics_are_what_prometheus_understands_and_count_each_request() {
     rig.gateway.get("/orders/1").send().await;
     rig.gateway.get("/nothing").send().await;
     let count = |labels: &'static [&'static str]| rig.gateway.metric("scopegate_requests_total", labels);
-    assert_eq!(
-        count(&[r#"route="orders""#, r#"status="200""#, r#"method="GET""#]).await,
-        3.0
-    );
+    assert_eq!(count(&[r#"route="orders""#, r#"status="200""#, r#"method="GET""#]).await, 3.0);
     assert_eq!(count(&[r#"route="orders""#, r#"status="401""#]).await, 1.0);
     assert_eq!(count(&[r#"status="404""#]).await, 1.0);
     let decisions = |labels: &'static [&'static str]| rig.gateway.metric("scopegate_decisions_total", labels);
-    assert_eq!(
-        decisions(&[r#"route="orders""#, r#"reason="credential_missing""#]).await,
-        1.0
-    );
+    assert_eq!(decisions(&[r#"route="orders""#, r#"reason="credential_missing""#]).await, 1.0);
 
     let metrics = rig.gateway.metrics().await;
     let output = process::promtool_check_metrics(&metrics).await;
@@ -43,10 +37,7 @@ async fn the_metrics_are_what_prometheus_understands_and_count_each_request() {
         "scopegate_in_flight_requests",
         "process_resident_memory_bytes",
     ] {
-        assert!(
-            metrics.lines().any(|line| line.starts_with(name)),
-            "{name} is missing:\n{metrics}"
-        );
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} is missing:\n{metrics}");
     }
 }
 
@@ -59,10 +50,7 @@ async fn no_client_can_add_a_series() {
     let before = series(rig.gateway.metrics().await);
     for n in 0..50 {
         let call = rig.gateway.call(&format!("M{n}"), &format!("/x{n}"));
-        call.host(&format!("h{n}.example.com"))
-            .header("User-Agent", &n.to_string())
-            .send()
-            .await;
+        call.host(&format!("h{n}.example.com")).header("User-Agent", &n.to_string()).send().await;
     }
     assert_eq!(series(rig.gateway.metrics().await), before);
 }
@@ -76,11 +64,7 @@ async fn health_and_readiness_differ() {
     let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
     let status = |path: &'static str| async { gateway.admin("GET", path).send().await.status };
     assert_eq!(status("/healthz").await, 200);
-    assert_eq!(
-        status("/readyz").await,
-        503,
-        "without keys nobody could be let in"
-    );
+    assert_eq!(status("/readyz").await, 503, "without keys nobody could be let in");
     issuer.behave(support::Behaviour::Well);
     let gateway = &gateway;
     support::eventually("ready", || async {
@@ -88,11 +72,7 @@ async fn health_and_readiness_differ() {
     })
     .await;
     issuer.behave(support::Behaviour::Down);
-    assert_eq!(
-        status("/readyz").await,
-        200,
-        "a later outage of one issuer unreadies no replica"
-    );
+    assert_eq!(status("/readyz").await, 200, "a later outage of one issuer unreadies no replica");
 }
 
 #[tokio::test]
@@ -104,17 +84,10 @@ async fn the_status_tells_what_is_loaded_and_keeps_secrets() {
     assert!(status["policy"]["loaded"].is_string(), "{status}");
     assert!(status["reload"]["error"].is_null(), "{status}");
     let text = status.to_string();
-    assert!(
-        text.contains("corp") && text.contains(&rig.gateway.address().to_string()),
-        "{status}"
-    );
+    assert!(text.contains("corp") && text.contains(&rig.gateway.address().to_string()), "{status}");
     assert!(!text.contains(ADMIN_TOKEN), "{status}");
     let routes = rig.gateway.admin("GET", "/api/v1/routes").send().await;
-    assert!(
-        routes.status == 200 && routes.text().contains("orders:read"),
-        "{}",
-        routes.text()
-    );
+    assert!(routes.status == 200 && routes.text().contains("orders:read"), "{}", routes.text());
 }
 
 #[tokio::test]
@@ -124,100 +97,51 @@ async fn a_change_needs_the_token() {
     for (what, call) in [
         ("no token", reload()),
         ("another token", reload().token("wrong")),
-        (
-            "a part of the token",
-            reload().token(&ADMIN_TOKEN[..ADMIN_TOKEN.len() - 1]),
-        ),
+        ("a part of the token", reload().token(&ADMIN_TOKEN[..ADMIN_TOKEN.len() - 1])),
         ("an access token", reload().token(&rig.token())),
-        (
-            "another scheme",
-            reload().header("Authorization", &format!("Basic {ADMIN_TOKEN}")),
-        ),
+        ("another scheme", reload().header("Authorization", &format!("Basic {ADMIN_TOKEN}"))),
     ] {
         let status = call.send().await.status;
         assert!([401, 403].contains(&status), "{what}: {status}");
     }
     assert_eq!(rig.gateway.reload().await.status, 200);
-    assert_eq!(
-        rig.gateway.admin("GET", "/api/v1/reload").send().await.status,
-        405,
-        "a read changes nothing"
-    );
+    assert_eq!(rig.gateway.admin("GET", "/api/v1/reload").send().await.status, 405, "a read changes nothing");
 }
 
 #[tokio::test]
 async fn without_a_token_in_the_configuration_every_change_is_refused() {
     let issuer = TestIssuer::start().await;
     let upstream = Upstream::start(|_| ok("hello")).await;
-    let config = Policy::default()
-        .render(issuer.url(), &upstream.url())
-        .replace(", token: { file: admin.token }", "");
+    let config =
+        Policy::default().render(issuer.url(), &upstream.url()).replace(", token: { file: admin.token }", "");
     let gateway = Gateway::start(&config).await;
     for token in ["", "undefined", ADMIN_TOKEN] {
-        let status = gateway
-            .admin("POST", "/api/v1/reload")
-            .token(token)
-            .body("")
-            .send()
-            .await
-            .status;
+        let status = gateway.admin("POST", "/api/v1/reload").token(token).body("").send().await.status;
         assert!([401, 403].contains(&status), "{token:?}: {status}");
     }
-    assert_eq!(
-        gateway.status().await["policy"]["hash"],
-        gateway.config_hash(),
-        "reading goes on"
-    );
+    assert_eq!(gateway.status().await["policy"]["hash"], gateway.config_hash(), "reading goes on");
 }
 
 #[tokio::test]
 async fn a_web_page_elsewhere_can_neither_read_nor_change() {
     let rig = Rig::start().await;
     let address = rig.gateway.admin_address();
-    for host in [
-        "evil.example.com",
-        &format!("evil.example.com:{}", address.port()),
-        "",
-    ] {
-        let status = rig
-            .gateway
-            .admin("GET", "/api/v1/status")
-            .host(host)
-            .send()
-            .await
-            .status;
+    for host in ["evil.example.com", &format!("evil.example.com:{}", address.port()), ""] {
+        let status = rig.gateway.admin("GET", "/api/v1/status").host(host).send().await.status;
         assert!((400..500).contains(&status), "Host {host:?}: {status}");
     }
     for host in [format!("localhost:{}", address.port()), address.to_string()] {
-        assert_eq!(
-            rig.gateway
-                .admin("GET", "/api/v1/status")
-                .host(&host)
-                .send()
-                .await
-                .status,
-            200,
-            "{host}"
-        );
+        assert_eq!(rig.gateway.admin("GET", "/api/v1/status").host(&host).send().await.status, 200, "{host}");
     }
     let cross = |name: &str, value: &str| {
-        rig.gateway
-            .admin("POST", "/api/v1/reload")
-            .token(ADMIN_TOKEN)
-            .header(name, value)
-            .body("")
+        rig.gateway.admin("POST", "/api/v1/reload").token(ADMIN_TOKEN).header(name, value).body("")
     };
-    for (name, value) in [
-        ("Origin", "https://evil.example.com"),
-        ("Origin", "null"),
-        ("Sec-Fetch-Site", "cross-site"),
-    ] {
+    for (name, value) in
+        [("Origin", "https://evil.example.com"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")]
+    {
         let response = cross(name, value).send().await;
         assert_eq!(response.status, 403, "{name}: {value}");
-        assert!(
-            !response.fields.has("access-control-allow-origin"),
-            "{response:?}"
-        );
+        assert!(!response.fields.has("access-control-allow-origin"), "{response:?}");
     }
 }
 
@@ -225,19 +149,10 @@ async fn a_web_page_elsewhere_can_neither_read_nor_change() {
 async fn the_public_listener_serves_nothing_of_the_admins() {
     let rig = Rig::start().await;
     for path in ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/"] {
-        assert_eq!(
-            rig.get(path).send().await.verdict(),
-            "404 route_unknown",
-            "{path}"
-        );
+        assert_eq!(rig.get(path).send().await.verdict(), "404 route_unknown", "{path}");
     }
     assert_eq!(
-        rig.gateway
-            .admin("GET", "/orders/1")
-            .token(&rig.token())
-            .send()
-            .await
-            .status,
+        rig.gateway.admin("GET", "/orders/1").token(&rig.token()).send().await.status,
         404,
         "nor the reverse"
     );

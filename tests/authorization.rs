@@ -12,15 +12,8 @@ async fn check(rig: &Rig, rows: &[(&str, TokenBuilder, &str)]) {
         let response = rig.gateway.get("/orders/1").token(&token.mint()).send().await;
         assert_eq!(response.verdict(), *wanted, "{what}");
     }
-    let permitted = rows
-        .iter()
-        .filter(|(_, _, wanted)| wanted.starts_with("200"))
-        .count();
-    assert_eq!(
-        rig.upstream.requests().len(),
-        permitted,
-        "what was refused reached the upstream"
-    );
+    let permitted = rows.iter().filter(|(_, _, wanted)| wanted.starts_with("200")).count();
+    assert_eq!(rig.upstream.requests().len(), permitted, "what was refused reached the upstream");
 }
 
 /// A gateway whose route at `/orders/{*rest}` has these requirements beside issuer and audience.
@@ -37,41 +30,15 @@ async fn all_of_the_scopes_are_needed() {
         &rig,
         &[
             ("both", token("orders:read orders:list"), "200 -"),
-            (
-                "both among others, in another order",
-                token("x orders:list y orders:read"),
-                "200 -",
-            ),
+            ("both among others, in another order", token("x orders:list y orders:read"), "200 -"),
             ("one", token("orders:read"), "403 scope_missing"),
-            (
-                "a longer name",
-                token("orders:read orders:listing"),
-                "403 scope_missing",
-            ),
-            (
-                "another case",
-                token("orders:read Orders:List"),
-                "403 scope_missing",
-            ),
-            (
-                "separated by a comma",
-                token("orders:read,orders:list"),
-                "403 scope_missing",
-            ),
+            ("a longer name", token("orders:read orders:listing"), "403 scope_missing"),
+            ("another case", token("orders:read Orders:List"), "403 scope_missing"),
+            ("separated by a comma", token("orders:read,orders:list"), "403 scope_missing"),
             ("a wildcard", token("orders:* *"), "403 scope_missing"),
             ("none", token(""), "403 scope_missing"),
-            (
-                "no scope claim",
-                rig.issuer.token().without("scope"),
-                "403 scope_missing",
-            ),
-            (
-                "as a list",
-                rig.issuer
-                    .token()
-                    .claim("scope", json!(["orders:read", "orders:list"])),
-                "200 -",
-            ),
+            ("no scope claim", rig.issuer.token().without("scope"), "403 scope_missing"),
+            ("as a list", rig.issuer.token().claim("scope", json!(["orders:read", "orders:list"])), "200 -"),
         ],
     )
     .await;
@@ -89,10 +56,7 @@ async fn a_missing_scope_is_named_in_the_challenge_and_the_problem() {
         r#"scope="orders:read""#,
         r#"resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"#,
     ] {
-        assert!(
-            challenge.starts_with("Bearer ") && challenge.contains(part),
-            "{challenge}"
-        );
+        assert!(challenge.starts_with("Bearer ") && challenge.contains(part), "{challenge}");
     }
     let problem = response.json();
     assert_eq!(problem["control"], "authorization");
@@ -136,15 +100,8 @@ async fn a_scope_implies_only_what_the_configuration_says() {
 #[tokio::test]
 async fn any_authenticated_needs_a_token_and_no_scope() {
     let rig = rig("scopes: any_authenticated").await;
-    assert_eq!(
-        rig.gateway.get("/orders/1").send().await.verdict(),
-        "401 credential_missing"
-    );
-    check(
-        &rig,
-        &[("no scope at all", rig.issuer.token().without("scope"), "200 -")],
-    )
-    .await;
+    assert_eq!(rig.gateway.get("/orders/1").send().await.verdict(), "401 credential_missing");
+    check(&rig, &[("no scope at all", rig.issuer.token().without("scope"), "200 -")]).await;
 }
 
 #[tokio::test]
@@ -156,11 +113,7 @@ async fn the_audience_is_compared_byte_for_byte() {
         &rig,
         &[
             ("it", token(json!(AUDIENCE)), "200 -"),
-            (
-                "among others",
-                token(json!(["https://other.example.com", AUDIENCE])),
-                "200 -",
-            ),
+            ("among others", token(json!(["https://other.example.com", AUDIENCE])), "200 -"),
             ("another", token(json!("https://other.example.com")), wrong),
             ("a slash more", token(json!(format!("{AUDIENCE}/"))), wrong),
             ("a prefix", token(json!("https://api.example")), wrong),
@@ -168,27 +121,16 @@ async fn the_audience_is_compared_byte_for_byte() {
         ],
     )
     .await;
-    let response = rig
-        .gateway
-        .get("/orders/1")
-        .token(&token(json!("x")).mint())
-        .send()
-        .await;
-    assert!(
-        response.challenge().contains(r#"error="invalid_token""#),
-        "{}",
-        response.challenge()
-    );
+    let response = rig.gateway.get("/orders/1").token(&token(json!("x")).mint()).send().await;
+    assert!(response.challenge().contains(r#"error="invalid_token""#), "{}", response.challenge());
     assert_eq!(response.json()["control"], "authorization");
 }
 
 #[tokio::test]
 async fn an_issuer_counts_only_on_the_routes_that_accept_it() {
     let other = support::TestIssuer::start().await;
-    let partners = format!(
-        "partners: {{ issuer: {}, keys: {{ discovery: true }}, algorithms: [ES256] }}",
-        other.url()
-    );
+    let partners =
+        format!("partners: {{ issuer: {}, keys: {{ discovery: true }}, algorithms: [ES256] }}", other.url());
     let rig = Rig::with(Policy::default().issuers(&partners)).await;
     check(
         &rig,
@@ -219,11 +161,7 @@ async fn the_tenant_of_the_path_must_be_that_of_the_token() {
         ("/acm/orders", acme.clone(), "403 tenant_mismatch"),
         ("/acme/orders", rig.token(), "403 tenant_mismatch"),
     ] {
-        assert_eq!(
-            rig.gateway.get(path).token(&token).send().await.verdict(),
-            wanted,
-            "{path}"
-        );
+        assert_eq!(rig.gateway.get(path).token(&token).send().await.verdict(), wanted, "{path}");
     }
     assert_eq!(rig.upstream.requests().len(), 1);
 }
@@ -249,17 +187,9 @@ async fn the_tenant_may_be_fixed_or_come_from_the_host() {
         (at("api.example.com", "/fixed"), "beta", "200 -"),
         (at("api.example.com", "/fixed"), "gamma", "403 tenant_mismatch"),
         (at("acme.tenants.example.com", "/by-host"), "acme", "200 -"),
-        (
-            at("acme.tenants.example.com", "/by-host"),
-            "beta",
-            "403 tenant_mismatch",
-        ),
+        (at("acme.tenants.example.com", "/by-host"), "beta", "403 tenant_mismatch"),
     ] {
-        assert_eq!(
-            call.token(&token(tenant)).send().await.verdict(),
-            wanted,
-            "{tenant}"
-        );
+        assert_eq!(call.token(&token(tenant)).send().await.verdict(), wanted, "{tenant}");
     }
 }
 
@@ -270,30 +200,14 @@ async fn clients_and_subjects_are_allow_lists() {
         &rig,
         &[
             ("both fit", rig.issuer.token(), "200 -"),
-            (
-                "another client",
-                rig.issuer.token().claim("client_id", "evil"),
-                "403 client_refused",
-            ),
-            (
-                "another subject",
-                rig.issuer.token().claim("sub", "bob"),
-                "403 subject_refused",
-            ),
+            ("another client", rig.issuer.token().claim("client_id", "evil"), "403 client_refused"),
+            ("another subject", rig.issuer.token().claim("sub", "bob"), "403 subject_refused"),
         ],
     )
     .await;
-    let challenge = rig
-        .gateway
-        .get("/orders/1")
-        .token(&rig.issuer.token().claim("sub", "bob").mint())
-        .send()
-        .await;
-    assert_eq!(
-        challenge.challenge(),
-        "",
-        "other credentials would not help by themselves"
-    );
+    let challenge =
+        rig.gateway.get("/orders/1").token(&rig.issuer.token().claim("sub", "bob").mint()).send().await;
+    assert_eq!(challenge.challenge(), "", "other credentials would not help by themselves");
 }
 
 #[tokio::test]
@@ -303,26 +217,15 @@ async fn claims_must_satisfy_their_rules() {
     )
     .await;
     let token = |department: serde_json::Value, roles: serde_json::Value| {
-        rig.issuer
-            .token()
-            .claim("department", department)
-            .claim("realm_access", json!({ "roles": roles }))
+        rig.issuer.token().claim("department", department).claim("realm_access", json!({ "roles": roles }))
     };
     let refused = "403 claim_mismatch";
     check(
         &rig,
         &[
             ("both fit", token(json!("ops"), json!(["boss", "clerk"])), "200 -"),
-            (
-                "another department",
-                token(json!("hr"), json!(["clerk"])),
-                refused,
-            ),
-            (
-                "a list where one value is meant",
-                token(json!(["ops", "hr"]), json!(["clerk"])),
-                refused,
-            ),
+            ("another department", token(json!("hr"), json!(["clerk"])), refused),
+            ("a list where one value is meant", token(json!(["ops", "hr"]), json!(["clerk"])), refused),
             ("no such role", token(json!("ops"), json!(["boss"])), refused),
             ("a longer role", token(json!("ops"), json!(["clerks"])), refused),
             ("no claims", rig.issuer.token(), refused),
@@ -338,11 +241,7 @@ async fn a_token_too_old_for_the_route_is_stale() {
         &rig,
         &[
             ("young", rig.issuer.token().times(-60, 3600), "200 -"),
-            (
-                "old, though not expired",
-                rig.issuer.token().times(-3600, 3600),
-                "401 token_stale",
-            ),
+            ("old, though not expired", rig.issuer.token().times(-3600, 3600), "401 token_stale"),
         ],
     )
     .await;
@@ -363,42 +262,16 @@ async fn shadow_lets_authorization_failures_through_and_says_so() {
     let token = rig.issuer.token();
     for (what, token, wanted) in [
         ("no scope", token.clone().scope("profile").mint(), "200 -"),
-        (
-            "another audience",
-            token.clone().claim("aud", "https://other.example.com").mint(),
-            "200 -",
-        ),
-        (
-            "expired",
-            token.clone().times(-700, -100).mint(),
-            "401 token_expired",
-        ),
-        (
-            "forged",
-            token.clone().mint_with_signature(&[0; 64]),
-            "401 signature_invalid",
-        ),
+        ("another audience", token.clone().claim("aud", "https://other.example.com").mint(), "200 -"),
+        ("expired", token.clone().times(-700, -100).mint(), "401 token_expired"),
+        ("forged", token.clone().mint_with_signature(&[0; 64]), "401 signature_invalid"),
     ] {
-        assert_eq!(
-            rig.gateway.get("/orders/1").token(&token).send().await.verdict(),
-            wanted,
-            "{what}"
-        );
+        assert_eq!(rig.gateway.get("/orders/1").token(&token).send().await.verdict(), wanted, "{what}");
     }
-    assert_eq!(
-        rig.gateway.get("/orders/1").send().await.verdict(),
-        "401 credential_missing"
-    );
+    assert_eq!(rig.gateway.get("/orders/1").send().await.verdict(), "401 credential_missing");
     assert_eq!(rig.upstream.requests().len(), 2);
-    let entry = rig
-        .gateway
-        .wait_for_log(|entry| entry["reason"] == "scope_missing")
-        .await;
-    assert_eq!(
-        (&entry["status"], &entry["subject"]),
-        (&json!(200), &json!("alice")),
-        "{entry}"
-    );
+    let entry = rig.gateway.wait_for_log(|entry| entry["reason"] == "scope_missing").await;
+    assert_eq!((&entry["status"], &entry["subject"]), (&json!(200), &json!("alice")), "{entry}");
     assert!(entry["decision"].as_str().unwrap().contains("shadow"), "{entry}");
 }
 
@@ -406,10 +279,7 @@ async fn shadow_lets_authorization_failures_through_and_says_so() {
 async fn a_public_route_is_open_and_ignores_credentials() {
     let rig = Rig::start().await;
     assert_eq!(rig.gateway.get("/status").send().await.status, 200);
-    assert_eq!(
-        rig.gateway.get("/status").token("rubbish").send().await.status,
-        200
-    );
+    assert_eq!(rig.gateway.get("/status").token("rubbish").send().await.status, 200);
     for request in rig.upstream.requests() {
         assert!(
             !request.fields.has("authorization"),
@@ -435,20 +305,10 @@ async fn what_no_route_publishes_is_not_found() {
     .await;
     let call = |method: &str, path: &str| rig.gateway.call(method, path).token(&rig.token());
     assert_eq!(call("GET", "/orders/1").send().await.verdict(), "200 -");
+    assert_eq!(call("PUT", "/orders/1").body("{}").send().await.verdict(), "403 scope_missing");
+    assert_eq!(call("GET", "/nothing").send().await.verdict(), "404 route_unknown");
     assert_eq!(
-        call("PUT", "/orders/1").body("{}").send().await.verdict(),
-        "403 scope_missing"
-    );
-    assert_eq!(
-        call("GET", "/nothing").send().await.verdict(),
-        "404 route_unknown"
-    );
-    assert_eq!(
-        call("GET", "/orders/1")
-            .host("other.example.com")
-            .send()
-            .await
-            .verdict(),
+        call("GET", "/orders/1").host("other.example.com").send().await.verdict(),
         "404 route_unknown"
     );
     let response = call("DELETE", "/orders/1").send().await;
@@ -477,12 +337,7 @@ async fn two_spellings_of_a_path_cannot_differ_in_what_they_need() {
     ] {
         let response = rig.get(path).send().await;
         let verdict = response.verdict();
-        let refused = [
-            "400 path_ambiguous",
-            "400 request_invalid",
-            "400 -",
-            "404 route_unknown",
-        ];
+        let refused = ["400 path_ambiguous", "400 request_invalid", "400 -", "404 route_unknown"];
         assert!(refused.contains(&verdict.as_str()), "{path}: {verdict}");
     }
     assert_eq!(rig.upstream.requests().len(), 0, "{:?}", rig.upstream.requests());
@@ -491,15 +346,8 @@ async fn two_spellings_of_a_path_cannot_differ_in_what_they_need() {
 #[tokio::test]
 async fn protected_resource_metadata_is_made_from_the_policy() {
     let rig = Rig::start().await;
-    let response = rig
-        .gateway
-        .get("/.well-known/oauth-protected-resource")
-        .send()
-        .await;
-    assert_eq!(
-        (response.status, response.header("content-type")),
-        (200, Some("application/json"))
-    );
+    let response = rig.gateway.get("/.well-known/oauth-protected-resource").send().await;
+    assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
     let metadata = response.json();
     assert_eq!(metadata["resource"], AUDIENCE);
     assert_eq!(metadata["authorization_servers"], json!([rig.issuer.url()]));

@@ -13,13 +13,10 @@ async fn held(policy: Policy) -> (Rig, Arc<Notify>, Client) {
     let rig = Rig::with(policy).await;
     let sign = Arc::new(Notify::new());
     let held = Arc::clone(&sign);
-    rig.upstream
-        .answers(move |_| Reply::When(Arc::clone(&held), Box::new(ok("at last"))));
+    rig.upstream.answers(move |_| Reply::When(Arc::clone(&held), Box::new(ok("at last"))));
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.get("/orders/1").bytes()).await;
-    rig.upstream
-        .wait("the request arrives", |upstream| upstream.requests().len() == 1)
-        .await;
+    rig.upstream.wait("the request arrives", |upstream| upstream.requests().len() == 1).await;
     (rig, sign, client)
 }
 
@@ -27,10 +24,7 @@ async fn held(policy: Policy) -> (Rig, Arc<Notify>, Client) {
 async fn a_running_request_is_answered_before_the_process_ends() {
     let (mut rig, sign, mut client) = held(Policy::default()).await;
     let mut idle = Client::connect(rig.gateway.address()).await;
-    assert_eq!(
-        rig.gateway.get("/nothing").on(&mut idle).await.unwrap().status,
-        404
-    );
+    assert_eq!(rig.gateway.get("/nothing").on(&mut idle).await.unwrap().status, 404);
     rig.gateway.signal("TERM");
     assert!(idle.closes().await, "an idle connection is closed at once");
     assert!(rig.gateway.runs(), "it waits for the running request");
@@ -97,13 +91,10 @@ async fn an_open_stream_is_ended_by_the_drain() {
     let mut rig = Rig::with(Policy::default().gateway("timeouts: { drain: 1s }")).await;
     let (events, source) = mpsc::unbounded_channel();
     let source = std::sync::Mutex::new(Some(source));
-    rig.upstream
-        .answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
+    rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.get("/orders/1").bytes()).await;
-    events
-        .send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n".to_vec())
-        .unwrap();
+    events.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n".to_vec()).unwrap();
     client.until("data: 1").await;
     rig.gateway.signal("TERM");
     rig.gateway.wait_exit().await;
@@ -150,10 +141,7 @@ async fn under_load_every_request_that_was_sent_is_answered() {
     }
     assert_eq!(rig.gateway.wait_exit().await, Some(0));
     let forwarded = rig.upstream.requests().len();
-    assert!(
-        forwarded <= answered,
-        "{forwarded} requests were forwarded, and only {answered} answered"
-    );
+    assert!(forwarded <= answered, "{forwarded} requests were forwarded, and only {answered} answered");
 }
 
 #[tokio::test]
@@ -161,24 +149,14 @@ async fn http2_streams_are_finished_too() {
     let mut rig = Rig::start().await;
     let sign = Arc::new(Notify::new());
     let held = Arc::clone(&sign);
-    rig.upstream
-        .answers(move |_| Reply::When(Arc::clone(&held), Box::new(ok("at last"))));
+    rig.upstream.answers(move |_| Reply::When(Arc::clone(&held), Box::new(ok("at last"))));
     let url = format!("http://{}/orders/1", rig.gateway.address());
     let authorization = format!("authorization: Bearer {}", rig.token());
     let curl = tokio::spawn(async move {
-        process::curl([
-            "--http2-prior-knowledge",
-            "-H",
-            "host: api.example.com",
-            "-H",
-            &authorization,
-            &url,
-        ])
-        .await
+        process::curl(["--http2-prior-knowledge", "-H", "host: api.example.com", "-H", &authorization, &url])
+            .await
     });
-    rig.upstream
-        .wait("the request arrives", |upstream| upstream.requests().len() == 1)
-        .await;
+    rig.upstream.wait("the request arrives", |upstream| upstream.requests().len() == 1).await;
     rig.gateway.signal("TERM");
     support::eventually("it drains", || async {
         (rig.gateway.admin("GET", "/readyz").send().await.status == 503).then_some(())
@@ -186,10 +164,6 @@ async fn http2_streams_are_finished_too() {
     .await;
     sign.notify_one();
     let output = curl.await.unwrap();
-    assert_eq!(
-        (output.code, output.stdout.as_str()),
-        (Some(0), "at last"),
-        "{output:?}"
-    );
+    assert_eq!((output.code, output.stdout.as_str()), (Some(0), "at last"), "{output:?}");
     assert_eq!(rig.gateway.wait_exit().await, Some(0));
 }

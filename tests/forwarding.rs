@@ -13,15 +13,8 @@ use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 #[tokio::test]
 async fn identity_headers_are_set_from_the_token_and_never_from_the_client() {
     let rig = Rig::start().await;
-    let token = rig
-        .issuer
-        .token()
-        .scope("orders:read x")
-        .claim("tenant", "acme")
-        .mint();
-    let forged = [
-        "X-User", "x-user", "X-Client", "X-CLIENT", "X-Scopes", "X-Tenant", "x-tenant",
-    ];
+    let token = rig.issuer.token().scope("orders:read x").claim("tenant", "acme").mint();
+    let forged = ["X-User", "x-user", "X-Client", "X-CLIENT", "X-Scopes", "X-Tenant", "x-tenant"];
     let mut call = rig.gateway.get("/orders/1").token(&token);
     for name in forged {
         call = call.header(name, "root");
@@ -29,12 +22,9 @@ async fn identity_headers_are_set_from_the_token_and_never_from_the_client() {
     let response = call.header("Connection", "x-user, X-Tenant").send().await;
     assert_eq!(response.verdict(), "200 -");
     let seen = rig.upstream.request();
-    for (name, value) in [
-        ("x-user", "alice"),
-        ("x-client", "mobile-app"),
-        ("x-scopes", "orders:read x"),
-        ("x-tenant", "acme"),
-    ] {
+    for (name, value) in
+        [("x-user", "alice"), ("x-client", "mobile-app"), ("x-scopes", "orders:read x"), ("x-tenant", "acme")]
+    {
         assert_eq!(seen.header(name), Some(value), "{name}");
     }
     assert!(!seen.fields.has("authorization"));
@@ -56,11 +46,7 @@ async fn a_name_that_an_upstream_could_take_for_an_identity_header_is_refused() 
     let rig = Rig::start().await;
     for name in ["X_User", "x_user", "X_Tenant", "X-Sco_pes"] {
         for call in [rig.gateway.get("/status"), rig.get("/orders/1")] {
-            assert_eq!(
-                call.header(name, "root").send().await.verdict(),
-                "400 request_invalid",
-                "{name}"
-            );
+            assert_eq!(call.header(name, "root").send().await.verdict(), "400 request_invalid", "{name}");
         }
     }
     assert_eq!(rig.upstream.requests().len(), 0);
@@ -76,11 +62,7 @@ async fn a_claim_cannot_smuggle_a_header() {
         let tenant = seen.header("x-tenant").unwrap_or_default();
         assert!(!tenant.contains(char::is_control), "{tenant:?}");
     }
-    assert!(
-        [200, 401, 403].contains(&response.status),
-        "{}",
-        response.verdict()
-    );
+    assert!([200, 401, 403].contains(&response.status), "{}", response.verdict());
 }
 
 #[tokio::test]
@@ -97,10 +79,7 @@ async fn the_token_is_forwarded_only_where_the_route_says_so() {
     let rig = Rig::routes(&route).await;
     let token = rig.token();
     rig.gateway.get("/orders/1").token(&token).send().await;
-    assert_eq!(
-        rig.upstream.request().header("authorization"),
-        Some(format!("Bearer {token}").as_str())
-    );
+    assert_eq!(rig.upstream.request().header("authorization"), Some(format!("Bearer {token}").as_str()));
 }
 
 #[tokio::test]
@@ -122,13 +101,7 @@ async fn hop_by_hop_fields_end_at_the_gateway_in_both_directions() {
         .send()
         .await;
     let seen = rig.upstream.request();
-    for name in [
-        "x-private",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "upgrade",
-    ] {
+    for name in ["x-private", "keep-alive", "proxy-authorization", "proxy-connection", "upgrade"] {
         assert!(!seen.fields.has(name), "{name}: {seen:?}");
     }
     assert!(matches!(seen.header("te"), None | Some("trailers")), "{seen:?}");
@@ -144,10 +117,7 @@ async fn a_client_cannot_nominate_a_field_that_the_request_needs() {
     let rig = Rig::start().await;
     let response = rig
         .get("/orders/1")
-        .header(
-            "Connection",
-            "Host, Authorization, Content-Length, X-Forwarded-For",
-        )
+        .header("Connection", "Host, Authorization, Content-Length, X-Forwarded-For")
         .send()
         .await;
     if response.status == 200 {
@@ -177,14 +147,8 @@ async fn the_upstream_learns_where_a_request_comes_from_and_from_no_forger() {
     assert_eq!(seen.header("x-forwarded-host"), Some("api.example.com"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     let everything = format!("{:?}", seen.fields);
-    assert!(
-        !everything.contains("6.6.6.6") && !everything.contains("evil"),
-        "{everything}"
-    );
-    assert!(
-        seen.header("via").is_some_and(|via| via.starts_with("1.1 ")),
-        "{seen:?}"
-    );
+    assert!(!everything.contains("6.6.6.6") && !everything.contains("evil"), "{everything}");
+    assert!(seen.header("via").is_some_and(|via| via.starts_with("1.1 ")), "{seen:?}");
     let id = seen.header("x-request-id").expect("a request id").to_owned();
     assert_eq!(response.header("x-request-id"), Some(id.as_str()));
     rig.gateway.wait_for_log(|entry| entry["request_id"] == *id).await;
@@ -193,17 +157,9 @@ async fn the_upstream_learns_where_a_request_comes_from_and_from_no_forger() {
 #[tokio::test]
 async fn a_trusted_proxy_may_speak_for_its_client() {
     let rig = Rig::with(Policy::default().gateway("trusted_proxies: [127.0.0.0/8]")).await;
-    rig.get("/orders/1")
-        .header("X-Forwarded-For", "203.0.113.9")
-        .send()
-        .await;
-    assert_eq!(
-        rig.upstream.request().header("x-forwarded-for"),
-        Some("203.0.113.9, 127.0.0.1")
-    );
-    rig.gateway
-        .wait_for_log(|entry| entry.to_string().contains("203.0.113.9"))
-        .await;
+    rig.get("/orders/1").header("X-Forwarded-For", "203.0.113.9").send().await;
+    assert_eq!(rig.upstream.request().header("x-forwarded-for"), Some("203.0.113.9, 127.0.0.1"));
+    rig.gateway.wait_for_log(|entry| entry.to_string().contains("203.0.113.9")).await;
 }
 
 #[tokio::test]
@@ -240,11 +196,8 @@ async fn a_body_streams_both_ways_while_it_is_sent() {
     let rig = Rig::start().await;
     rig.upstream.answers(|_| Reply::Echo);
     let mut client = Client::connect(rig.gateway.address()).await;
-    let head = rig
-        .gateway
-        .call("POST", "/orders/1")
-        .token(&rig.token())
-        .header("Transfer-Encoding", "chunked");
+    let head =
+        rig.gateway.call("POST", "/orders/1").token(&rig.token()).header("Transfer-Encoding", "chunked");
     client.send(head.bytes()).await;
     for piece in ["one", "two", "three"] {
         client.send(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
@@ -260,23 +213,13 @@ async fn a_requests_trailers_reach_the_upstream_without_forged_identity() {
     let rig = Rig::start().await;
     let mut client = Client::connect(rig.gateway.address()).await;
     let head = rig.gateway.call("POST", "/orders/1").token(&rig.token());
-    let head = head
-        .header("Transfer-Encoding", "chunked")
-        .header("Trailer", "X-Sum, X-User");
+    let head = head.header("Transfer-Encoding", "chunked").header("Trailer", "X-Sum, X-User");
     client.send(head.bytes()).await;
-    client
-        .send("3\r\nabc\r\n0\r\nX-Sum: 6\r\nX-User: root\r\n\r\n")
-        .await;
+    client.send("3\r\nabc\r\n0\r\nX-Sum: 6\r\nX-User: root\r\n\r\n").await;
     assert_eq!(client.response().await.status, 200);
     let seen = rig.upstream.request();
-    assert!(
-        !seen.trailers.has("x-user"),
-        "an identity header is no trailer: {seen:?}"
-    );
-    assert_eq!(
-        (seen.body.as_slice(), seen.trailers.get("x-sum")),
-        (b"abc".as_slice(), Some("6"))
-    );
+    assert!(!seen.trailers.has("x-user"), "an identity header is no trailer: {seen:?}");
+    assert_eq!((seen.body.as_slice(), seen.trailers.get("x-sum")), (b"abc".as_slice(), Some("6")));
 }
 
 #[tokio::test]
@@ -287,15 +230,9 @@ async fn an_answers_trailers_reach_a_client_that_takes_them() {
         Reply::Bytes(format!("{head}3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n").into_bytes())
     });
     let mut client = Client::connect(rig.gateway.address()).await;
-    let call = rig
-        .get("/orders/1")
-        .header("TE", "trailers")
-        .header("Connection", "TE");
+    let call = rig.get("/orders/1").header("TE", "trailers").header("Connection", "TE");
     let response = call.on(&mut client).await.unwrap();
-    assert_eq!(
-        (response.text().as_str(), response.trailers.get("x-sum")),
-        ("abc", Some("6"))
-    );
+    assert_eq!((response.text().as_str(), response.trailers.get("x-sum")), ("abc", Some("6")));
 }
 
 #[tokio::test]
@@ -303,13 +240,10 @@ async fn server_sent_events_arrive_one_by_one() {
     let rig = Rig::start().await;
     let (events, source) = mpsc::unbounded_channel();
     let source = std::sync::Mutex::new(Some(source));
-    rig.upstream
-        .answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
+    rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.get("/orders/1").bytes()).await;
-    events
-        .send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n".to_vec())
-        .unwrap();
+    events.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n".to_vec()).unwrap();
     for n in 0..3 {
         events.send(format!("data: {n}\n\n").into_bytes()).unwrap();
         client.until(&format!("data: {n}")).await;
@@ -325,35 +259,20 @@ async fn a_web_socket_is_opened_after_the_decision_and_carries_both_ways() {
     let request = |token: Option<String>| {
         let mut request = "ws://api.example.com/orders/1".into_client_request().unwrap();
         if let Some(token) = token {
-            request
-                .headers_mut()
-                .insert("authorization", format!("Bearer {token}").parse().unwrap());
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         request
     };
-    let connect = || async {
-        tokio::net::TcpStream::connect(rig.gateway.address())
-            .await
-            .unwrap()
-    };
-    let refused = tokio_tungstenite::client_async(request(None), connect().await)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&refused, tungstenite::Error::Http(answer) if answer.status() == 401),
-        "{refused}"
-    );
+    let connect = || async { tokio::net::TcpStream::connect(rig.gateway.address()).await.unwrap() };
+    let refused = tokio_tungstenite::client_async(request(None), connect().await).await.unwrap_err();
+    assert!(matches!(&refused, tungstenite::Error::Http(answer) if answer.status() == 401), "{refused}");
     assert_eq!(rig.upstream.requests().len(), 0);
 
     // The upstream sends every byte back; it cannot make the accept key, so the handshake is spoken by hand.
     let mut client = Client::connect(rig.gateway.address()).await;
-    let call = rig
-        .get("/orders/1")
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket");
-    let call = call
-        .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let call = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
+    let call =
+        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
     client.send(call.bytes()).await;
     assert_eq!(client.status().await, 101);
     for text in ["ping", "and\0more"] {
@@ -381,9 +300,7 @@ async fn a_real_web_socket_server_and_client_understand_each_other() {
     let gateway = support::Gateway::start(&Policy::default().render(issuer.url(), &upstream)).await;
     let mut request = "ws://api.example.com/orders/1".into_client_request().unwrap();
     let token = issuer.token().mint();
-    request
-        .headers_mut()
-        .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
     for text in ["hello", &"x".repeat(100_000)] {
@@ -401,10 +318,7 @@ async fn connections_are_kept_on_both_sides() {
     for _ in 0..20 {
         assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 200);
     }
-    assert_eq!(
-        (rig.upstream.connections(), rig.upstream.requests().len()),
-        (1, 20)
-    );
+    assert_eq!((rig.upstream.connections(), rig.upstream.requests().len()), (1, 20));
 }
 
 #[tokio::test]
@@ -412,12 +326,9 @@ async fn pipelined_requests_are_answered_in_their_order() {
     let rig = Rig::start().await;
     rig.upstream.answers(|request| support::ok(&request.target));
     let mut client = Client::connect(rig.gateway.address()).await;
-    let both = [
-        rig.get("/orders/1").bytes(),
-        rig.gateway.get("/orders/2").bytes(),
-        rig.get("/orders/3").bytes(),
-    ]
-    .concat();
+    let both =
+        [rig.get("/orders/1").bytes(), rig.gateway.get("/orders/2").bytes(), rig.get("/orders/3").bytes()]
+            .concat();
     client.send(both).await;
     assert_eq!(client.response().await.text(), "/orders/1");
     assert_eq!(client.response().await.verdict(), "401 credential_missing");
@@ -429,18 +340,13 @@ async fn a_body_that_nobody_reads_does_not_become_the_next_request() {
     let rig = Rig::start().await;
     let mut client = Client::connect(rig.gateway.address()).await;
     let hidden = rig.get("/orders/hidden").bytes();
-    client
-        .send(rig.gateway.call("POST", "/orders/1").body(hidden).bytes())
-        .await;
+    client.send(rig.gateway.call("POST", "/orders/1").body(hidden).bytes()).await;
     assert_eq!(client.response().await.verdict(), "401 credential_missing");
     client.send(rig.get("/orders/2").bytes()).await;
     let next = client.response_to("GET").await;
     assert!(next.is_none_or(|response| response.status == 200));
     assert!(
-        rig.upstream
-            .requests()
-            .iter()
-            .all(|request| request.target == "/orders/2"),
+        rig.upstream.requests().iter().all(|request| request.target == "/orders/2"),
         "{:?}",
         rig.upstream.requests()
     );
@@ -453,11 +359,7 @@ async fn an_idle_connection_that_the_upstream_closed_costs_no_request() {
     rig.upstream
         .answers(|_| Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()));
     for n in 0..20 {
-        assert_eq!(
-            rig.get(&format!("/orders/{n}")).send().await.verdict(),
-            "200 -",
-            "request {n}"
-        );
+        assert_eq!(rig.get(&format!("/orders/{n}")).send().await.verdict(), "200 -", "request {n}");
     }
     assert_eq!(rig.upstream.requests().len(), 20, "none was sent twice");
 }
@@ -468,13 +370,7 @@ async fn a_request_with_effects_is_never_sent_twice() {
     assert_eq!(rig.get("/orders/1").send().await.status, 200);
     rig.upstream.forget();
     rig.upstream.answers(|_| Reply::CloseEarly);
-    let response = rig
-        .gateway
-        .call("POST", "/orders/1")
-        .token(&rig.token())
-        .body("order")
-        .send()
-        .await;
+    let response = rig.gateway.call("POST", "/orders/1").token(&rig.token()).body("order").send().await;
     assert_eq!(response.verdict(), "502 upstream_invalid");
     assert_eq!(rig.upstream.requests().len(), 1);
 }
@@ -488,10 +384,7 @@ async fn an_upstream_that_fails_is_named_by_its_fault() {
         ("closes", ""),
         ("breaks off in the head", "HTTP/1.1 200 OK\r\nContent-"),
         ("speaks no HTTP", "SSH-2.0-x\r\n"),
-        (
-            "says two lengths",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
-        ),
+        ("says two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk"),
         ("breaks a header", "HTTP/1.1 200 OK\r\nA b: 1\r\n\r\n"),
     ] {
         rig.upstream.answers(move |_| Reply::BytesThenClose(bytes.into()));
@@ -502,14 +395,8 @@ async fn an_upstream_that_fails_is_named_by_its_fault() {
     let response = rig.get("/orders/1").send().await;
     assert_eq!(response.verdict(), "504 upstream_timeout");
     let problem = response.json();
-    assert_eq!(
-        (problem["control"].as_str(), response.challenge()),
-        (Some("upstream"), "")
-    );
-    let errors = rig
-        .gateway
-        .metric("scopegate_upstream_errors_total", &[r#"upstream="orders""#])
-        .await;
+    assert_eq!((problem["control"].as_str(), response.challenge()), (Some("upstream"), ""));
+    let errors = rig.gateway.metric("scopegate_upstream_errors_total", &[r#"upstream="orders""#]).await;
     assert!(errors >= 6.0, "{errors}");
 }
 
@@ -518,16 +405,9 @@ async fn an_upstream_that_is_not_there_is_unreachable() {
     let issuer = support::TestIssuer::start().await;
     let nobody = format!("http://{}", process::free_address());
     let gateway = support::Gateway::start(&Policy::default().render(issuer.url(), &nobody)).await;
-    let response = gateway
-        .get("/orders/1")
-        .token(&issuer.token().mint())
-        .send()
-        .await;
+    let response = gateway.get("/orders/1").token(&issuer.token().mint()).send().await;
     assert_eq!(response.verdict(), "502 upstream_unreachable");
-    assert!(
-        !response.text().contains("127.0.0.1"),
-        "where the upstream is, is nobody's business"
-    );
+    assert!(!response.text().contains("127.0.0.1"), "where the upstream is, is nobody's business");
 }
 
 #[tokio::test]
@@ -557,54 +437,28 @@ async fn an_answer_that_breaks_off_is_not_passed_on_as_whole() {
 async fn a_body_over_the_limit_is_refused_announced_or_not() {
     let rig = Rig::with(Policy::default().gateway("limits: { body: 1KiB }")).await;
     let post = || rig.gateway.call("POST", "/orders/1").token(&rig.token());
-    assert_eq!(
-        post().body(vec![b'x'; 1024]).send().await.status,
-        200,
-        "the limit itself is allowed"
-    );
-    assert_eq!(
-        post().body(vec![b'x'; 1025]).send().await.verdict(),
-        "413 body_too_large"
-    );
-    assert_eq!(
-        rig.upstream.requests().len(),
-        1,
-        "an announced one is refused before it is forwarded"
-    );
+    assert_eq!(post().body(vec![b'x'; 1024]).send().await.status, 200, "the limit itself is allowed");
+    assert_eq!(post().body(vec![b'x'; 1025]).send().await.verdict(), "413 body_too_large");
+    assert_eq!(rig.upstream.requests().len(), 1, "an announced one is refused before it is forwarded");
 
     let mut client = Client::connect(rig.gateway.address()).await;
-    client
-        .send(post().header("Transfer-Encoding", "chunked").bytes())
-        .await;
+    client.send(post().header("Transfer-Encoding", "chunked").bytes()).await;
     for _ in 0..3 {
         client.send(format!("200\r\n{}\r\n", "x".repeat(0x200))).await;
     }
     assert_eq!(client.response().await.verdict(), "413 body_too_large");
     rig.upstream
-        .wait("the upstream is told that the body broke off", |upstream| {
-            upstream.open_connections() <= 1
-        })
+        .wait("the upstream is told that the body broke off", |upstream| upstream.open_connections() <= 1)
         .await;
-    assert!(
-        rig.upstream
-            .requests()
-            .iter()
-            .skip(1)
-            .all(|request| !request.complete)
-    );
+    assert!(rig.upstream.requests().iter().skip(1).all(|request| !request.complete));
 }
 
 #[tokio::test]
 async fn an_upstream_may_answer_before_it_has_read_everything() {
     let rig = Rig::start().await;
-    rig.upstream
-        .answers(|_| Reply::Early(Box::new(Reply::with(409, "", "no"))));
+    rig.upstream.answers(|_| Reply::Early(Box::new(Reply::with(409, "", "no"))));
     let mut client = Client::connect(rig.gateway.address()).await;
-    let head = rig
-        .gateway
-        .call("POST", "/orders/1")
-        .token(&rig.token())
-        .header("Content-Length", "1000000");
+    let head = rig.gateway.call("POST", "/orders/1").token(&rig.token()).header("Content-Length", "1000000");
     client.send(head.bytes()).await;
     client.send("x".repeat(1000)).await;
     assert_eq!(client.response().await.status, 409);
@@ -613,32 +467,19 @@ async fn an_upstream_may_answer_before_it_has_read_everything() {
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     let rig = Rig::start().await;
-    rig.upstream
-        .answers(|_| Reply::Continue(Box::new(support::ok("thanks"))));
+    rig.upstream.answers(|_| Reply::Continue(Box::new(support::ok("thanks"))));
     let mut client = Client::connect(rig.gateway.address()).await;
     let head = rig.gateway.call("POST", "/orders/1").token(&rig.token());
-    client
-        .send(
-            head.header("Expect", "100-continue")
-                .header("Content-Length", "3")
-                .bytes(),
-        )
-        .await;
+    client.send(head.header("Expect", "100-continue").header("Content-Length", "3").bytes()).await;
     client.until("100 Continue\r\n\r\n").await;
     client.send("abc").await;
     assert_eq!(client.response().await.text(), "thanks");
     assert_eq!(rig.upstream.request().body, b"abc");
 
-    let refused = rig
-        .gateway
-        .call("POST", "/orders/1")
-        .header("Expect", "100-continue")
-        .header("Content-Length", "3");
+    let refused =
+        rig.gateway.call("POST", "/orders/1").header("Expect", "100-continue").header("Content-Length", "3");
     let response = refused.send().await;
-    assert_eq!(
-        (response.verdict().as_str(), response.interim.len()),
-        ("401 credential_missing", 0)
-    );
+    assert_eq!((response.verdict().as_str(), response.interim.len()), ("401 credential_missing", 0));
     let unknown = rig.get("/orders/1").header("Expect", "wonders").send().await;
     assert_eq!(unknown.verdict(), "417 expectation_failed");
 }
@@ -646,26 +487,15 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
 #[tokio::test]
 async fn answers_without_a_body_stay_without() {
     let rig = Rig::start().await;
-    rig.upstream
-        .answers(|_| Reply::Bytes(b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n".to_vec()));
+    rig.upstream.answers(|_| Reply::Bytes(b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n".to_vec()));
     let mut client = Client::connect(rig.gateway.address()).await;
     assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 204);
     rig.upstream
         .answers(|_| Reply::Bytes(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n".to_vec()));
     assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 304);
-    rig.upstream
-        .answers(|_| Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec()));
-    let head = rig
-        .gateway
-        .call("HEAD", "/orders/1")
-        .token(&rig.token())
-        .on(&mut client)
-        .await
-        .unwrap();
-    assert_eq!(
-        (head.status, head.header("content-length"), head.body.len()),
-        (200, Some("9"), 0)
-    );
+    rig.upstream.answers(|_| Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec()));
+    let head = rig.gateway.call("HEAD", "/orders/1").token(&rig.token()).on(&mut client).await.unwrap();
+    assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("9"), 0));
     assert_eq!(rig.upstream.last().method, "HEAD");
 }
 
@@ -675,15 +505,9 @@ async fn a_client_that_goes_away_ends_the_upstreams_work() {
     rig.upstream.answers(|_| Reply::Never);
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.get("/orders/1").bytes()).await;
-    rig.upstream
-        .wait("the request arrives", |upstream| !upstream.requests().is_empty())
-        .await;
+    rig.upstream.wait("the request arrives", |upstream| !upstream.requests().is_empty()).await;
     drop(client);
-    rig.upstream
-        .wait("the upstream connection ends", |upstream| {
-            upstream.open_connections() == 0
-        })
-        .await;
+    rig.upstream.wait("the upstream connection ends", |upstream| upstream.open_connections() == 0).await;
 }
 
 #[tokio::test]
@@ -691,18 +515,13 @@ async fn a_slow_upstream_delays_nobody_else() {
     let rig = Rig::start().await;
     let sign = Arc::new(Notify::new());
     let slow = Arc::clone(&sign);
-    rig.upstream
-        .answers(move |request| match request.target.as_str() {
-            "/orders/slow" => Reply::When(Arc::clone(&slow), Box::new(support::ok("at last"))),
-            _ => support::ok("at once"),
-        });
+    rig.upstream.answers(move |request| match request.target.as_str() {
+        "/orders/slow" => Reply::When(Arc::clone(&slow), Box::new(support::ok("at last"))),
+        _ => support::ok("at once"),
+    });
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.get("/orders/slow").bytes()).await;
-    rig.upstream
-        .wait("the slow request arrives", |upstream| {
-            upstream.requests().len() == 1
-        })
-        .await;
+    rig.upstream.wait("the slow request arrives", |upstream| upstream.requests().len() == 1).await;
     for _ in 0..10 {
         assert_eq!(rig.get("/orders/1").send().await.text(), "at once");
     }
@@ -716,35 +535,13 @@ async fn http2_without_tls_is_spoken_with_prior_knowledge() {
     let url = format!("http://{}/orders/1", rig.gateway.address());
     let authorization = format!("authorization: Bearer {}", rig.token());
     let host = "host: api.example.com";
-    let output = process::curl([
-        "--http2-prior-knowledge",
-        "-i",
-        "-H",
-        host,
-        "-H",
-        &authorization,
-        &url,
-    ])
-    .await;
-    assert!(
-        output.stdout.starts_with("HTTP/2 200") && output.stdout.ends_with("hello"),
-        "{output:?}"
-    );
-    assert_eq!(
-        rig.upstream.request().header("host"),
-        Some("api.example.com"),
-        ":authority becomes Host"
-    );
+    let output =
+        process::curl(["--http2-prior-knowledge", "-i", "-H", host, "-H", &authorization, &url]).await;
+    assert!(output.stdout.starts_with("HTTP/2 200") && output.stdout.ends_with("hello"), "{output:?}");
+    assert_eq!(rig.upstream.request().header("host"), Some("api.example.com"), ":authority becomes Host");
 
-    let output = process::nghttp([
-        "-v",
-        "-H",
-        ":authority: api.example.com",
-        "-H",
-        &authorization,
-        &url,
-    ])
-    .await;
+    let output =
+        process::nghttp(["-v", "-H", ":authority: api.example.com", "-H", &authorization, &url]).await;
     assert!(output.stdout.contains(":status: 200"), "{output:?}");
     let output = process::nghttp(["-v", "-H", ":authority: api.example.com", &url]).await;
     assert!(
@@ -773,10 +570,7 @@ async fn many_http2_streams_at_once_are_all_answered() {
         &url,
     ];
     let output = process::h2load(args).await;
-    assert!(
-        output.stdout.contains("2000 succeeded, 0 failed, 0 errored"),
-        "{output:?}"
-    );
+    assert!(output.stdout.contains("2000 succeeded, 0 failed, 0 errored"), "{output:?}");
     assert!(output.stdout.contains("status codes: 2000 2xx"), "{output:?}");
     assert_eq!(rig.upstream.requests().len(), 2000);
 }
@@ -787,10 +581,7 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
     let auth = format!("Authorization: Bearer {}", rig.token());
     let host = "Host: api.example.com";
     for (what, request) in [
-        (
-            "two hosts",
-            format!("GET /orders/1 HTTP/1.1\r\n{host}\r\nHost: evil\r\n{auth}\r\n\r\n"),
-        ),
+        ("two hosts", format!("GET /orders/1 HTTP/1.1\r\n{host}\r\nHost: evil\r\n{auth}\r\n\r\n")),
         ("no host", format!("GET /orders/1 HTTP/1.1\r\n{auth}\r\n\r\n")),
         (
             "two lengths",
@@ -814,14 +605,8 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
             "signed length",
             format!("POST /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Length: +3\r\n\r\nabc"),
         ),
-        (
-            "space before the colon",
-            format!("GET /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nX-A : 1\r\n\r\n"),
-        ),
-        (
-            "folded line",
-            format!("GET /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nX-A: 1\r\n 2\r\n\r\n"),
-        ),
+        ("space before the colon", format!("GET /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nX-A : 1\r\n\r\n")),
+        ("folded line", format!("GET /orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\nX-A: 1\r\n 2\r\n\r\n")),
         (
             "another host in the target",
             format!("GET http://evil.example.com/orders/1 HTTP/1.1\r\n{host}\r\n{auth}\r\n\r\n"),
@@ -833,27 +618,13 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
             ),
         ),
     ] {
-        let before = rig
-            .upstream
-            .requests()
-            .iter()
-            .filter(|request| request.complete)
-            .count();
+        let before = rig.upstream.requests().iter().filter(|request| request.complete).count();
         let mut client = Client::connect(rig.gateway.address()).await;
         client.send(&request).await;
         if let Some(response) = client.response_to("POST").await {
-            assert!(
-                (400..500).contains(&response.status),
-                "{what}: {}",
-                response.verdict()
-            );
+            assert!((400..500).contains(&response.status), "{what}: {}", response.verdict());
         }
-        let after = rig
-            .upstream
-            .requests()
-            .iter()
-            .filter(|request| request.complete)
-            .count();
+        let after = rig.upstream.requests().iter().filter(|request| request.complete).count();
         assert_eq!(after, before, "{what}: it reached the upstream");
     }
     assert_eq!(rig.get("/orders/1").send().await.status, 200);
@@ -864,14 +635,10 @@ async fn of_a_length_and_a_coding_the_coding_counts_and_the_connection_ends() {
     // RFC 9112 section 6.1: refuse it, or read it by its coding and close; never keep the length.
     let rig = Rig::start().await;
     let head = rig.gateway.call("POST", "/orders/1").token(&rig.token());
-    let head = head
-        .header("Content-Length", "3")
-        .header("Transfer-Encoding", "chunked");
+    let head = head.header("Content-Length", "3").header("Transfer-Encoding", "chunked");
     let hidden = rig.get("/orders/hidden").bytes();
     let mut client = Client::connect(rig.gateway.address()).await;
-    client
-        .send([head.bytes(), b"0\r\n\r\n".to_vec(), hidden].concat())
-        .await;
+    client.send([head.bytes(), b"0\r\n\r\n".to_vec(), hidden].concat()).await;
     let response = client.response().await;
     assert!(
         ["200 -", "400 request_invalid"].contains(&response.verdict().as_str()),
@@ -881,10 +648,7 @@ async fn of_a_length_and_a_coding_the_coding_counts_and_the_connection_ends() {
     assert!(client.closes().await, "what follows is not another request");
     for seen in rig.upstream.requests() {
         assert_eq!((seen.target.as_str(), seen.body.len()), ("/orders/1", 0));
-        assert!(
-            !(seen.fields.has("content-length") && seen.fields.has("transfer-encoding")),
-            "{seen:?}"
-        );
+        assert!(!(seen.fields.has("content-length") && seen.fields.has("transfer-encoding")), "{seen:?}");
     }
 }
 
@@ -893,14 +657,7 @@ async fn heads_over_the_limits_are_refused() {
     let rig = Rig::start().await;
     let long = format!("/orders/{}", "x".repeat(9 * 1024));
     assert_eq!(rig.get(&long).send().await.status, 414);
-    assert_eq!(
-        rig.get("/orders/1")
-            .header("X-Big", &"x".repeat(40 * 1024))
-            .send()
-            .await
-            .status,
-        431
-    );
+    assert_eq!(rig.get("/orders/1").header("X-Big", &"x".repeat(40 * 1024)).send().await.status, 431);
     let mut many = rig.get("/orders/1");
     for n in 0..101 {
         many = many.header(&format!("X-{n}"), "1");

@@ -35,11 +35,8 @@ impl UnaryService<Text> for Echo {
     type Future = BoxFuture<Response<Text>, Status>;
 
     fn call(&mut self, request: Request<Text>) -> Self::Future {
-        let who = request
-            .metadata()
-            .get("x-user")
-            .map_or("nobody", |user| user.to_str().unwrap_or("?"))
-            .to_owned();
+        let who =
+            request.metadata().get("x-user").map_or("nobody", |user| user.to_str().unwrap_or("?")).to_owned();
         let wanted = request.into_inner().text;
         Box::pin(async move {
             match wanted.as_str() {
@@ -68,11 +65,7 @@ impl StreamingService<Text> for Echo {
     type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, request: Request<Streaming<Text>>) -> Self::Future {
-        Box::pin(async move {
-            Ok(Response::new(
-                Box::pin(request.into_inner()) as Self::ResponseStream
-            ))
-        })
+        Box::pin(async move { Ok(Response::new(Box::pin(request.into_inner()) as Self::ResponseStream)) })
     }
 }
 
@@ -119,9 +112,7 @@ async fn serve() -> String {
 async fn start() -> (TestIssuer, Gateway) {
     let url = serve().await;
     let issuer = TestIssuer::start().await;
-    let policy = Policy::default()
-        .upstream("protocol: h2c")
-        .routes(&ROUTES.replace("AUDIENCE", AUDIENCE));
+    let policy = Policy::default().upstream("protocol: h2c").routes(&ROUTES.replace("AUDIENCE", AUDIENCE));
     let gateway = Gateway::start(&policy.render(issuer.url(), &url)).await;
     (issuer, gateway)
 }
@@ -139,10 +130,7 @@ impl Caller {
 
     async fn at(url: String, token: Option<String>) -> Self {
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
-        Self {
-            grpc: tonic::client::Grpc::new(channel),
-            token,
-        }
+        Self { grpc: tonic::client::Grpc::new(channel), token }
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -158,9 +146,7 @@ impl Caller {
         let request = self.request(text(message));
         let path = http::uri::PathAndQuery::from_static("/test.Echo/Unary");
         self.grpc.ready().await.unwrap();
-        let answer = self
-            .grpc
-            .unary(request, path, ProstCodec::<Text, Text>::default());
+        let answer = self.grpc.unary(request, path, ProstCodec::<Text, Text>::default());
         Ok(support::soon("an answer", answer).await?.into_inner().text)
     }
 
@@ -171,9 +157,7 @@ impl Caller {
         let request = self.request(messages);
         let path = http::uri::PathAndQuery::from_static("/test.Echo/Bidi");
         self.grpc.ready().await.unwrap();
-        let answer = self
-            .grpc
-            .streaming(request, path, ProstCodec::<Text, Text>::default());
+        let answer = self.grpc.streaming(request, path, ProstCodec::<Text, Text>::default());
         Ok(support::soon("an answer", answer).await?.into_inner())
     }
 }
@@ -192,11 +176,7 @@ async fn a_unary_call_reaches_the_server_with_the_callers_identity() {
     let mut caller = Caller::new(&gateway, Some(issuer.token().mint())).await;
     assert_eq!(caller.unary("hello").await.unwrap(), "hello from alice");
     let status = caller.unary("fail").await.unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::FailedPrecondition, "as you wish"),
-        "trailers pass"
-    );
+    assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "as you wish"), "trailers pass");
 }
 
 #[tokio::test]
@@ -207,12 +187,7 @@ async fn a_server_streams_to_its_end() {
     let path = http::uri::PathAndQuery::from_static("/test.Echo/Server");
     let codec = ProstCodec::<Text, Text>::default();
     caller.grpc.ready().await.unwrap();
-    let stream = caller
-        .grpc
-        .server_streaming(request, path, codec)
-        .await
-        .unwrap()
-        .into_inner();
+    let stream = caller.grpc.server_streaming(request, path, codec).await.unwrap().into_inner();
     let all: Vec<_> = stream.map(|message| message.unwrap().text).collect().await;
     assert_eq!(all, ["n 0", "n 1", "n 2"]);
 }
@@ -241,25 +216,13 @@ async fn a_refusal_is_a_status_that_grpc_clients_understand() {
     let expired = issuer.token().times(-700, -100).mint();
     for (what, token, code, reason) in [
         ("no token", None, Code::Unauthenticated, "credential_missing"),
-        (
-            "an expired token",
-            Some(expired),
-            Code::Unauthenticated,
-            "token_expired",
-        ),
+        ("an expired token", Some(expired), Code::Unauthenticated, "token_expired"),
         ("no scope", Some(narrow), Code::PermissionDenied, "scope_missing"),
     ] {
-        let status = Caller::new(&gateway, token)
-            .await
-            .unary("hello")
-            .await
-            .unwrap_err();
+        let status = Caller::new(&gateway, token).await.unary("hello").await.unwrap_err();
         assert_eq!(status.code(), code, "{what}: {status:?}");
         let header = status.metadata().get("www-authenticate");
-        assert!(
-            header.is_some() || status.message().contains(reason),
-            "{what}: {status:?}"
-        );
+        assert!(header.is_some() || status.message().contains(reason), "{what}: {status:?}");
         gateway.wait_for_log(|entry| entry["reason"] == reason).await;
     }
 }

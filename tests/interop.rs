@@ -35,15 +35,8 @@ async fn start() -> (OidcProvider, Upstream, Gateway) {
 async fn real_tokens_of_every_algorithm_reach_the_upstream_as_identity_headers() {
     let (provider, upstream, gateway) = start().await;
     for algorithm in ["rs256", "es256", "eddsa"] {
-        let token = provider
-            .token(&format!("https://api.example.com/{algorithm}"), "orders:read")
-            .await;
-        let response = gateway
-            .get("/orders/1")
-            .token(&token)
-            .header("X-User", "root")
-            .send()
-            .await;
+        let token = provider.token(&format!("https://api.example.com/{algorithm}"), "orders:read").await;
+        let response = gateway.get("/orders/1").token(&token).header("X-User", "root").send().await;
         assert_eq!(response.verdict(), "200 -", "{algorithm}");
         let seen = upstream.last();
         assert_eq!(seen.header("x-client"), Some("batch"), "{algorithm}");
@@ -69,18 +62,11 @@ async fn a_users_access_token_is_accepted_and_the_id_token_is_not() {
 async fn a_token_for_another_resource_or_without_the_scope_is_refused() {
     let (provider, upstream, gateway) = start().await;
     let other = provider.token("https://other.example.com", "orders:read").await;
-    assert_eq!(
-        gateway.get("/orders/1").token(&other).send().await.verdict(),
-        "401 audience_mismatch"
-    );
+    assert_eq!(gateway.get("/orders/1").token(&other).send().await.verdict(), "401 audience_mismatch");
     let write = provider.token(ES256, "orders:write").await;
     let response = gateway.get("/orders/1").token(&write).send().await;
     assert_eq!(response.verdict(), "403 scope_missing");
-    assert!(
-        response.challenge().contains(r#"scope="orders:read""#),
-        "{}",
-        response.challenge()
-    );
+    assert!(response.challenge().contains(r#"scope="orders:read""#), "{}", response.challenge());
     assert_eq!(upstream.requests().len(), 0);
 }
 
@@ -88,20 +74,14 @@ async fn a_token_for_another_resource_or_without_the_scope_is_refused() {
 async fn a_key_rotation_is_followed_without_a_restart() {
     let (provider, _upstream, gateway) = start().await;
     let old = provider.token(ES256, "orders:read").await;
-    assert_eq!(
-        gateway.get("/orders/1").token(&old).send().await.verdict(),
-        "200 -"
-    );
+    assert_eq!(gateway.get("/orders/1").token(&old).send().await.verdict(), "200 -");
     provider.rotate().await;
     let new = provider.token(ES256, "orders:read").await;
     support::eventually("the next token is accepted", || async {
         (gateway.get("/orders/1").token(&new).send().await.status == 200).then_some(())
     })
     .await;
-    assert_eq!(
-        gateway.get("/orders/1").token(&old).send().await.verdict(),
-        "401 key_unknown"
-    );
+    assert_eq!(gateway.get("/orders/1").token(&old).send().await.verdict(), "401 key_unknown");
 }
 
 #[tokio::test]
@@ -109,20 +89,13 @@ async fn tokens_are_accepted_while_the_provider_is_down() {
     let (provider, _upstream, gateway) = start().await;
     let first = provider.token(ES256, "orders:read").await;
     let second = provider.token(ES256, "orders:read").await;
-    assert_eq!(
-        gateway.get("/orders/1").token(&first).send().await.verdict(),
-        "200 -"
-    );
+    assert_eq!(gateway.get("/orders/1").token(&first).send().await.verdict(), "200 -");
     provider.set_down(true).await;
     let failed = [r#"issuer="corp""#, r#"outcome="failed""#];
     support::eventually("the gateway has asked in vain", || async {
         (gateway.metric("scopegate_jwks_refreshes_total", &failed).await > 0.0).then_some(())
     })
     .await;
-    assert_eq!(
-        gateway.get("/orders/1").token(&second).send().await.verdict(),
-        "200 -",
-        "not seen before"
-    );
+    assert_eq!(gateway.get("/orders/1").token(&second).send().await.verdict(), "200 -", "not seen before");
     provider.set_down(false).await;
 }

@@ -29,23 +29,17 @@ fn imports_point_downward() {
     let mut faults = Vec::new();
     for (path, module, code) in sources() {
         let Some(own) = layer(&module) else {
-            faults.push(format!(
-                "{}: the module `{module}` is in no layer: see LAYERS",
-                path.display()
-            ));
+            faults.push(format!("{}: the module `{module}` is in no layer: see LAYERS", path.display()));
             continue;
         };
         for imported in imports(&code) {
             match layer(&imported) {
                 Some(theirs) if theirs <= own => {}
-                Some(_) => faults.push(format!(
-                    "{}: `{module}` imports `{imported}`, which is above it",
-                    path.display()
-                )),
-                None => faults.push(format!(
-                    "{}: imports `{imported}`, which is in no layer",
-                    path.display()
-                )),
+                Some(_) => faults
+                    .push(format!("{}: `{module}` imports `{imported}`, which is above it", path.display())),
+                None => {
+                    faults.push(format!("{}: imports `{imported}`, which is in no layer", path.display()))
+                }
             }
         }
     }
@@ -58,10 +52,7 @@ fn no_file_is_longer_than_one_sitting() {
         .map(|(path, _, code)| (path, code.lines().count()))
         .filter(|(_, lines)| *lines > MOST_LINES)
         .collect();
-    assert!(
-        long.is_empty(),
-        "longer than {MOST_LINES} lines without tests: {long:#?}"
-    );
+    assert!(long.is_empty(), "longer than {MOST_LINES} lines without tests: {long:#?}");
 }
 
 #[test]
@@ -69,10 +60,7 @@ fn the_reader_of_imports_sees_every_spelling() {
     let code = "use crate::types::Scope;\nuse crate::{reject::{Reason, Reject}, state};\npub(crate) use crate::cli::X;\n\
         fn f() { crate::admin::serve() } // not crate::server\n/// [`crate::pipeline`]\nlet s = \"crate::forward\";\n";
     assert_eq!(imports(code), ["types", "reject", "state", "cli", "admin"]);
-    assert_eq!(
-        code_without_tests("a\n#[cfg(test)]\nmod tests {\n  b\n}\n"),
-        "a\n"
-    );
+    assert_eq!(code_without_tests("a\n#[cfg(test)]\nmod tests {\n  b\n}\n"), "a\n");
     assert_eq!(code_without_tests("a\n#[cfg(test)]\nmod tests;\nb\n"), "a\nb\n");
 }
 
@@ -87,18 +75,14 @@ fn sources() -> impl Iterator<Item = (PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &mut files);
-    assert!(
-        files.len() > 10,
-        "the sources are not where this test looks for them"
-    );
+    assert!(files.len() > 10, "the sources are not where this test looks for them");
     files.into_iter().filter_map(move |path| {
         let inside = path.strip_prefix(&root).unwrap().to_owned();
         let first = inside.components().next()?.as_os_str().to_str()?;
         let module = first.trim_end_matches(".rs").to_owned();
         let is_root = matches!(module.as_str(), "lib" | "main");
-        let is_test = inside
-            .components()
-            .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
+        let is_test =
+            inside.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
         let code = code_without_tests(&std::fs::read_to_string(&path).unwrap());
         (!is_root && !is_test).then_some((inside, module, code))
     })
@@ -138,10 +122,7 @@ fn code_without_tests(code: &str) -> String {
 /// The first name of every path that starts with `crate::`, comments and texts aside.
 fn imports(code: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let code: String = code
-        .lines()
-        .flat_map(|line| [without_comments(line), "\n"])
-        .collect();
+    let code: String = code.lines().flat_map(|line| [without_comments(line), "\n"]).collect();
     for (at, _) in code.match_indices("crate::") {
         if code[..at].ends_with(|c: char| c == '"' || c == '$' || c == '_' || c.is_alphanumeric()) {
             continue;
@@ -182,7 +163,5 @@ fn top_level_names(group: &str) -> Vec<String> {
 }
 
 fn name(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }

@@ -11,9 +11,7 @@ use tokio::sync::Notify;
 
 /// A policy whose route at `/orders/{*rest}` needs this scope.
 fn needs(scope: &str) -> Policy {
-    Policy::default().require(&format!(
-        "{{ issuers: [corp], audience: {AUDIENCE}, scopes: [{scope}] }}"
-    ))
+    Policy::default().require(&format!("{{ issuers: [corp], audience: {AUDIENCE}, scopes: [{scope}] }}"))
 }
 
 /// This policy, with the rig's issuer and upstream.
@@ -40,8 +38,7 @@ async fn a_file_that_is_replaced_takes_effect_by_itself() {
     rig.gateway.replace_config(&text(&rig, &needs("orders:other")));
     until_verdict(&rig, REFUSED).await;
     // A rename is whole by nature: the end mark is not needed.
-    rig.gateway
-        .replace_config(&text(&rig, &needs("orders:read").without_end()));
+    rig.gateway.replace_config(&text(&rig, &needs("orders:read").without_end()));
     until_verdict(&rig, PERMITTED).await;
     rig.gateway.wait_loaded().await;
 }
@@ -49,24 +46,18 @@ async fn a_file_that_is_replaced_takes_effect_by_itself() {
 #[tokio::test]
 async fn a_file_written_in_place_takes_effect_when_its_end_is_marked() {
     let rig = Rig::with(needs("orders:read")).await;
-    rig.gateway
-        .write_config_in_place(&text(&rig, &needs("orders:other")));
+    rig.gateway.write_config_in_place(&text(&rig, &needs("orders:other")));
     until_verdict(&rig, REFUSED).await;
 }
 
 #[tokio::test]
 async fn a_file_written_in_place_without_its_end_waits_and_says_so() {
     let rig = Rig::with(needs("orders:other")).await;
-    rig.gateway
-        .write_config_in_place(&text(&rig, &needs("orders:read").without_end()));
+    rig.gateway.write_config_in_place(&text(&rig, &needs("orders:read").without_end()));
     let report = rig.gateway.wait_reload_error().await;
     assert!(report.contains("..."), "it must say what it waits for: {report}");
     assert_eq!(verdict(&rig).await, REFUSED);
-    assert_eq!(
-        rig.gateway.reload().await.status,
-        200,
-        "an explicit reload is a decision"
-    );
+    assert_eq!(rig.gateway.reload().await.status, 200, "an explicit reload is a decision");
     assert_eq!(verdict(&rig).await, PERMITTED);
     assert!(rig.gateway.status().await["reload"]["error"].is_null());
 }
@@ -88,14 +79,7 @@ async fn the_swap_of_a_mounted_folder_takes_effect() {
     put("..2026_01", "orders:other");
     std::os::unix::fs::symlink("..data/routes.yaml", root.join("routes.yaml")).unwrap();
     let gateway = Gateway::start_in(dir).await;
-    let verdict = || async {
-        gateway
-            .get("/orders/1")
-            .token(&issuer.token().mint())
-            .send()
-            .await
-            .verdict()
-    };
+    let verdict = || async { gateway.get("/orders/1").token(&issuer.token().mint()).send().await.verdict() };
     assert_eq!(verdict().await, REFUSED);
     put("..2026_02", "orders:read");
     support::eventually("the second folder counts", || async {
@@ -104,21 +88,16 @@ async fn the_swap_of_a_mounted_folder_takes_effect() {
     .await;
     std::fs::remove_dir_all(root.join("..2026_01")).unwrap();
     put("..2026_03", "orders:other");
-    support::eventually("and the third", || async {
-        (verdict().await == REFUSED).then_some(())
-    })
-    .await;
+    support::eventually("and the third", || async { (verdict().await == REFUSED).then_some(()) }).await;
 }
 
 #[tokio::test]
 async fn a_signal_and_the_api_reload() {
     let rig = Rig::with(needs("orders:read")).await;
-    rig.gateway
-        .write_config_in_place(&text(&rig, &needs("orders:other").without_end()));
+    rig.gateway.write_config_in_place(&text(&rig, &needs("orders:other").without_end()));
     rig.gateway.signal("HUP");
     until_verdict(&rig, REFUSED).await;
-    rig.gateway
-        .write_config_in_place(&text(&rig, &needs("orders:read").without_end()));
+    rig.gateway.write_config_in_place(&text(&rig, &needs("orders:read").without_end()));
     let response = rig.gateway.reload().await;
     assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(verdict(&rig).await, PERMITTED, "the answer came after the swap");
@@ -133,48 +112,23 @@ async fn a_policy_that_is_wrong_changes_nothing_and_is_reported() {
         ("no YAML", "routes: [".to_owned()),
         ("empty", String::new()),
         ("cut off", format!("{}\n...\n", &good[..good.len() / 2])),
-        (
-            "an unknown key",
-            good.replace("upstream: orders", "upstream: orders\n    pubilc: true"),
-        ),
-        (
-            "a duplicate key",
-            good.replace("version: 1", "version: 1\nversion: 1"),
-        ),
-        (
-            "an unknown upstream",
-            good.replace("upstream: orders", "upstream: nobody"),
-        ),
+        ("an unknown key", good.replace("upstream: orders", "upstream: orders\n    pubilc: true")),
+        ("a duplicate key", good.replace("version: 1", "version: 1\nversion: 1")),
+        ("an unknown upstream", good.replace("upstream: orders", "upstream: nobody")),
         ("no requirement", good.replace(", scopes: [orders:read]", "")),
     ] {
         rig.gateway.replace_config(&text);
         let response = rig.gateway.reload().await;
-        assert!(
-            (400..500).contains(&response.status),
-            "{what}: {} {}",
-            response.status,
-            response.text()
-        );
+        assert!((400..500).contains(&response.status), "{what}: {} {}", response.status, response.text());
         let error = rig.gateway.wait_reload_error().await;
-        assert!(
-            error.contains("routes.yaml"),
-            "{what}: an error has its place: {error}"
-        );
+        assert!(error.contains("routes.yaml"), "{what}: an error has its place: {error}");
         assert_eq!(verdict(&rig).await, PERMITTED, "{what}");
         assert_eq!(rig.gateway.status().await["policy"]["hash"], hash, "{what}");
     }
-    assert!(
-        rig.gateway
-            .metric("scopegate_policy_reloads_total", &[r#"outcome="refused""#])
-            .await
-            >= 7.0
-    );
+    assert!(rig.gateway.metric("scopegate_policy_reloads_total", &[r#"outcome="refused""#]).await >= 7.0);
     rig.gateway.replace_config(&text(&rig, &needs("orders:other")));
     until_verdict(&rig, REFUSED).await;
-    assert!(
-        rig.gateway.status().await["reload"]["error"].is_null(),
-        "a good policy ends the alarm"
-    );
+    assert!(rig.gateway.status().await["reload"]["error"].is_null(), "a good policy ends the alarm");
 }
 
 #[tokio::test]
@@ -192,22 +146,16 @@ async fn a_running_request_ends_on_the_policy_it_began_with() {
     let rig = Rig::with(needs("orders:read")).await;
     let sign = Arc::new(Notify::new());
     let held = Arc::clone(&sign);
-    rig.upstream
-        .answers(move |_| Reply::When(Arc::clone(&held), Box::new(ok("at last"))));
+    rig.upstream.answers(move |_| Reply::When(Arc::clone(&held), Box::new(ok("at last"))));
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.get("/orders/1").bytes()).await;
-    rig.upstream
-        .wait("the request arrives", |upstream| upstream.requests().len() == 1)
-        .await;
+    rig.upstream.wait("the request arrives", |upstream| upstream.requests().len() == 1).await;
     rig.gateway.replace_config(&text(&rig, &needs("orders:other")));
     rig.gateway.wait_loaded().await;
     sign.notify_one();
     assert_eq!(client.response().await.text(), "at last");
     // The connection goes on, and the next request on it meets the new policy.
-    assert_eq!(
-        rig.get("/orders/2").on(&mut client).await.unwrap().verdict(),
-        REFUSED
-    );
+    assert_eq!(rig.get("/orders/2").on(&mut client).await.unwrap().verdict(), REFUSED);
 }
 
 #[tokio::test]
@@ -218,15 +166,8 @@ async fn keys_and_connections_outlive_a_reload() {
         assert_eq!(rig.gateway.reload().await.status, 200);
         assert_eq!(verdict(&rig).await, PERMITTED);
     }
-    assert_eq!(
-        rig.issuer.jwks_requests(),
-        1,
-        "an issuer that did not change keeps its keys"
-    );
-    assert!(
-        rig.upstream.connections() <= 4,
-        "an upstream that did not change keeps its connections"
-    );
+    assert_eq!(rig.issuer.jwks_requests(), 1, "an issuer that did not change keeps its keys");
+    assert!(rig.upstream.connections() <= 4, "an upstream that did not change keeps its connections");
 }
 
 #[tokio::test]
@@ -235,8 +176,7 @@ async fn an_issuers_stricter_rules_count_for_cached_tokens_too() {
     let token = rig.token();
     let verdict = || async { rig.gateway.get("/orders/1").token(&token).send().await.verdict() };
     assert_eq!(verdict().await, PERMITTED);
-    rig.gateway
-        .replace_config(&text(&rig, &needs("orders:read").issuer("max_lifetime: 1m")));
+    rig.gateway.replace_config(&text(&rig, &needs("orders:read").issuer("max_lifetime: 1m")));
     rig.gateway.wait_loaded().await;
     assert_eq!(verdict().await, "401 token_lifetime_excessive");
 }
@@ -251,17 +191,8 @@ async fn the_metrics_tell_which_policy_is_loaded() {
     rig.gateway.wait_loaded().await;
     let after = series(rig.gateway.config_hash());
     assert_eq!(rig.gateway.metric("scopegate_policy_info", &[&after]).await, 1.0);
-    assert_eq!(
-        rig.gateway.metric("scopegate_policy_info", &[&before]).await,
-        0.0,
-        "the old series goes"
-    );
-    assert!(
-        rig.gateway
-            .metric("scopegate_policy_reloads_total", &[r#"outcome="applied""#])
-            .await
-            >= 1.0
-    );
+    assert_eq!(rig.gateway.metric("scopegate_policy_info", &[&before]).await, 0.0, "the old series goes");
+    assert!(rig.gateway.metric("scopegate_policy_reloads_total", &[r#"outcome="applied""#]).await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,17 +216,10 @@ async fn ten_thousand_reloads_under_load_lose_no_request() {
             }
         });
     }
-    let texts = [
-        needs("orders:read"),
-        needs("orders:read").gateway("limits: { body: 1MiB }"),
-    ]
-    .map(|p| text(&rig, &p));
+    let texts = [needs("orders:read"), needs("orders:read").gateway("limits: { body: 1MiB }")]
+        .map(|p| text(&rig, &p));
     let mut admin = Client::connect(rig.gateway.admin_address()).await;
-    let reload = rig
-        .gateway
-        .admin("POST", "/api/v1/reload")
-        .token(ADMIN_TOKEN)
-        .body("");
+    let reload = rig.gateway.admin("POST", "/api/v1/reload").token(ADMIN_TOKEN).body("");
     for n in 0..RELOADS {
         rig.gateway.replace_config(&texts[n % 2]);
         let response = reload.on(&mut admin).await.expect("the admin listener closed");
@@ -306,9 +230,6 @@ async fn ten_thousand_reloads_under_load_lose_no_request() {
         result.unwrap();
     }
     let good = good.load(Ordering::Relaxed);
-    assert!(
-        good >= CLIENTS * 10,
-        "only {good} requests ran meanwhile: no load"
-    );
+    assert!(good >= CLIENTS * 10, "only {good} requests ran meanwhile: no load");
     println!("{RELOADS} reloads while {good} requests were answered");
 }

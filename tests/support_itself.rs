@@ -23,19 +23,11 @@ async fn the_upstream_records_what_it_is_sent_and_answers_as_scripted() {
         .send("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\nX-T: 1\r\n\r\n")
         .await;
     let response = client.response().await;
-    assert_eq!(
-        (response.text().as_str(), response.trailers.get("x-t")),
-        ("xyz", Some("1"))
-    );
+    assert_eq!((response.text().as_str(), response.trailers.get("x-t")), ("xyz", Some("1")));
     assert!(upstream.last().complete);
 
     upstream.answers(|_| Reply::BytesThenClose(Vec::new()));
-    assert!(
-        Call::new(upstream.address(), "GET", "/")
-            .try_send()
-            .await
-            .is_none()
-    );
+    assert!(Call::new(upstream.address(), "GET", "/").try_send().await.is_none());
 }
 
 #[tokio::test]
@@ -65,28 +57,13 @@ async fn the_issuer_signs_with_every_algorithm_and_publishes_the_keys() {
 #[tokio::test]
 async fn the_openid_provider_gives_access_tokens_and_rotates() {
     let provider = OidcProvider::start().await;
-    let token = provider
-        .token("https://api.example.com/eddsa", "orders:read")
-        .await;
+    let token = provider.token("https://api.example.com/eddsa", "orders:read").await;
     let header = jsonwebtoken::decode_header(&token).unwrap();
-    assert_eq!(
-        (header.typ.as_deref(), header.kid.as_deref()),
-        (Some("at+jwt"), Some("eddsa-1"))
-    );
+    assert_eq!((header.typ.as_deref(), header.kid.as_deref()), (Some("at+jwt"), Some("eddsa-1")));
     provider.rotate().await;
-    let tokens = provider
-        .login("https://api.example.com/es256", "orders:read")
-        .await;
-    let kid = |name: &str| {
-        jsonwebtoken::decode_header(tokens[name].as_str().unwrap())
-            .unwrap()
-            .kid
-            .unwrap()
-    };
-    assert_eq!(
-        (kid("access_token"), kid("id_token")),
-        ("es256-2".into(), "rs256-2".into())
-    );
+    let tokens = provider.login("https://api.example.com/es256", "orders:read").await;
+    let kid = |name: &str| jsonwebtoken::decode_header(tokens[name].as_str().unwrap()).unwrap().kid.unwrap();
+    assert_eq!((kid("access_token"), kid("id_token")), ("es256-2".into(), "rs256-2".into()));
 }
 
 #[tokio::test]
@@ -95,17 +72,9 @@ async fn nginx_and_python_serve_files() {
         let root = server.dir().join("html");
         std::fs::create_dir_all(&root).unwrap();
         std::fs::write(root.join("a.txt"), "from a file").unwrap();
-        let path = if server.dir().join("nginx.conf").exists() {
-            "/a.txt"
-        } else {
-            "/html/a.txt"
-        };
+        let path = if server.dir().join("nginx.conf").exists() { "/a.txt" } else { "/html/a.txt" };
         let output = process::curl([format!("{}{path}", server.url())]).await;
-        assert_eq!(
-            (output.code, output.stdout.as_str()),
-            (Some(0), "from a file"),
-            "{output:?}"
-        );
+        assert_eq!((output.code, output.stdout.as_str()), (Some(0), "from a file"), "{output:?}");
     }
 }
 
@@ -131,16 +100,9 @@ async fn the_certificates_are_those_of_the_names() {
     std::fs::write(dir.path().join("key.pem"), leaf.key).unwrap();
     let address = process::free_address();
     let accept = format!("127.0.0.1:{}", address.port());
-    let args = [
-        "s_server", "-quiet", "-accept", &accept, "-cert", "cert.pem", "-key", "key.pem", "-www",
-    ];
+    let args = ["s_server", "-quiet", "-accept", &accept, "-cert", "cert.pem", "-key", "key.pem", "-www"];
     let server = process::Background::start("openssl", args, address, dir).await;
-    let connect = |name| Connect {
-        authority: &authority,
-        name,
-        alpn: &[],
-        client: None,
-    };
+    let connect = |name| Connect { authority: &authority, name, alpn: &[], client: None };
     assert!(connect("localhost").to(server.address()).await.is_ok());
     assert!(connect("example.com").to(server.address()).await.is_err());
 }

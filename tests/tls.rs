@@ -47,22 +47,11 @@ impl Tls {
             ("ca.crt", &ca),
         ];
         let gateway = Gateway::start_with(&policy.render(issuer.url(), &upstream.url()), &files).await;
-        Self {
-            authority,
-            clients,
-            issuer,
-            upstream,
-            gateway,
-        }
+        Self { authority, clients, issuer, upstream, gateway }
     }
 
     fn connect<'a>(&'a self, name: &'a str, alpn: &'a [&'a str], client: Option<&'a Leaf>) -> Connect<'a> {
-        Connect {
-            authority: &self.authority,
-            name,
-            alpn,
-            client,
-        }
+        Connect { authority: &self.authority, name, alpn, client }
     }
 
     /// The answer to a good request over this kind of connection; an error is a handshake that failed.
@@ -71,9 +60,7 @@ impl Tls {
         let mut client = Client::over(stream);
         let call = self.gateway.get("/orders/1").token(&self.issuer.token().mint());
         let response = call.on(&mut client).await;
-        response
-            .map(|response| response.status)
-            .ok_or_else(|| std::io::ErrorKind::ConnectionReset.into())
+        response.map(|response| response.status).ok_or_else(|| std::io::ErrorKind::ConnectionReset.into())
     }
 
     /// curl's arguments for a good request.
@@ -91,10 +78,7 @@ impl Tls {
             " %{http_version} %{http_code}".to_owned(),
         ];
         let url = format!("https://api.example.com:{}/orders/1", address.port());
-        own.into_iter()
-            .chain(more.iter().map(|arg| (*arg).to_owned()))
-            .chain([url])
-            .collect()
+        own.into_iter().chain(more.iter().map(|arg| (*arg).to_owned())).chain([url]).collect()
     }
 }
 
@@ -119,66 +103,32 @@ async fn curl_speaks_both_versions_of_http_over_tls() {
 async fn the_certificate_is_chosen_by_name() {
     let tls = Tls::start(None).await;
     let http1 = &["http/1.1"];
-    for name in [
-        "api.example.com",
-        "localhost",
-        "second.example.com",
-        "a.wild.example.com",
-    ] {
+    for name in ["api.example.com", "localhost", "second.example.com", "a.wild.example.com"] {
         let handshake = tls.connect(name, http1, None).to(tls.gateway.https()).await;
         assert!(handshake.is_ok(), "{name}: {:?}", handshake.err());
     }
-    let unknown = tls
-        .connect("unknown.example.com", http1, None)
-        .to(tls.gateway.https())
-        .await;
-    assert!(
-        unknown.is_err(),
-        "an unknown name gets the first certificate, which does not have it"
-    );
+    let unknown = tls.connect("unknown.example.com", http1, None).to(tls.gateway.https()).await;
+    assert!(unknown.is_err(), "an unknown name gets the first certificate, which does not have it");
 }
 
 #[tokio::test]
 async fn a_client_certificate_is_verified_if_it_is_sent() {
     let tls = Tls::start(None).await;
     let name = "api.example.com";
-    assert_eq!(
-        tls.get(tls.connect(name, &["http/1.1"], None)).await.unwrap(),
-        200,
-        "none is needed"
-    );
+    assert_eq!(tls.get(tls.connect(name, &["http/1.1"], None)).await.unwrap(), 200, "none is needed");
     let good = tls.clients.client("mobile-app");
-    assert_eq!(
-        tls.get(tls.connect(name, &["http/1.1"], Some(&good)))
-            .await
-            .unwrap(),
-        200
-    );
+    assert_eq!(tls.get(tls.connect(name, &["http/1.1"], Some(&good))).await.unwrap(), 200);
     let foreign = Authority::new("clients").client("mobile-app");
-    assert!(
-        tls.get(tls.connect(name, &["http/1.1"], Some(&foreign)))
-            .await
-            .is_err(),
-        "by another authority"
-    );
+    assert!(tls.get(tls.connect(name, &["http/1.1"], Some(&foreign))).await.is_err(), "by another authority");
     let server = tls.clients.server(&["mobile-app"]);
-    assert!(
-        tls.get(tls.connect(name, &["http/1.1"], Some(&server)))
-            .await
-            .is_err(),
-        "of another use"
-    );
+    assert!(tls.get(tls.connect(name, &["http/1.1"], Some(&server))).await.is_err(), "of another use");
 }
 
 #[tokio::test]
 async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     let tls = Tls::start(None).await;
     let name = "api.example.com";
-    let before = tls
-        .connect(name, &["http/1.1"], None)
-        .to(tls.gateway.https())
-        .await
-        .unwrap();
+    let before = tls.connect(name, &["http/1.1"], None).to(tls.gateway.https()).await.unwrap();
     let mut open = Client::over(before);
 
     let renewed = Authority::new("servers, renewed");
@@ -190,67 +140,38 @@ async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not()
     };
     put("first.key", &leaf.key);
     put("first.crt", &leaf.cert);
-    let connect = || Connect {
-        authority: &renewed,
-        name,
-        alpn: &["http/1.1"],
-        client: None,
-    };
+    let connect = || Connect { authority: &renewed, name, alpn: &["http/1.1"], client: None };
     support::eventually("the new certificate is served", || async {
         connect().to(tls.gateway.https()).await.ok().map(drop)
     })
     .await;
     let call = tls.gateway.get("/orders/1").token(&tls.issuer.token().mint());
-    assert_eq!(
-        call.on(&mut open).await.unwrap().status,
-        200,
-        "open connections go on"
-    );
+    assert_eq!(call.on(&mut open).await.unwrap().status, 200, "open connections go on");
 
-    put(
-        "first.crt",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    );
+    put("first.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     tls.gateway.wait_reload_error().await;
-    assert!(
-        connect().to(tls.gateway.https()).await.is_ok(),
-        "the last good one stays"
-    );
+    assert!(connect().to(tls.gateway.https()).await.is_ok(), "the last good one stays");
 }
 
 #[tokio::test]
 async fn a_connection_is_held_to_the_name_it_was_made_for() {
     let tls = Tls::start(None).await;
-    let stream = tls
-        .connect("second.example.com", &["http/1.1"], None)
-        .to(tls.gateway.https())
-        .await
-        .unwrap();
+    let stream =
+        tls.connect("second.example.com", &["http/1.1"], None).to(tls.gateway.https()).await.unwrap();
     let call = tls.gateway.get("/orders/1").token(&tls.issuer.token().mint());
     let response = call.on(&mut Client::over(stream)).await.unwrap();
-    assert_eq!(
-        response.verdict(),
-        "421 misdirected",
-        "its certificate does not serve api.example.com"
-    );
+    assert_eq!(response.verdict(), "421 misdirected", "its certificate does not serve api.example.com");
 }
 
 #[tokio::test]
 async fn plain_http_at_a_tls_port_harms_nobody() {
     let tls = Tls::start(None).await;
     let mut plain = Client::connect(tls.gateway.https()).await;
-    plain
-        .send("GET /orders/1 HTTP/1.1\r\nHost: api.example.com\r\n\r\n")
-        .await;
+    plain.send("GET /orders/1 HTTP/1.1\r\nHost: api.example.com\r\n\r\n").await;
     while !plain.closes().await {}
     let mut silent = Client::connect(tls.gateway.https()).await;
     silent.send([0x16, 0x03]).await;
-    assert_eq!(
-        tls.get(tls.connect("localhost", &["http/1.1"], None))
-            .await
-            .unwrap(),
-        200
-    );
+    assert_eq!(tls.get(tls.connect("localhost", &["http/1.1"], None)).await.unwrap(), 200);
     assert_eq!(tls.upstream.requests().len(), 1);
 }
 
@@ -272,49 +193,23 @@ async fn the_upstream_is_verified_and_shown_a_client_certificate() {
         let (url, client, issuer) = (url.clone(), client.clone(), inner.issuer.url().to_owned());
         async move {
             let config = Policy::default().upstream(tls).render(&issuer, &url);
-            let files = [
-                ("up.crt", ca.as_str()),
-                ("own.crt", &client.cert),
-                ("own.key", &client.key),
-            ];
+            let files = [("up.crt", ca.as_str()), ("own.crt", &client.cert), ("own.key", &client.key)];
             Gateway::start_with(&config, &files).await
         }
     };
     let trust = "tls: { ca: up.crt, client_cert: own.crt, client_key: own.key }\nhost: localhost";
     for (what, tls, ca, wanted) in [
         ("trusted", trust, inner.authority.pem(), "200 -"),
-        (
-            "another authority",
-            trust,
-            Authority::new("servers").pem(),
-            "502 upstream_unreachable",
-        ),
-        (
-            "only the public ones",
-            "host: localhost",
-            inner.authority.pem(),
-            "502 upstream_unreachable",
-        ),
+        ("another authority", trust, Authority::new("servers").pem(), "502 upstream_unreachable"),
+        ("only the public ones", "host: localhost", inner.authority.pem(), "502 upstream_unreachable"),
     ] {
         let gateway = outer(tls, ca).await;
-        let response = gateway
-            .get("/orders/1")
-            .token(&inner.issuer.token().mint())
-            .send()
-            .await;
+        let response = gateway.get("/orders/1").token(&inner.issuer.token().mint()).send().await;
         assert_eq!(response.verdict(), wanted, "{what}");
     }
-    let h2 = outer(
-        "protocol: h2\nhost: localhost\ntls: { ca: up.crt }",
-        inner.authority.pem(),
-    )
-    .await;
+    let h2 = outer("protocol: h2\nhost: localhost\ntls: { ca: up.crt }", inner.authority.pem()).await;
     assert_eq!(
-        h2.get("/orders/1")
-            .token(&inner.issuer.token().mint())
-            .send()
-            .await
-            .verdict(),
+        h2.get("/orders/1").token(&inner.issuer.token().mint()).send().await.verdict(),
         "200 -",
         "HTTP/2"
     );

@@ -25,20 +25,11 @@ const BY_EVENTS: Timing = Timing {
 };
 
 /// The same without events.
-const BY_POLLING: Timing = Timing {
-    poll: Duration::from_millis(20),
-    events: false,
-    ..BY_EVENTS
-};
+const BY_POLLING: Timing = Timing { poll: Duration::from_millis(20), events: false, ..BY_EVENTS };
 
 fn hash(content: &[u8]) -> Box<str> {
     let digest = digest::digest(&digest::SHA256, content);
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .into()
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 /// A directory with routes.yaml in it.
@@ -81,10 +72,7 @@ impl Watching {
     }
 
     async fn next(&mut self) -> Change {
-        tokio::time::timeout(PATIENCE, self.changes.recv())
-            .await
-            .expect("a change is told")
-            .unwrap()
+        tokio::time::timeout(PATIENCE, self.changes.recv()).await.expect("a change is told").unwrap()
     }
 
     /// Waits until the configuration file is told to have this content; returns that change and how many came before.
@@ -101,14 +89,7 @@ impl Watching {
     #[track_caller]
     fn expect(change: &Change, how: ChangeKind, content: Option<&str>) {
         let config_hash = content.map(|content| hash(content.as_bytes()));
-        assert_eq!(
-            *change,
-            Change {
-                how,
-                config_changed: true,
-                config_hash
-            }
-        );
+        assert_eq!(*change, Change { how, config_changed: true, config_hash });
     }
 }
 
@@ -136,22 +117,14 @@ async fn a_file_written_in_place_says_so_until_it_is_replaced() {
         // Another file does not make it whole.
         folder.rename_over("key.pem", "other key");
         let change = watching.next().await;
-        assert_eq!(
-            (change.how, change.config_changed),
-            (ChangeKind::WrittenInPlace, false),
-            "{timing:?}"
-        );
+        assert_eq!((change.how, change.config_changed), (ChangeKind::WrittenInPlace, false), "{timing:?}");
 
         // The same content by a rename does.
         folder.rename_over("routes.yaml", "new");
         Watching::expect(&watching.next().await, ChangeKind::Replaced, Some("new"));
         folder.rename_over("key.pem", "third key");
         let change = watching.next().await;
-        assert_eq!(
-            (change.how, change.config_changed),
-            (ChangeKind::Replaced, false),
-            "{timing:?}"
-        );
+        assert_eq!((change.how, change.config_changed), (ChangeKind::Replaced, false), "{timing:?}");
     }
 }
 
@@ -164,10 +137,7 @@ async fn an_edit_that_keeps_size_and_times_is_seen_by_polling() {
     file.write_all(b"new").unwrap();
     file.set_modified(modified).unwrap();
     drop(file);
-    assert_eq!(
-        fs::metadata(folder.config()).unwrap().modified().unwrap(),
-        modified
-    );
+    assert_eq!(fs::metadata(folder.config()).unwrap().modified().unwrap(), modified);
     Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("new"));
 }
 
@@ -179,10 +149,7 @@ struct ConfigMap {
 
 impl ConfigMap {
     fn new(content: &str) -> Self {
-        let mut map = Self {
-            folder: tempfile::tempdir().unwrap(),
-            version: 0,
-        };
+        let mut map = Self { folder: tempfile::tempdir().unwrap(), version: 0 };
         map.publish(content);
         symlink("..data/routes.yaml", map.config()).unwrap();
         map
@@ -194,10 +161,7 @@ impl ConfigMap {
 
     fn publish(&mut self, content: &str) {
         let root = self.folder.path();
-        let (old, new) = (
-            format!("..2026_{}", self.version),
-            format!("..2026_{}", self.version + 1),
-        );
+        let (old, new) = (format!("..2026_{}", self.version), format!("..2026_{}", self.version + 1));
         self.version += 1;
         fs::create_dir(root.join(&new)).unwrap();
         fs::write(root.join(&new).join("routes.yaml"), content).unwrap();
@@ -239,11 +203,7 @@ async fn a_link_led_elsewhere_is_a_replacement_and_is_followed() {
         Watching::expect(&watching.next().await, ChangeKind::Replaced, Some("there"));
 
         fs::write(elsewhere.path().join("there.yaml"), "there, later").unwrap();
-        Watching::expect(
-            &watching.next().await,
-            ChangeKind::WrittenInPlace,
-            Some("there, later"),
-        );
+        Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("there, later"));
     }
 }
 
@@ -265,18 +225,10 @@ async fn a_file_made_again_at_once_is_told_from_one_renamed_there() {
     let mut watching = Watching::over(vec![folder.config()], BY_EVENTS).await;
     fs::remove_file(folder.config()).unwrap();
     fs::write(folder.config(), "made").unwrap();
-    Watching::expect(
-        &watching.until("made").await.0,
-        ChangeKind::WrittenInPlace,
-        Some("made"),
-    );
+    Watching::expect(&watching.until("made").await.0, ChangeKind::WrittenInPlace, Some("made"));
     fs::remove_file(folder.config()).unwrap();
     folder.rename_over("routes.yaml", "renamed");
-    Watching::expect(
-        &watching.until("renamed").await.0,
-        ChangeKind::Replaced,
-        Some("renamed"),
-    );
+    Watching::expect(&watching.until("renamed").await.0, ChangeKind::Replaced, Some("renamed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,23 +276,12 @@ async fn what_is_no_regular_file_is_never_read() {
     let makers: [(Make, &str); 5] = [
         (|path| fs::create_dir(path).unwrap(), "a directory"),
         (
-            |path| {
-                assert!(
-                    std::process::Command::new("mkfifo")
-                        .arg(path)
-                        .status()
-                        .unwrap()
-                        .success()
-                )
-            },
+            |path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success()),
             "a FIFO without a writer",
         ),
         (|path| symlink("/dev/zero", path).unwrap(), "an endless device"),
         (|path| symlink("routes.yaml", path).unwrap(), "a link to itself"),
-        (
-            |path| fs::File::create(path).unwrap().set_len(MAX_BYTES + 1).unwrap(),
-            "a file that is too large",
-        ),
+        (|path| fs::File::create(path).unwrap().set_len(MAX_BYTES + 1).unwrap(), "a file that is too large"),
     ];
     for (make, message) in makers {
         for timing in [BY_EVENTS, BY_POLLING] {
@@ -380,11 +321,8 @@ async fn a_burst_of_writes_is_few_changes_and_the_last_content_is_seen() {
 async fn a_stream_of_replacements_does_not_hold_up_the_policy() {
     let folder = Folder::new();
     // Content never settles: it would have to be the same for an hour.
-    let timing = Timing {
-        settle: Duration::from_millis(10),
-        unrest: Duration::from_millis(100),
-        ..BY_EVENTS
-    };
+    let timing =
+        Timing { settle: Duration::from_millis(10), unrest: Duration::from_millis(100), ..BY_EVENTS };
     let mut watching = Watching::over(vec![folder.config()], timing).await;
     let writing = async {
         for number in 0_u64.. {
@@ -408,10 +346,7 @@ async fn other_files_can_be_watched_instead_and_nothing_is_lost() {
 
     // Changed and set at once: the change of a file that stays is told all the same.
     folder.rename_over("routes.yaml", "new");
-    watching
-        .watcher
-        .set_files(vec![folder.config(), second.clone()])
-        .await;
+    watching.watcher.set_files(vec![folder.config(), second.clone()]).await;
     Watching::expect(&watching.next().await, ChangeKind::Replaced, Some("new"));
 
     fs::write(&first, "not watched any more").unwrap();
@@ -432,10 +367,7 @@ async fn a_slow_receiver_gets_one_change_for_all_that_it_missed() {
         tokio::task::yield_now().await;
     }
     folder.rename_over("routes.yaml", "2");
-    watching
-        .watcher
-        .set_files(vec![folder.config(), key.clone()])
-        .await;
+    watching.watcher.set_files(vec![folder.config(), key.clone()]).await;
     Watching::expect(&watching.next().await, ChangeKind::Replaced, Some("1"));
     let (change, _) = watching.until("2").await;
     assert_eq!(change.how, ChangeKind::Replaced);

@@ -24,20 +24,16 @@ pub(super) fn check(
         ));
     }
     if is_cross_origin(request) {
-        return Err(plain(
-            StatusCode::FORBIDDEN,
-            "requests of another origin are refused\n",
-        ));
+        return Err(plain(StatusCode::FORBIDDEN, "requests of another origin are refused\n"));
     }
     let local = policy.address.ip().is_loopback();
     if !write && (open || local) {
         return Ok(());
     }
     match &policy.token {
-        None if write => Err(plain(
-            StatusCode::FORBIDDEN,
-            "writes need gateway.admin.token, which is not configured\n",
-        )),
+        None if write => {
+            Err(plain(StatusCode::FORBIDDEN, "writes need gateway.admin.token, which is not configured\n"))
+        }
         None => Err(plain(
             StatusCode::FORBIDDEN,
             "off loopback, only metrics and health answer without gateway.admin.token\n",
@@ -80,16 +76,9 @@ fn is_cross_origin(request: &Request<Incoming>) -> bool {
     if site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
         return true;
     }
-    let own = request
-        .headers()
-        .get(header::HOST)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
+    let own = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     request.headers().get(header::ORIGIN).is_some_and(|origin| {
         let origin = origin.as_bytes();
-        origin
-            .strip_prefix(b"http://")
-            .or_else(|| origin.strip_prefix(b"https://"))
-            != Some(own)
+        origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://")) != Some(own)
     })
 }

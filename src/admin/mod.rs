@@ -89,10 +89,7 @@ impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let live = self.process.live.load_full();
         let Some(policy) = &live.snapshot.gateway.admin else {
-            return plain(
-                StatusCode::NOT_FOUND,
-                "the admin listener is not configured any more\n",
-            );
+            return plain(StatusCode::NOT_FOUND, "the admin listener is not configured any more\n");
         };
         let write = !matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path();
@@ -145,10 +142,9 @@ impl Admin {
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                 response
             }
-            Err(error) => plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("metrics cannot be rendered: {error}\n"),
-            ),
+            Err(error) => {
+                plain(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be rendered: {error}\n"))
+            }
         }
     }
 
@@ -183,19 +179,14 @@ impl Admin {
                     "changed": applied.changed,
                 }),
             ),
-            Err(error) => json(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                &serde_json::json!({ "error": &*error }),
-            ),
+            Err(error) => json(StatusCode::UNPROCESSABLE_ENTITY, &serde_json::json!({ "error": &*error })),
         }
     }
 }
 
 fn not_allowed(allow: &'static str) -> Answer {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 
@@ -215,9 +206,6 @@ fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Answe
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

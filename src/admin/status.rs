@@ -13,10 +13,7 @@ use crate::types::Timestamp;
 pub(super) fn status(admin: &Admin, live: &Live) -> Value {
     let reload = admin.reloads.status();
     let counts = admin.process.tokens.counts();
-    let listeners = admin
-        .listeners
-        .iter()
-        .map(|(address, tls)| json!({ "address": address, "tls": tls }));
+    let listeners = admin.listeners.iter().map(|(address, tls)| json!({ "address": address, "tls": tls }));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(admin.started),
@@ -70,11 +67,7 @@ fn issuers(live: &Live) -> Value {
 
 fn upstreams(live: &Live) -> Value {
     let upstreams = live.upstreams.iter().map(|cell| {
-        let addresses: Vec<_> = cell
-            .addresses()
-            .iter()
-            .map(|address| address.socket.to_string())
-            .collect();
+        let addresses: Vec<_> = cell.addresses().iter().map(|address| address.socket.to_string()).collect();
         json!({ "name": cell.policy.name.as_str(), "addresses": addresses })
     });
     upstreams.collect()
@@ -82,17 +75,11 @@ fn upstreams(live: &Live) -> Value {
 
 /// `GET /api/v1/routes`.
 pub(super) fn routes(snapshot: &Snapshot) -> Value {
-    snapshot
-        .routes
-        .iter()
-        .map(|route| describe(snapshot, route))
-        .collect()
+    snapshot.routes.iter().map(|route| describe(snapshot, route)).collect()
 }
 
 fn describe(snapshot: &Snapshot, route: &Route) -> Value {
-    let upstream = snapshot
-        .upstream(route.upstream)
-        .map(|upstream| upstream.name.as_str());
+    let upstream = snapshot.upstream(route.upstream).map(|upstream| upstream.name.as_str());
     let mut description = json!({
         "id": route.id.as_str(),
         "match": route.matches,
@@ -102,10 +89,7 @@ fn describe(snapshot: &Snapshot, route: &Route) -> Value {
     let details = match &route.access {
         Access::Public => json!({ "public": true }),
         Access::Protected(requirement) => {
-            let issuers = requirement
-                .issuers
-                .iter()
-                .filter_map(|index| snapshot.issuers.get(*index));
+            let issuers = requirement.issuers.iter().filter_map(|index| snapshot.issuers.get(*index));
             json!({
                 "issuers": issuers.map(|issuer| issuer.name.as_str()).collect::<Vec<_>>(),
                 "audience": requirement.audiences.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),

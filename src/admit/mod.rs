@@ -60,10 +60,9 @@ pub fn check(head: &Head<'_>, limits: &Limits) -> Result<(), Reject> {
 
 fn check_method(method: &Method) -> Result<(), Reject> {
     match *method {
-        Method::CONNECT | Method::TRACE => Err(Reject::because(
-            Reason::MethodNotAllowed,
-            "CONNECT and TRACE are never answered",
-        )),
+        Method::CONNECT | Method::TRACE => {
+            Err(Reject::because(Reason::MethodNotAllowed, "CONNECT and TRACE are never answered"))
+        }
         _ => Ok(()),
     }
 }
@@ -125,10 +124,7 @@ impl<'a> Fields<'a> {
         for (name, value) in headers {
             bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
             if bytes > limits.header_bytes {
-                return Err(Reject::because(
-                    Reason::HeadersTooLarge,
-                    "too many bytes in fields",
-                ));
+                return Err(Reject::because(Reason::HeadersTooLarge, "too many bytes in fields"));
             }
             match name.as_str() {
                 "connection" => fields.wants_upgrade |= names_upgrade(value),

@@ -1,14 +1,8 @@
 use super::*;
 use http::HeaderName;
 
-const LIMITS: Limits = Limits {
-    header_bytes: 1000,
-    headers: 10,
-    uri: 100,
-    body: 0,
-    token: 0,
-    connections: None,
-};
+const LIMITS: Limits =
+    Limits { header_bytes: 1000, headers: 10, uri: 100, body: 0, token: 0, connections: None };
 
 fn check_fields(version: Version, fields: &[(&str, &[u8])]) -> Result<(), Reject> {
     let mut headers = HeaderMap::new();
@@ -23,12 +17,7 @@ fn check_fields(version: Version, fields: &[(&str, &[u8])]) -> Result<(), Reject
 
 fn check_head(method: &Method, target: &str, version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     let uri: Uri = target.parse().unwrap();
-    let head = Head {
-        method,
-        uri: &uri,
-        version,
-        headers,
-    };
+    let head = Head { method, uri: &uri, version, headers };
     check(&head, &LIMITS)
 }
 
@@ -51,16 +40,8 @@ fn plain_requests_are_taken() {
         &[("expect", "100-continue"), ("content-length", "5")],
         &[("expect", "100-Continue")],
         &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")],
-        &[
-            ("connection", "upgrade"),
-            ("upgrade", "websocket"),
-            ("content-length", "0"),
-        ],
-        &[
-            ("connection", "close"),
-            ("upgrade", "h2c"),
-            ("content-length", "5"),
-        ],
+        &[("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "0")],
+        &[("connection", "close"), ("upgrade", "h2c"), ("content-length", "5")],
         &[("x-user-2", "a"), ("cookie", "a=1"), ("cookie", "b=2")],
         &[("te", "trailers, gzip")],
     ] {
@@ -104,16 +85,8 @@ fn framing_that_two_servers_read_differently_is_refused() {
         &[("transfer-encoding", "identity")],
         &[("transfer-encoding", "")],
         &[("transfer-encoding", "chunked ")],
-        &[
-            ("connection", "Upgrade"),
-            ("upgrade", "foo"),
-            ("content-length", "40"),
-        ],
-        &[
-            ("connection", "x,upgrade"),
-            ("upgrade", "foo"),
-            ("transfer-encoding", "chunked"),
-        ],
+        &[("connection", "Upgrade"), ("upgrade", "foo"), ("content-length", "40")],
+        &[("connection", "x,upgrade"), ("upgrade", "foo"), ("transfer-encoding", "chunked")],
     ] {
         assert_eq!(http1(fields), Err(Reason::RequestInvalid), "{fields:?}");
     }
@@ -121,10 +94,7 @@ fn framing_that_two_servers_read_differently_is_refused() {
 
 #[test]
 fn http10_has_no_transfer_encoding() {
-    assert_eq!(
-        check_fields(Version::HTTP_10, &[("content-length", b"5")]),
-        Ok(())
-    );
+    assert_eq!(check_fields(Version::HTTP_10, &[("content-length", b"5")]), Ok(()));
     let reject = check_fields(Version::HTTP_10, &[("transfer-encoding", b"chunked")]).unwrap_err();
     assert_eq!(reject.reason, Reason::RequestInvalid);
 }
@@ -134,17 +104,10 @@ fn http11_needs_a_host() {
     let mut headers = HeaderMap::new();
     for target in ["/", "http://h/"] {
         let result = check_head(&Method::GET, target, Version::HTTP_11, &headers);
-        assert_eq!(
-            result.map_err(|reject| reject.reason),
-            Err(Reason::RequestInvalid),
-            "{target}"
-        );
+        assert_eq!(result.map_err(|reject| reject.reason), Err(Reason::RequestInvalid), "{target}");
     }
     headers.append(header::HOST, HeaderValue::from_static("h"));
-    assert_eq!(
-        check_head(&Method::GET, "http://h/", Version::HTTP_11, &headers),
-        Ok(())
-    );
+    assert_eq!(check_head(&Method::GET, "http://h/", Version::HTTP_11, &headers), Ok(()));
 }
 
 #[test]
@@ -162,17 +125,7 @@ fn only_one_expectation_is_known() {
 
 #[test]
 fn field_names_that_a_server_could_take_for_others_are_refused() {
-    for name in [
-        "x_user",
-        "X_User",
-        "x.user",
-        "content_length",
-        "x!",
-        "x~y",
-        "x|y",
-        "_",
-        "x*",
-    ] {
+    for name in ["x_user", "X_User", "x.user", "content_length", "x!", "x~y", "x|y", "_", "x*"] {
         let reject = check_fields(Version::HTTP_11, &[("host", b"h"), (name, b"root")]).unwrap_err();
         assert_eq!(reject.reason, Reason::RequestInvalid, "{name}");
         assert!(reject.cause.unwrap().contains(&name.to_lowercase()), "{name}");
@@ -197,18 +150,10 @@ fn http2_knows_no_connection_fields() {
         ("x_user", "root"),
     ] {
         let result = check_fields(Version::HTTP_2, &[(name, value.as_bytes())]);
-        assert_eq!(
-            result.map_err(|reject| reject.reason),
-            Err(Reason::RequestInvalid),
-            "{name}: {value}"
-        );
+        assert_eq!(result.map_err(|reject| reject.reason), Err(Reason::RequestInvalid), "{name}: {value}");
     }
     for (name, value) in [("te", "trailers"), ("content-length", "5"), ("cookie", "a=1")] {
-        assert_eq!(
-            check_fields(Version::HTTP_2, &[(name, value.as_bytes())]),
-            Ok(()),
-            "{name}"
-        );
+        assert_eq!(check_fields(Version::HTTP_2, &[(name, value.as_bytes())]), Ok(()), "{name}");
     }
 }
 
@@ -254,16 +199,9 @@ fn methods_and_targets_are_bounded() {
         (Method::CONNECT, "/", Err(Reason::MethodNotAllowed)),
     ] {
         let result = check_head(&method, target, Version::HTTP_11, &headers);
-        assert_eq!(
-            result.map_err(|reject| reject.reason),
-            expected,
-            "{method} {target}"
-        );
+        assert_eq!(result.map_err(|reject| reject.reason), expected, "{method} {target}");
     }
     for version in [Version::HTTP_09, Version::HTTP_3] {
-        assert!(
-            check_head(&Method::GET, "/", version, &headers).is_err(),
-            "{version:?}"
-        );
+        assert!(check_head(&Method::GET, "/", version, &headers).is_err(), "{version:?}");
     }
 }

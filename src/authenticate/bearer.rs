@@ -23,18 +23,13 @@ pub fn extract(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     let field = fields.next().ok_or(Reject::new(Reason::CredentialMissing))?;
     if fields.next().is_some() {
-        return Err(Reject::because(
-            Reason::CredentialAmbiguous,
-            "more than one Authorization field",
-        ));
+        return Err(Reject::because(Reason::CredentialAmbiguous, "more than one Authorization field"));
     }
     if field.len() > max_token.saturating_add(PREFIX) {
         return Err(malformed("the token is longer than `limits.token`"));
     }
     // Visible ASCII, space and tab: everything else makes this fail.
-    let field = field
-        .to_str()
-        .map_err(|_| malformed("the Authorization field holds bytes outside ASCII"))?;
+    let field = field.to_str().map_err(|_| malformed("the Authorization field holds bytes outside ASCII"))?;
 
     let end = field.bytes().position(|b| !is_tchar(b)).unwrap_or(field.len());
     let (scheme, rest) = field.split_at_checked(end).unwrap_or((field, ""));
@@ -93,10 +88,7 @@ mod tests {
     use super::*;
 
     fn headers(values: &[&[u8]]) -> HeaderMap {
-        values
-            .iter()
-            .map(|value| (header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap()))
-            .collect()
+        values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap())).collect()
     }
 
     fn reason(values: &[&[u8]]) -> Option<Reason> {
@@ -126,11 +118,7 @@ mod tests {
             (&[b"DPoP a"], CredentialMissing, "DPoP"),
             (&[b"Bearera"], CredentialMissing, "another scheme"),
             (&[b"Bearer a", b"Bearer b"], CredentialAmbiguous, "two fields"),
-            (
-                &[b"Bearer a", b"Bearer a"],
-                CredentialAmbiguous,
-                "two equal fields",
-            ),
+            (&[b"Bearer a", b"Bearer a"], CredentialAmbiguous, "two equal fields"),
             (&[b"Basic x", b"Bearer a"], CredentialAmbiguous, "two schemes"),
             (&[b"Bearer a", b""], CredentialAmbiguous, "an empty one beside it"),
             (&[b"Bearer a, Bearer b"], TokenMalformed, "a list"),
@@ -147,11 +135,7 @@ mod tests {
             (&[b"Bearer \"a\""], TokenMalformed, "quotes"),
             (&[b"Bearer \xff"], TokenMalformed, "a byte outside ASCII"),
             (&["Bearer é".as_bytes()], TokenMalformed, "UTF-8"),
-            (
-                &["Bäsic x".as_bytes()],
-                TokenMalformed,
-                "a scheme outside ASCII is not absence",
-            ),
+            (&["Bäsic x".as_bytes()], TokenMalformed, "a scheme outside ASCII is not absence"),
             (&[long.as_bytes()], TokenMalformed, "longer than allowed"),
         ];
         for (values, expected, why) in rows {
@@ -170,11 +154,7 @@ mod tests {
     #[test]
     fn other_fields_are_not_read() {
         let mut map = HeaderMap::new();
-        for name in [
-            "proxy-authorization",
-            "x-authorization",
-            "x-forwarded-authorization",
-        ] {
+        for name in ["proxy-authorization", "x-authorization", "x-forwarded-authorization"] {
             map.insert(name, HeaderValue::from_static("Bearer a"));
         }
         assert_eq!(extract(&map, 64), Err(Reject::new(Reason::CredentialMissing)));

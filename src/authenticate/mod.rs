@@ -128,11 +128,7 @@ impl Principal {
     /// A caller for tests of what comes after authentication.
     #[cfg(test)]
     pub(crate) fn for_tests(facts: TokenFacts, issuer: IssuerIndex) -> Self {
-        Self {
-            facts: Arc::new(facts),
-            issuer,
-            remembered: false,
-        }
+        Self { facts: Arc::new(facts), issuer, remembered: false }
     }
 
     /// Whether the caller acts for itself: `sub` equals the client (RFC 9068 §5).
@@ -164,21 +160,13 @@ pub fn authenticate<K: Knowledge>(
                 checks.push(seen, Outcome::Remembered);
             }
             check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
-            return Ok(Principal {
-                facts,
-                issuer,
-                remembered: true,
-            });
+            return Ok(Principal { facts, issuer, remembered: true });
         }
     }
     let (issuer, facts) = jwt::verify(token, issuers, knowledge, now, checks)?;
     let policy = issuers.get(issuer).ok_or(Reject::new(Reason::Internal))?;
     check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
-    Ok(Principal {
-        facts: Arc::new(facts),
-        issuer,
-        remembered: false,
-    })
+    Ok(Principal { facts: Arc::new(facts), issuer, remembered: false })
 }
 
 /// Notes how a check ended.

@@ -76,19 +76,13 @@ impl AlgorithmSet {
 
     /// The algorithms in the set.
     pub fn iter(self) -> impl Iterator<Item = Algorithm> {
-        Algorithm::ALL
-            .into_iter()
-            .filter(move |algorithm| self.contains(*algorithm))
+        Algorithm::ALL.into_iter().filter(move |algorithm| self.contains(*algorithm))
     }
 }
 
 impl FromIterator<Algorithm> for AlgorithmSet {
     fn from_iter<I: IntoIterator<Item = Algorithm>>(algorithms: I) -> Self {
-        Self(
-            algorithms
-                .into_iter()
-                .fold(0, |set, algorithm| set | 1 << algorithm as u16),
-        )
+        Self(algorithms.into_iter().fold(0, |set, algorithm| set | 1 << algorithm as u16))
     }
 }
 
@@ -209,10 +203,8 @@ pub struct Issuers {
 impl Issuers {
     /// Takes the issuers in the order of the file; of two with one `iss` the parser has already complained.
     pub fn new(list: Vec<IssuerPolicy>) -> Self {
-        let by_issuer = (0u32..)
-            .zip(&list)
-            .map(|(i, policy)| (policy.issuer.clone(), IssuerIndex(i)))
-            .collect();
+        let by_issuer =
+            (0u32..).zip(&list).map(|(i, policy)| (policy.issuer.clone(), IssuerIndex(i))).collect();
         Self { list, by_issuer }
     }
 

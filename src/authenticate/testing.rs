@@ -37,20 +37,14 @@ pub(crate) static RSA: LazyLock<TestKey> = LazyLock::new(rsa);
 pub(crate) static OTHER_RSA: LazyLock<TestKey> = LazyLock::new(rsa);
 pub(crate) static P256: LazyLock<TestKey> = LazyLock::new(TestKey::p256);
 pub(crate) static P384: LazyLock<TestKey> = LazyLock::new(|| {
-    TestKey::Ec(
-        crypto::EcdsaKeyPair::generate(&crypto::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
-        "P-384",
-    )
+    TestKey::Ec(crypto::EcdsaKeyPair::generate(&crypto::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(), "P-384")
 });
 pub(crate) static ED25519: LazyLock<TestKey> =
     LazyLock::new(|| TestKey::Ed(crypto::Ed25519KeyPair::generate().unwrap()));
 
 impl TestKey {
     pub(crate) fn p256() -> Self {
-        Self::Ec(
-            crypto::EcdsaKeyPair::generate(&crypto::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
-            "P-256",
-        )
+        Self::Ec(crypto::EcdsaKeyPair::generate(&crypto::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(), "P-256")
     }
 
     /// The shared key that signs by this algorithm.

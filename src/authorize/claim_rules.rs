@@ -47,9 +47,6 @@ pub(super) fn check(principal: &Principal, requirement: &Requirement, _: &Contex
         .find(|rule| !claims.at(&rule.path).is_some_and(|claim| rule.test.holds(claim)))
     {
         None => Ok(()),
-        Some(rule) => Err(Reject::because(
-            Reason::ClaimMismatch,
-            format!("claim `{}`", rule.path),
-        )),
+        Some(rule) => Err(Reject::because(Reason::ClaimMismatch, format!("claim `{}`", rule.path))),
     }
 }

@@ -40,18 +40,12 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     fn param(&self, name: &str) -> Option<&str> {
-        self.params
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.as_ref())
+        self.params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_ref())
     }
 }
 
 /// One check: what it is called, and what makes it.
-type Step = (
-    Check,
-    fn(&Principal, &Requirement, &Context<'_>) -> Result<(), Reject>,
-);
+type Step = (Check, fn(&Principal, &Requirement, &Context<'_>) -> Result<(), Reject>);
 
 /// The checks in their order.
 const STEPS: [Step; 8] = [
@@ -116,27 +110,16 @@ fn check_age(principal: &Principal, requirement: &Requirement, context: &Context
     match principal.facts().issued {
         Some(issued) if context.now.since(issued) <= limit => Ok(()),
         Some(_) => Err(Reject::new(Reason::TokenStale)),
-        None => Err(Reject::because(
-            Reason::TokenStale,
-            "the token has no iat, so its age is unknown",
-        )),
+        None => Err(Reject::because(Reason::TokenStale, "the token has no iat, so its age is unknown")),
     }
 }
 
 fn check_client(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
-    allowed(
-        &requirement.clients,
-        principal.facts().client.as_deref(),
-        Reason::ClientRefused,
-    )
+    allowed(&requirement.clients, principal.facts().client.as_deref(), Reason::ClientRefused)
 }
 
 fn check_subject(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
-    allowed(
-        &requirement.subjects,
-        principal.facts().subject.as_deref(),
-        Reason::SubjectRefused,
-    )
+    allowed(&requirement.subjects, principal.facts().subject.as_deref(), Reason::SubjectRefused)
 }
 
 fn allowed(list: &Option<AllowList>, name: Option<&str>, refusal: Reason) -> Result<(), Reject> {

@@ -16,20 +16,12 @@ pub struct Permit {
 impl Permit {
     /// A permit for a verified principal; `shadowed` is the refusal that shadow mode let through.
     pub(super) const fn granted(route: RouteIndex, principal: Principal, shadowed: Option<Reject>) -> Self {
-        Self {
-            route,
-            principal: Some(principal),
-            shadowed,
-        }
+        Self { route, principal: Some(principal), shadowed }
     }
 
     /// A permit for a public route: nobody was asked.
     pub(super) const fn public(route: RouteIndex) -> Self {
-        Self {
-            route,
-            principal: None,
-            shadowed: None,
-        }
+        Self { route, principal: None, shadowed: None }
     }
 
     /// The route this permit is for.

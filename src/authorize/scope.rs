@@ -76,20 +76,14 @@ enum Compiled {
 impl ScopeRequirement {
     /// `any_authenticated`: a valid token is enough.
     pub const fn any_authenticated() -> Self {
-        Self {
-            compiled: None,
-            listed: Vec::new(),
-        }
+        Self { compiled: None, listed: Vec::new() }
     }
 
     /// Compiles a demand.
     pub fn new(expr: &ScopeExpr, implications: &ScopeImplications) -> Self {
         let mut listed = Vec::new();
         expr.collect(&mut listed);
-        Self {
-            compiled: Some(Compiled::new(expr, implications)),
-            listed,
-        }
+        Self { compiled: Some(Compiled::new(expr, implications)), listed }
     }
 
     /// All scopes the demand names, each once, for the `scope` attribute of a challenge (RFC 6750 §3) and the metadata.
@@ -99,9 +93,7 @@ impl ScopeRequirement {
 
     /// Whether the granted scopes meet the demand. An empty `All` is met, an empty `Any` is not.
     pub fn met_by(&self, granted: &[Box<str>]) -> bool {
-        self.compiled
-            .as_ref()
-            .is_none_or(|compiled| compiled.met_by(granted))
+        self.compiled.as_ref().is_none_or(|compiled| compiled.met_by(granted))
     }
 }
 
@@ -117,9 +109,9 @@ impl Compiled {
 
     fn met_by(&self, granted: &[Box<str>]) -> bool {
         match self {
-            Self::OneOf(names) => names
-                .iter()
-                .any(|name| granted.iter().any(|scope| **scope == *name.as_str())),
+            Self::OneOf(names) => {
+                names.iter().any(|name| granted.iter().any(|scope| **scope == *name.as_str()))
+            }
             Self::All(parts) => parts.iter().all(|part| part.met_by(granted)),
             Self::Any(parts) => parts.iter().any(|part| part.met_by(granted)),
         }

@@ -25,24 +25,14 @@ pub(super) fn check(
         return Ok(());
     };
     let Some(tenant) = principal.facts().tenant.as_deref() else {
-        return Err(Reject::because(
-            Reason::TenantMismatch,
-            "the token names no tenant",
-        ));
+        return Err(Reject::because(Reason::TenantMismatch, "the token names no tenant"));
     };
     let held = match rule {
         TenantRule::Equals(tenants) => tenants.iter().any(|t| **t == *tenant),
         TenantRule::PathParam(name) => context.param(name) == Some(tenant),
         TenantRule::HostLabel(label) => {
-            label
-                .checked_sub(1)
-                .and_then(|skipped| context.host.split('.').nth(skipped))
-                == Some(tenant)
+            label.checked_sub(1).and_then(|skipped| context.host.split('.').nth(skipped)) == Some(tenant)
         }
     };
-    if held {
-        Ok(())
-    } else {
-        Err(Reject::new(Reason::TenantMismatch))
-    }
+    if held { Ok(()) } else { Err(Reject::new(Reason::TenantMismatch)) }
 }

@@ -56,15 +56,9 @@ fn decide_at(
     params: &[(&str, Cow<'_, str>)],
     host: &str,
 ) -> Result<Permit, Reject> {
-    let params: Vec<(&str, Cow<'_, str>)> = params
-        .iter()
-        .map(|(name, value)| (*name, Cow::Borrowed(&**value)))
-        .collect();
-    let context = Context {
-        params: &params,
-        host,
-        now: NOW,
-    };
+    let params: Vec<(&str, Cow<'_, str>)> =
+        params.iter().map(|(name, value)| (*name, Cow::Borrowed(&**value))).collect();
+    let context = Context { params: &params, host, now: NOW };
     let principal = Principal::for_tests(facts, IssuerIndex(0));
     authorize(ROUTE, principal, requirement, &context, &mut Checks::default()).map_err(|(_, reject)| reject)
 }
@@ -82,12 +76,7 @@ fn implications(section: &[(&str, &[&str])]) -> ScopeImplications {
     ScopeImplications::new(
         section
             .iter()
-            .map(|(scope, implied)| {
-                (
-                    Scope::new(*scope),
-                    implied.iter().map(|s| Scope::new(*s)).collect(),
-                )
-            })
+            .map(|(scope, implied)| (Scope::new(*scope), implied.iter().map(|s| Scope::new(*s)).collect()))
             .collect::<BTreeMap<_, _>>(),
     )
 }
@@ -104,10 +93,7 @@ fn number(value: i64) -> Json {
 fn a_permit_names_its_route_and_its_caller() {
     let permit = decide(facts(), &requirement()).unwrap();
     assert_eq!(permit.route(), ROUTE);
-    assert_eq!(
-        permit.principal().unwrap().facts().subject.as_deref(),
-        Some("alice")
-    );
+    assert_eq!(permit.principal().unwrap().facts().subject.as_deref(), Some("alice"));
     assert_eq!(permit.shadowed(), None);
     let public = admit_public(ROUTE);
     assert_eq!(public.route(), ROUTE);
@@ -122,10 +108,8 @@ fn only_the_issuers_of_the_route_are_accepted() {
         (vec![1], Some(Reason::IssuerRefused)),
         (vec![], Some(Reason::IssuerRefused)),
     ] {
-        let requirement = Requirement {
-            issuers: issuers.iter().copied().map(IssuerIndex).collect(),
-            ..requirement()
-        };
+        let requirement =
+            Requirement { issuers: issuers.iter().copied().map(IssuerIndex).collect(), ..requirement() };
         assert_eq!(refusal(facts(), &requirement), expected, "{issuers:?}");
     }
 }
@@ -148,10 +132,8 @@ fn an_audience_is_compared_exactly() {
         (&[""], &[API], false, "empty"),
         (&["*"], &[API], false, "a wildcard"),
     ] {
-        let token = TokenFacts {
-            audience: token.iter().map(|audience| Box::from(*audience)).collect(),
-            ..facts()
-        };
+        let token =
+            TokenFacts { audience: token.iter().map(|audience| Box::from(*audience)).collect(), ..facts() };
         let requirement = Requirement {
             audiences: route.iter().map(|audience| Audience::new(*audience)).collect(),
             ..requirement()
@@ -179,59 +161,24 @@ fn scopes_are_compared_exactly_and_combined_as_written() {
         (any(vec![scope("a"), scope("b")]), "b", true, "any of them"),
         (any(vec![scope("a"), scope("b")]), "c", false, "none of any"),
         (any(vec![]), "a", false, "any of nothing"),
-        (
-            all(vec![scope("a"), any(vec![scope("b"), scope("c")])]),
-            "a c",
-            true,
-            "nested",
-        ),
-        (
-            all(vec![scope("a"), any(vec![scope("b"), scope("c")])]),
-            "b c",
-            false,
-            "nested, all fails",
-        ),
-        (
-            all(vec![scope("a"), any(vec![scope("b"), scope("c")])]),
-            "a",
-            false,
-            "nested, any fails",
-        ),
-        (
-            any(vec![all(vec![scope("a"), scope("b")]), scope("c")]),
-            "a",
-            false,
-            "half of an alternative",
-        ),
-        (
-            any(vec![all(vec![scope("a"), scope("b")]), scope("c")]),
-            "a b",
-            true,
-            "a whole alternative",
-        ),
+        (all(vec![scope("a"), any(vec![scope("b"), scope("c")])]), "a c", true, "nested"),
+        (all(vec![scope("a"), any(vec![scope("b"), scope("c")])]), "b c", false, "nested, all fails"),
+        (all(vec![scope("a"), any(vec![scope("b"), scope("c")])]), "a", false, "nested, any fails"),
+        (any(vec![all(vec![scope("a"), scope("b")]), scope("c")]), "a", false, "half of an alternative"),
+        (any(vec![all(vec![scope("a"), scope("b")]), scope("c")]), "a b", true, "a whole alternative"),
     ] {
-        let token = TokenFacts {
-            scopes: granted.split_whitespace().map(Box::from).collect(),
-            ..facts()
-        };
+        let token = TokenFacts { scopes: granted.split_whitespace().map(Box::from).collect(), ..facts() };
         let requirement = Requirement {
             scopes: ScopeRequirement::new(&demand, &ScopeImplications::default()),
             ..requirement()
         };
-        assert_eq!(
-            refusal(token, &requirement),
-            (!met).then_some(Reason::ScopeMissing),
-            "{why}"
-        );
+        assert_eq!(refusal(token, &requirement), (!met).then_some(Reason::ScopeMissing), "{why}");
     }
 }
 
 #[test]
 fn a_valid_token_without_scopes_is_enough_where_the_route_says_so() {
-    let token = TokenFacts {
-        scopes: smallvec![],
-        ..facts()
-    };
+    let token = TokenFacts { scopes: smallvec![], ..facts() };
     assert_eq!(refusal(token, &requirement()), None);
 }
 
@@ -259,32 +206,18 @@ fn implications_are_followed_one_way() {
         ("unlisted", "admin", false),
     ] {
         let requirement = ScopeRequirement::new(&scope(wanted), &section);
-        assert_eq!(
-            requirement.met_by(&[granted.into()]),
-            met,
-            "{granted} for {wanted}"
-        );
+        assert_eq!(requirement.met_by(&[granted.into()]), met, "{granted} for {wanted}");
     }
     let plain = ScopeRequirement::new(&scope("read"), &ScopeImplications::default());
-    assert!(
-        !plain.met_by(&["admin".into()]),
-        "nothing is implied unless it is written"
-    );
+    assert!(!plain.met_by(&["admin".into()]), "nothing is implied unless it is written");
 }
 
 #[test]
 fn a_challenge_lists_the_scopes_as_the_route_names_them() {
-    let expr = ScopeExpr::All(vec![
-        scope("b"),
-        ScopeExpr::Any(vec![scope("a"), scope("b")]),
-        scope("c"),
-    ]);
+    let expr = ScopeExpr::All(vec![scope("b"), ScopeExpr::Any(vec![scope("a"), scope("b")]), scope("c")]);
     let section = implications(&[("admin", &["a"])]);
-    let listed: Vec<String> = ScopeRequirement::new(&expr, &section)
-        .listed()
-        .iter()
-        .map(Scope::to_string)
-        .collect();
+    let listed: Vec<String> =
+        ScopeRequirement::new(&expr, &section).listed().iter().map(Scope::to_string).collect();
     assert_eq!(listed, ["b", "a", "c"]);
     assert!(ScopeRequirement::any_authenticated().listed().is_empty());
 }
@@ -296,60 +229,18 @@ fn the_token_must_belong_to_the_tenant_the_request_is_about() {
     let param = || TenantRule::PathParam("tenant".into());
     for (rule, tenant, path_tenant, host, held, why) in [
         (literal(&["acme"]), Some("acme"), "x", "h", true, "literal"),
-        (
-            literal(&["other", "acme"]),
-            Some("acme"),
-            "x",
-            "h",
-            true,
-            "in a list",
-        ),
-        (
-            literal(&["other"]),
-            Some("acme"),
-            "acme",
-            "acme",
-            false,
-            "another literal",
-        ),
-        (
-            literal(&["ACME"]),
-            Some("acme"),
-            "x",
-            "h",
-            false,
-            "literal in another case",
-        ),
+        (literal(&["other", "acme"]), Some("acme"), "x", "h", true, "in a list"),
+        (literal(&["other"]), Some("acme"), "acme", "acme", false, "another literal"),
+        (literal(&["ACME"]), Some("acme"), "x", "h", false, "literal in another case"),
         (literal(&[]), Some("acme"), "x", "h", false, "an empty list"),
-        (
-            literal(&["acme"]),
-            None,
-            "acme",
-            "acme",
-            false,
-            "a token without tenant",
-        ),
-        (
-            literal(&[""]),
-            None,
-            "",
-            "",
-            false,
-            "a token without tenant, and an empty literal",
-        ),
+        (literal(&["acme"]), None, "acme", "acme", false, "a token without tenant"),
+        (literal(&[""]), None, "", "", false, "a token without tenant, and an empty literal"),
         (param(), Some("acme"), "acme", "h", true, "path"),
         (param(), Some("acme"), "other", "acme", false, "another path"),
         (param(), Some("acme"), "ACME", "h", false, "path in another case"),
         (param(), Some("acme"), "acme/", "h", false, "a longer path"),
         (param(), Some("acme"), "", "h", false, "an empty path"),
-        (
-            param(),
-            None,
-            "acme",
-            "h",
-            false,
-            "path, and a token without tenant",
-        ),
+        (param(), None, "acme", "h", false, "path, and a token without tenant"),
         (
             TenantRule::PathParam("missing".into()),
             Some("acme"),
@@ -358,30 +249,9 @@ fn the_token_must_belong_to_the_tenant_the_request_is_about() {
             false,
             "a parameter that is not there",
         ),
-        (
-            TenantRule::HostLabel(1),
-            Some("acme"),
-            "x",
-            "acme.api.example.com",
-            true,
-            "first label",
-        ),
-        (
-            TenantRule::HostLabel(2),
-            Some("acme"),
-            "x",
-            "api.acme.example.com",
-            true,
-            "second label",
-        ),
-        (
-            TenantRule::HostLabel(1),
-            Some("acme"),
-            "acme",
-            "other.example.com",
-            false,
-            "another label",
-        ),
+        (TenantRule::HostLabel(1), Some("acme"), "x", "acme.api.example.com", true, "first label"),
+        (TenantRule::HostLabel(2), Some("acme"), "x", "api.acme.example.com", true, "second label"),
+        (TenantRule::HostLabel(1), Some("acme"), "acme", "other.example.com", false, "another label"),
         (
             TenantRule::HostLabel(9),
             Some("acme"),
@@ -390,14 +260,7 @@ fn the_token_must_belong_to_the_tenant_the_request_is_about() {
             false,
             "a label that is not there",
         ),
-        (
-            TenantRule::HostLabel(0),
-            Some("acme"),
-            "acme",
-            "acme",
-            false,
-            "labels are counted from 1",
-        ),
+        (TenantRule::HostLabel(0), Some("acme"), "acme", "acme", false, "labels are counted from 1"),
         (
             TenantRule::HostLabel(1),
             None,
@@ -407,14 +270,8 @@ fn the_token_must_belong_to_the_tenant_the_request_is_about() {
             "label, and a token without tenant",
         ),
     ] {
-        let token = TokenFacts {
-            tenant: tenant.map(Box::from),
-            ..facts()
-        };
-        let requirement = Requirement {
-            tenant: Some(rule),
-            ..requirement()
-        };
+        let token = TokenFacts { tenant: tenant.map(Box::from), ..facts() };
+        let requirement = Requirement { tenant: Some(rule), ..requirement() };
         let params = [("id", Cow::Borrowed("7")), ("tenant", Cow::Borrowed(path_tenant))];
         let result = decide_at(token, &requirement, &params, host);
         assert_eq!(
@@ -459,100 +316,30 @@ fn claims_are_compared_with_their_types() {
         ("nothing", equals(Json::Null), true, "null that is there"),
         ("nothing", equals(Json::Bool(false)), false, "null is not false"),
         ("absent", equals(Json::Null), false, "absent is not null"),
-        (
-            "department",
-            ClaimTest::OneOf(vec![text("ops"), text("sales")]),
-            true,
-            "one of",
-        ),
-        (
-            "department",
-            ClaimTest::OneOf(vec![text("ops")]),
-            false,
-            "none of",
-        ),
+        ("department", ClaimTest::OneOf(vec![text("ops"), text("sales")]), true, "one of"),
+        ("department", ClaimTest::OneOf(vec![text("ops")]), false, "none of"),
         ("department", ClaimTest::OneOf(vec![]), false, "one of nothing"),
-        (
-            "absent",
-            ClaimTest::OneOf(vec![Json::Null]),
-            false,
-            "absent is none of them",
-        ),
-        (
-            "realm_access.roles",
-            contains(text("clerk")),
-            true,
-            "contained, nested",
-        ),
-        (
-            "realm_access.roles",
-            contains(text("cler")),
-            false,
-            "a part of an item",
-        ),
-        (
-            "realm_access.roles",
-            equals(text("clerk")),
-            false,
-            "an array equals none of its items",
-        ),
+        ("absent", ClaimTest::OneOf(vec![Json::Null]), false, "absent is none of them"),
+        ("realm_access.roles", contains(text("clerk")), true, "contained, nested"),
+        ("realm_access.roles", contains(text("cler")), false, "a part of an item"),
+        ("realm_access.roles", equals(text("clerk")), false, "an array equals none of its items"),
         ("tags", contains(number(1)), true, "contained number"),
-        (
-            "tags",
-            contains(text("1")),
-            false,
-            "contained number is no string",
-        ),
-        (
-            "department",
-            contains(text("sales")),
-            false,
-            "a string contains nothing",
-        ),
+        ("tags", contains(text("1")), false, "contained number is no string"),
+        ("department", contains(text("sales")), false, "a string contains nothing"),
         ("department", contains(text("s")), false, "a part of a string"),
-        (
-            "realm_access",
-            contains(text("roles")),
-            false,
-            "an object contains nothing",
-        ),
+        ("realm_access", contains(text("roles")), false, "an object contains nothing"),
         ("absent", contains(text("x")), false, "absent contains nothing"),
-        (
-            "realm_access.absent",
-            contains(text("clerk")),
-            false,
-            "absent below",
-        ),
-        (
-            "department.below",
-            equals(text("sales")),
-            false,
-            "nothing is below a string",
-        ),
+        ("realm_access.absent", contains(text("clerk")), false, "absent below"),
+        ("department.below", equals(text("sales")), false, "nothing is below a string"),
         ("tags.0", equals(text("a")), false, "arrays have no names"),
-        (
-            "https://example.com/team",
-            equals(text("blue")),
-            true,
-            "a name with dots",
-        ),
+        ("https://example.com/team", equals(text("blue")), true, "a name with dots"),
     ] {
-        let token = TokenFacts {
-            claims: claims(),
-            ..facts()
-        };
+        let token = TokenFacts { claims: claims(), ..facts() };
         let requirement = Requirement {
-            claims: vec![ClaimRule {
-                path: ClaimPath::parse(path).unwrap(),
-                test,
-            }],
+            claims: vec![ClaimRule { path: ClaimPath::parse(path).unwrap(), test }],
             ..requirement()
         };
-        assert_eq!(
-            refusal(token, &requirement),
-            (!held).then_some(Reason::ClaimMismatch),
-            "{why}"
-        );
+        assert_eq!(refusal(token, &requirement), (!held).then_some(Reason::ClaimMismatch), "{why}");
     }
 }
 
@@ -566,25 +353,12 @@ fn all_claim_rules_must_hold_and_the_first_that_fails_is_named() {
         claims: Object::of_members_for_tests([("a", text("1")), ("b", text("2"))]),
         ..facts()
     };
-    let with = |claims| Requirement {
-        claims,
-        ..requirement()
-    };
-    assert_eq!(
-        refusal(token(), &with(vec![rule("a", "1"), rule("b", "2")])),
-        None
-    );
-    let reject = decide(
-        token(),
-        &with(vec![rule("a", "1"), rule("b", "secret"), rule("c", "3")]),
-    )
-    .unwrap_err();
+    let with = |claims| Requirement { claims, ..requirement() };
+    assert_eq!(refusal(token(), &with(vec![rule("a", "1"), rule("b", "2")])), None);
+    let reject =
+        decide(token(), &with(vec![rule("a", "1"), rule("b", "secret"), rule("c", "3")])).unwrap_err();
     assert_eq!(reject.reason, Reason::ClaimMismatch);
-    assert_eq!(
-        reject.cause.as_deref(),
-        Some("claim `b`"),
-        "the value is not told"
-    );
+    assert_eq!(reject.cause.as_deref(), Some("claim `b`"), "the value is not told");
 }
 
 #[test]
@@ -596,37 +370,14 @@ fn clients_and_subjects_are_allow_lists() {
         (list(&["batch"]), Some("Batch"), false, "case"),
         (list(&["batch"]), Some("batch-2"), false, "a longer one"),
         (list(&["batch"]), None, false, "the token names nobody"),
-        (
-            list(&[""]),
-            None,
-            false,
-            "the token names nobody, and an empty name is listed",
-        ),
+        (list(&[""]), None, false, "the token names nobody, and an empty name is listed"),
         (list(&[]), Some("batch"), false, "an empty list"),
     ] {
-        let token = || TokenFacts {
-            client: name.map(Box::from),
-            subject: name.map(Box::from),
-            ..facts()
-        };
-        let by_client = Requirement {
-            clients: names.clone(),
-            ..requirement()
-        };
-        let by_subject = Requirement {
-            subjects: names,
-            ..requirement()
-        };
-        assert_eq!(
-            refusal(token(), &by_client),
-            (!allowed).then_some(Reason::ClientRefused),
-            "{why}"
-        );
-        assert_eq!(
-            refusal(token(), &by_subject),
-            (!allowed).then_some(Reason::SubjectRefused),
-            "{why}"
-        );
+        let token = || TokenFacts { client: name.map(Box::from), subject: name.map(Box::from), ..facts() };
+        let by_client = Requirement { clients: names.clone(), ..requirement() };
+        let by_subject = Requirement { subjects: names, ..requirement() };
+        assert_eq!(refusal(token(), &by_client), (!allowed).then_some(Reason::ClientRefused), "{why}");
+        assert_eq!(refusal(token(), &by_subject), (!allowed).then_some(Reason::SubjectRefused), "{why}");
     }
 }
 
@@ -637,30 +388,15 @@ fn a_route_may_ask_for_a_recent_token() {
         (Some(NOW.0 - 60), Some(limit), true, "fresh"),
         (Some(NOW.0 - 900), Some(limit), true, "just in time"),
         (Some(NOW.0 - 901), Some(limit), false, "a second too old"),
-        (
-            Some(NOW.0 + 5),
-            Some(limit),
-            true,
-            "issued ahead within the leeway",
-        ),
+        (Some(NOW.0 + 5), Some(limit), true, "issued ahead within the leeway"),
         (Some(i64::MIN), Some(limit), false, "the beginning of time"),
         (None, Some(limit), false, "of unknown age"),
         (None, None, true, "nobody asked"),
         (Some(0), None, true, "nobody asked"),
     ] {
-        let token = TokenFacts {
-            issued: issued.map(Timestamp),
-            ..facts()
-        };
-        let requirement = Requirement {
-            max_token_age: limit,
-            ..requirement()
-        };
-        assert_eq!(
-            refusal(token, &requirement),
-            (!fresh).then_some(Reason::TokenStale),
-            "{why}"
-        );
+        let token = TokenFacts { issued: issued.map(Timestamp), ..facts() };
+        let requirement = Requirement { max_token_age: limit, ..requirement() };
+        assert_eq!(refusal(token, &requirement), (!fresh).then_some(Reason::TokenStale), "{why}");
     }
 }
 
@@ -721,28 +457,15 @@ type Recorded = Vec<(Check, Outcome)>;
 
 fn outcomes(requirement: &Requirement) -> (Recorded, Result<Permit, (Principal, Reject)>) {
     let mut checks = Checks::default();
-    let context = Context {
-        params: &[],
-        host: "h",
-        now: NOW,
-    };
+    let context = Context { params: &[], host: "h", now: NOW };
     let principal = Principal::for_tests(facts(), IssuerIndex(0));
     let result = authorize(ROUTE, principal, requirement, &context, &mut checks);
-    (
-        checks
-            .iter()
-            .map(|result| (result.check, result.outcome))
-            .collect(),
-        result,
-    )
+    (checks.iter().map(|result| (result.check, result.outcome)).collect(), result)
 }
 
 #[test]
 fn checks_are_recorded_up_to_the_one_that_decides() {
-    let requirement = Requirement {
-        clients: Some(AllowList::new()),
-        ..requirement()
-    };
+    let requirement = Requirement { clients: Some(AllowList::new()), ..requirement() };
     let (recorded, result) = outcomes(&requirement);
     assert_eq!(
         recorded,
@@ -756,11 +479,7 @@ fn checks_are_recorded_up_to_the_one_that_decides() {
     );
     let (principal, reject) = result.unwrap_err();
     assert_eq!(reject.reason, Reason::ClientRefused);
-    assert_eq!(
-        principal.facts().subject.as_deref(),
-        Some("alice"),
-        "the log learns who it was"
-    );
+    assert_eq!(principal.facts().subject.as_deref(), Some("alice"), "the log learns who it was");
 }
 
 #[test]
@@ -786,18 +505,12 @@ fn shadow_mode_records_every_failure_and_permits() {
     let shadowed: Vec<Outcome> = recorded.into_iter().map(|(_, outcome)| outcome).collect();
     assert_eq!(shadowed, expected.map(Outcome::Shadowed));
     let permit = result.unwrap();
-    assert_eq!(
-        permit.shadowed().map(|reject| reject.reason),
-        Some(Reason::IssuerRefused)
-    );
+    assert_eq!(permit.shadowed().map(|reject| reject.reason), Some(Reason::IssuerRefused));
     assert!(permit.principal().is_some());
 }
 
 #[test]
 fn shadow_mode_leaves_a_good_request_alone() {
-    let requirement = Requirement {
-        mode: Mode::Shadow,
-        ..requirement()
-    };
+    let requirement = Requirement { mode: Mode::Shadow, ..requirement() };
     assert_eq!(decide(facts(), &requirement).unwrap().shadowed(), None);
 }

@@ -65,9 +65,7 @@ fn finish(result: Result<String, ClientError>) -> ExitCode {
 
 fn call(args: &Args, method: &str, path: &str) -> Result<String, ClientError> {
     let (address, token) = target(args)?;
-    let authorization = token
-        .map(|token| format!("Authorization: Bearer {token}\r\n"))
-        .unwrap_or_default();
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n"
     );
@@ -104,13 +102,8 @@ fn target(args: &Args) -> Result<(SocketAddr, Option<String>), ClientError> {
         Err(_) if args.admin.is_some() => None,
         Err(errors) => return Err(errors.into()),
     };
-    let known = configured
-        .as_ref()
-        .and_then(|admin| Some(admin.token.as_ref()?.expose().to_owned()));
-    let address = args
-        .admin
-        .or(configured.map(|admin| admin.address))
-        .ok_or(ClientError::NoAdmin)?;
+    let known = configured.as_ref().and_then(|admin| Some(admin.token.as_ref()?.expose().to_owned()));
+    let address = args.admin.or(configured.map(|admin| admin.address)).ok_or(ClientError::NoAdmin)?;
     Ok((address, token.or(known)))
 }
 

@@ -38,10 +38,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    match Cli::parse()
-        .command
-        .unwrap_or_else(|| Command::Run(run::Args::default()))
-    {
+    match Cli::parse().command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Reload(args) => client::reload(&args),

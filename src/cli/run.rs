@@ -29,11 +29,9 @@ use crate::state::live::Process;
 
 /// Runs the gateway until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  scopegate run --config /etc/scopegate/routes.yaml --log-format json\n\n\
+#[command(after_help = "Example:\n  scopegate run --config /etc/scopegate/routes.yaml --log-format json\n\n\
     SIGHUP reloads the configuration. SIGTERM and SIGINT drain: running requests end, then the process; a second one\n\
-    ends it at once. The access log goes to stdout, diagnostics go to stderr."
-)]
+    ends it at once. The access log goes to stdout, diagnostics go to stderr.")]
 pub struct Args {
     /// The policy.
     #[arg(long, short, default_value = "routes.yaml", value_name = "FILE")]
@@ -73,11 +71,7 @@ pub(super) enum RunError {
     #[error(
         "cannot listen on {address}: {source}; change `{key}` in the configuration, or stop what uses the port"
     )]
-    Bind {
-        address: SocketAddr,
-        key: String,
-        source: io::Error,
-    },
+    Bind { address: SocketAddr, key: String, source: io::Error },
     /// The system refuses a thread, a runtime or a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -132,17 +126,13 @@ pub(super) async fn serve(
     let mut signals = Signals::new()?;
     let started = clock::now();
     let metrics = Metrics::new();
-    let Loaded {
-        snapshot, warnings, ..
-    } = config::load(&args.config)?;
+    let Loaded { snapshot, warnings, .. } = config::load(&args.config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let live = policy::build(snapshot, None, &metrics).await?;
     let gateway = live.snapshot.gateway.clone();
-    let workers = gateway
-        .workers
-        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let workers = gateway.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let (bound, admin_listener) = bind(&gateway, workers)?;
     let log = access_log(&gateway, &metrics)?;
 
@@ -152,31 +142,15 @@ pub(super) async fn serve(
     let process = Arc::new(Process::new(live, metrics));
     let reloads = policy::start(Arc::clone(&process), args.config.clone(), fetcher).await;
 
-    let tls = |position: usize| {
-        gateway
-            .listen
-            .get(position)
-            .is_some_and(|listener| listener.tls.is_some())
-    };
-    let listeners: Vec<_> = bound
-        .iter()
-        .enumerate()
-        .map(|(position, bound)| (bound.address, tls(position)))
-        .collect();
+    let tls = |position: usize| gateway.listen.get(position).is_some_and(|listener| listener.tls.is_some());
+    let listeners: Vec<_> =
+        bound.iter().enumerate().map(|(position, bound)| (bound.address, tls(position))).collect();
     let addresses = Addresses {
-        admin: admin_listener
-            .as_ref()
-            .map(std::net::TcpListener::local_addr)
-            .transpose()?,
+        admin: admin_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         listeners: listeners.clone(),
     };
     if let Some(listener) = admin_listener {
-        let admin = Admin {
-            process: Arc::clone(&process),
-            reloads: reloads.clone(),
-            started,
-            listeners,
-        };
+        let admin = Admin { process: Arc::clone(&process), reloads: reloads.clone(), started, listeners };
         tokio::spawn(Arc::new(admin).serve(tokio::net::TcpListener::from_std(listener)?));
     }
     let mut crew = start_workers(&process, &log, &gateway, bound, workers)?;
@@ -195,10 +169,7 @@ pub(super) async fn serve(
     let served = crew.until_told(&mut signals, &reloads).await;
     process.drain();
     let drained = match served {
-        Ok(()) => {
-            crew.drain(&mut signals, process.live.load().snapshot.gateway.timeouts.drain)
-                .await
-        }
+        Ok(()) => crew.drain(&mut signals, process.live.load().snapshot.gateway.timeouts.drain).await,
         Err(error) => Err(error),
     };
     log.close();
@@ -220,9 +191,7 @@ fn bind(
     let admin = match &gateway.admin {
         Some(admin) => {
             let key = "gateway.admin.address".to_owned();
-            let mut listening = listener::bind(admin.address, 1)
-                .map_err(failed(admin.address, key))?
-                .sockets;
+            let mut listening = listener::bind(admin.address, 1).map_err(failed(admin.address, key))?.sockets;
             listening.pop()
         }
         None => None,
@@ -272,25 +241,15 @@ fn start_workers(
                 tracing::error!(%error, worker = number, "a worker failed");
             }
         };
-        thread::Builder::new()
-            .name(format!("scopegate-worker-{number}"))
-            .spawn(body)?;
+        thread::Builder::new().name(format!("scopegate-worker-{number}")).spawn(body)?;
     }
-    Ok(Workers {
-        announcer,
-        ended,
-        running: workers,
-    })
+    Ok(Workers { announcer, ended, running: workers })
 }
 
 /// Connections that the limit of open files leaves room for, each with one to an upstream.
 fn default_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(64) / 2)
-        .unwrap_or(usize::MAX)
-        .clamp(16, 50_000)
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files.saturating_sub(64) / 2).unwrap_or(usize::MAX).clamp(16, 50_000)
 }
 
 fn work(

@@ -58,14 +58,8 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let Self {
-            path, line, column, ..
-        } = self;
-        write!(
-            f,
-            "{path}:{line}:{column}: {severity}: {}",
-            one_line(&self.message)
-        )?;
+        let Self { path, line, column, .. } = self;
+        write!(f, "{path}:{line}:{column}: {severity}: {}", one_line(&self.message))?;
         match &self.hint {
             Some(hint) => write!(f, "; {}", one_line(hint)),
             None => Ok(()),
@@ -103,12 +97,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
-        Self {
-            place,
-            key: None,
-            message: message.into(),
-            hint: None,
-        }
+        Self { place, key: None, message: message.into(), hint: None }
     }
 
     pub(super) fn key(mut self, key: impl Into<String>) -> Self {
@@ -215,11 +204,7 @@ pub(super) fn suggest<'a>(
     if let Some(name) = nearest(written, allowed.clone()) {
         return Some(format!("did you mean `{name}`?"));
     }
-    let names: Vec<_> = allowed
-        .into_iter()
-        .take(16)
-        .map(|name| format!("`{name}`"))
-        .collect();
+    let names: Vec<_> = allowed.into_iter().take(16).map(|name| format!("`{name}`")).collect();
     (!names.is_empty()).then(|| format!("known here: {}", names.join(", ")))
 }
 
@@ -228,11 +213,7 @@ fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars()
             .flat_map(|c| {
-                let escaped: Vec<char> = if c.is_control() {
-                    c.escape_default().collect()
-                } else {
-                    vec![c]
-                };
+                let escaped: Vec<char> = if c.is_control() { c.escape_default().collect() } else { vec![c] };
                 escaped
             })
             .collect::<String>()

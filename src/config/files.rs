@@ -30,12 +30,7 @@ pub(super) struct Files<'e> {
 
 impl<'e> Files<'e> {
     pub(super) fn new(base: &'e Path, env: Lookup<'e>) -> Self {
-        Self {
-            base,
-            env,
-            contents: HashMap::new(),
-            order: Vec::new(),
-        }
+        Self { base, env, contents: HashMap::new(), order: Vec::new() }
     }
 
     /// The files that were read, in the order they were first named.
@@ -71,10 +66,7 @@ impl<'e> Files<'e> {
             (None, Some(name)) => (self.env)(name)
                 .ok_or_else(|| Fault::new(place, format!("the environment variable `{name}` is not set")))?,
             (Some(_), Some(_)) | (None, None) => {
-                return Err(Fault::new(
-                    place,
-                    "a secret is either `{ file: … }` or `{ env: … }`",
-                ));
+                return Err(Fault::new(place, "a secret is either `{ file: … }` or `{ env: … }`"));
             }
         };
         if text.is_empty() {
@@ -104,9 +96,7 @@ pub(super) fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, String>
     let file = File::open(path).map_err(|e| in_words(&e))?;
     let mut content = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(most)
-        .read_to_end(&mut content)
-        .map_err(|e| in_words(&e))?;
+    file.take(most).read_to_end(&mut content).map_err(|e| in_words(&e))?;
     if content.len() > limit {
         return Err(format!("longer than {limit} bytes"));
     }

@@ -22,10 +22,8 @@ pub(super) struct Context<'c, 't> {
 /// Gathers the warnings.
 pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
     if snapshot.routes.is_empty() {
-        let fault = Fault::new(
-            context.root.place_of(&["routes"]),
-            "no routes: every request is answered 404",
-        );
+        let fault =
+            Fault::new(context.root.place_of(&["routes"]), "no routes: every request is answered 404");
         faults.warn(fault.key("routes"));
     }
     routes(snapshot, context, faults);
@@ -54,10 +52,7 @@ fn routes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
         }
         if !route.path_opt_outs.is_empty() {
             let names: Vec<_> = route.path_opt_outs.names().collect();
-            let message = format!(
-                "route `{id}` takes doubtful spellings of a path: {}",
-                names.join(", ")
-            );
+            let message = format!("route `{id}` takes doubtful spellings of a path: {}", names.join(", "));
             let fault = Fault::new(node.place_of_key(&["match", "allow_path"]), message).key("allow_path");
             faults.warn(fault.hint("make sure that its upstream reads them as the gateway does"));
         }
@@ -76,10 +71,9 @@ fn is_metadata(matches: &str) -> bool {
 /// Routes that a narrower host keeps requests from.
 fn hidden(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
     for hidden in snapshot.table.hidden() {
-        let (Some(route), Some(node)) = (
-            snapshot.route(hidden.route),
-            context.routes.get(hidden.route.get()),
-        ) else {
+        let (Some(route), Some(node)) =
+            (snapshot.route(hidden.route), context.routes.get(hidden.route.get()))
+        else {
             continue;
         };
         let message = format!(

@@ -52,10 +52,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let text = files::read_regular(path, read::MAX_BYTES).map_err(|message| {
         let mut faults = Faults::default();
-        faults.error(Fault::new(
-            Place::START,
-            format!("cannot read the policy: {message}"),
-        ));
+        faults.error(Fault::new(Place::START, format!("cannot read the policy: {message}")));
         faults.finish(&name).err().unwrap_or(ConfigErrors(Vec::new()))
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
@@ -86,11 +83,7 @@ pub fn parse(
             let complete = read::ends_with_marker(text);
             let root = read::read(text, env, &mut faults);
             let snapshot = root.and_then(|root| {
-                let mut parser = parse::Parser {
-                    faults: &mut faults,
-                    files: &mut files,
-                    now: now(),
-                };
+                let mut parser = parse::Parser { faults: &mut faults, files: &mut files, now: now() };
                 parser.snapshot(&root, hash)
             });
             if !complete {
@@ -114,11 +107,7 @@ pub fn parse(
     match compiled {
         Some((mut snapshot, complete)) => {
             snapshot.files = files.into_paths();
-            Ok(Loaded {
-                snapshot,
-                warnings,
-                complete,
-            })
+            Ok(Loaded { snapshot, warnings, complete })
         }
         None => Err(ConfigErrors(warnings)),
     }
@@ -137,10 +126,7 @@ pub fn boot_changes(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
         ("gateway.listen", sockets(old) != sockets(new)),
         ("gateway.workers", old.workers != new.workers),
         ("gateway.admin.address", admin(old) != admin(new)),
-        (
-            "gateway.token_cache",
-            old.token_cache_bytes != new.token_cache_bytes,
-        ),
+        ("gateway.token_cache", old.token_cache_bytes != new.token_cache_bytes),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

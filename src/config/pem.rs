@@ -33,9 +33,7 @@ pub(super) fn check_pair(cert: &[u8], key: &[u8]) -> Result<Option<Timestamp>, S
 pub(super) fn check_authorities(pem: &[u8]) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        store
-            .add(certificate)
-            .map_err(|e| format!("an authority cannot be used: {e}"))?;
+        store.add(certificate).map_err(|e| format!("an authority cannot be used: {e}"))?;
     }
     Ok(())
 }

@@ -17,10 +17,7 @@ use super::raw_values::{AutoOr, OneOrMany, RawDuration, RawSecret, RawSize, RawT
 /// A policy of Scopegate: who may call which route with which access token. The file ends with `...`.
 #[derive(Debug, JsonSchema)]
 #[schemars(title = "routes.yaml of Scopegate", deny_unknown_fields, inline)]
-#[expect(
-    dead_code,
-    reason = "the root is read section by section; this type is the schema of the whole"
-)]
+#[expect(dead_code, reason = "the root is read section by section; this type is the schema of the whole")]
 pub(super) struct RawPolicy {
     /// The version of this format: 1.
     #[schemars(range(min = 1, max = 1))]
@@ -47,16 +44,8 @@ pub(super) struct RawPolicy {
 }
 
 /// The sections of the file.
-pub(super) const SECTIONS: [&str; 8] = [
-    "version",
-    "gateway",
-    "hosts",
-    "issuers",
-    "scopes",
-    "upstreams",
-    "owners",
-    "routes",
-];
+pub(super) const SECTIONS: [&str; 8] =
+    ["version", "gateway", "hosts", "issuers", "scopes", "upstreams", "owners", "routes"];
 
 /// Listeners, limits and timeouts of the process.
 #[derive(Debug, Deserialize, JsonSchema)]

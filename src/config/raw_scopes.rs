@@ -98,11 +98,7 @@ impl<'de> Visitor<'de> for Part {
         if map.next_key::<String>()?.is_some() {
             return Err(A::Error::custom(ONE));
         }
-        Ok(if key == "any" {
-            RawScopeExpr::Any(parts)
-        } else {
-            RawScopeExpr::All(parts)
-        })
+        Ok(if key == "any" { RawScopeExpr::Any(parts) } else { RawScopeExpr::All(parts) })
     }
 }
 

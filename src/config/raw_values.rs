@@ -30,10 +30,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
                 f.write_str("a string or a list of strings")
             }
             fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany {
-                    values: vec![text.to_owned()],
-                    list: false,
-                })
+                Ok(OneOrMany { values: vec![text.to_owned()], list: false })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
                 let mut values = Vec::with_capacity(items.size_hint().unwrap_or(0).min(1024));

@@ -8,10 +8,7 @@ use super::raw::RawPolicy;
 /// The schema, draft 2020-12. What a schema cannot say, `check` does.
 pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12();
-    let mut schema = settings
-        .into_generator()
-        .into_root_schema_for::<RawPolicy>()
-        .to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<RawPolicy>().to_value();
     tidy(&mut schema);
     schema
 }

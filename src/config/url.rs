@@ -52,14 +52,10 @@ impl Url {
             }
             Some(port) => {
                 let port = port.strip_prefix(':').and_then(|port| port.parse().ok());
-                port.filter(|port| *port != 0)
-                    .ok_or("the port is not a number from 1 to 65535")?
+                port.filter(|port| *port != 0).ok_or("the port is not a number from 1 to 65535")?
             }
         };
-        let host = written
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(written);
+        let host = written.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(written);
         if host.is_empty() || host.contains('*') {
             return Err("a URL without host");
         }
@@ -91,11 +87,7 @@ impl Url {
     /// The origin as text, without the scheme's own port.
     pub(super) fn origin(&self) -> String {
         let (scheme, own) = if self.secure { ("https", 443) } else { ("http", 80) };
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.to_string()
-        };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
         if self.port == own {
             format!("{scheme}://{host}")
         } else {

@@ -125,9 +125,7 @@ impl Streaming {
     fn account(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Broken> {
         let Some(data) = frame.data_ref() else {
             let trailers = frame.into_trailers().ok().map(headers::request_trailers);
-            return Ok(trailers
-                .filter(|trailers| !trailers.is_empty())
-                .map(Frame::trailers));
+            return Ok(trailers.filter(|trailers| !trailers.is_empty()).map(Frame::trailers));
         };
         let length = data.len() as u64;
         self.progress.bytes.set(self.progress.bytes.get() + length);
@@ -148,9 +146,7 @@ impl Streaming {
 
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let pause = self.pause;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
         if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
@@ -206,15 +202,7 @@ impl UpstreamBody {
         request: Rc<Progress>,
         expires: Option<Instant>,
     ) -> Self {
-        let mut this = Self {
-            body,
-            lease,
-            request,
-            bytes: 0,
-            broken: None,
-            expires,
-            timer: None,
-        };
+        let mut this = Self { body, lease, request, bytes: 0, broken: None, expires, timer: None };
         if this.body.is_end_stream() {
             this.release();
         }
@@ -247,9 +235,7 @@ impl UpstreamBody {
         let Some(expires) = self.expires else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(expires)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(expires)));
         timer.as_mut().poll(cx)
     }
 }

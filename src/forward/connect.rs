@@ -70,10 +70,7 @@ pub(super) async fn connect(
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(upstream = %cell.policy.name, address = %address.socket, %error, "connection failed");
-            Err(Reject::because(
-                Reason::UpstreamUnreachable,
-                format!("{}: {error}", address.socket),
-            ))
+            Err(Reject::because(Reason::UpstreamUnreachable, format!("{}: {error}", address.socket)))
         }
         Err(_) => Err(Reject::because(
             Reason::UpstreamTimeout,
@@ -115,10 +112,7 @@ where
                 .await
                 .map_err(io::Error::other)?;
             let driver = drive(connection.with_upgrades());
-            Ok(Connection {
-                sender: Sender::Http1(sender),
-                driver,
-            })
+            Ok(Connection { sender: Sender::Http1(sender), driver })
         }
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => {
             let (sender, connection) = http2::Builder::new(LocalExecutor)
@@ -129,10 +123,7 @@ where
                 .await
                 .map_err(io::Error::other)?;
             let driver = drive(connection);
-            Ok(Connection {
-                sender: Sender::Http2(sender),
-                driver,
-            })
+            Ok(Connection { sender: Sender::Http2(sender), driver })
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
+    /// Whether the client used TLS, if a trusted proxy says.
+    secure: Option<bool>,
     /// What came before in X-Forwarded-For, if a trusted proxy sent it.
     chain: Option<HeaderValue>,
 }
@@ -101,43 +103,37 @@ impl Client {
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
-        if !is_trusted(&peer) {
-            return Self {
-                address: peer,
-                trusted: false,
-                chain: None,
-            };
+        let mut client = Self { address: peer, trusted: is_trusted(&peer), secure: None, chain: None };
+        if !client.trusted {
+            return client;
         }
-        let mut fields = headers.get_all(&X_FORWARDED_FOR).iter();
-        let (chain, more) = (fields.next(), fields.next());
-        let Some(chain) = chain.filter(|_| more.is_none()) else {
-            return Self {
-                address: peer,
-                trusted: true,
-                chain: None,
-            };
+        client.secure = match single(headers, &X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+            Some(b"https") => Some(true),
+            Some(b"http") => Some(false),
+            Some(_) | None => None,
         };
-        let mut address = peer;
+        let Some(chain) = single(headers, &X_FORWARDED_FOR) else { return client };
+        client.chain = Some(chain.clone());
         for hop in chain.to_str().unwrap_or_default().rsplit(',') {
             let Some(hop) = parse_hop(hop.trim()) else { break };
-            address = hop;
+            client.address = hop;
             if !is_trusted(&hop) {
                 break;
             }
         }
-        Self {
-            address,
-            trusted: true,
-            chain: Some(chain.clone()),
-        }
+        client
     }
+}
+
+/// The value of a field that came once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// An address in X-Forwarded-For, with or without port and brackets.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
-    let address = hop
-        .parse::<IpAddr>()
-        .or_else(|_| hop.parse::<std::net::SocketAddr>().map(|s| s.ip()));
+    let address = hop.parse::<IpAddr>().or_else(|_| hop.parse::<std::net::SocketAddr>().map(|s| s.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
@@ -212,20 +208,13 @@ fn remove_nominated(headers: &mut HeaderMap) {
 
 /// Whether TE says that trailers are understood: the one value that may pass a proxy.
 fn accepts_trailers(te: &HeaderValue) -> bool {
-    te.as_bytes()
-        .split(|b| *b == b',')
-        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    te.as_bytes().split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn set_forwarding(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
-    let proto = if outgoing.secure { "https" } else { "http" };
+    let proto = if outgoing.client.secure.unwrap_or(outgoing.secure) { "https" } else { "http" };
     let mut text = String::with_capacity(96);
-    if let Some(chain) = outgoing
-        .client
-        .chain
-        .as_ref()
-        .and_then(|chain| chain.to_str().ok())
-    {
+    if let Some(chain) = outgoing.client.chain.as_ref().and_then(|chain| chain.to_str().ok()) {
         text.push_str(chain);
         text.push_str(", ");
     }
@@ -291,18 +280,11 @@ pub fn identify(
     }
 }
 
-/// A header value of claim text: printable ASCII as it is, anything else percent-encoded, so that no claim can add a
-/// line or be read differently by the upstream.
+/// A header value of claim text, byte for byte. Text that a header cannot carry as it is (a control character, a space at
+/// either end) gives none: encoded or trimmed, it could pass for another caller's.
 fn value(text: &str) -> Option<HeaderValue> {
-    const PLAIN: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
-    if text.is_empty() {
-        return None;
-    }
-    let printable = |b: u8| matches!(b, b' '..=b'~');
-    if text.bytes().all(printable) {
-        return HeaderValue::from_str(text).ok();
-    }
-    HeaderValue::from_str(&percent_encoding::utf8_percent_encode(text, PLAIN).to_string()).ok()
+    let fits = !text.is_empty() && text.trim() == text && !text.bytes().any(|b| b.is_ascii_control());
+    fits.then(|| HeaderValue::from_bytes(text.as_bytes()).ok()).flatten()
 }
 
 /// The value of a claim: a scalar, or the scalars of an array separated by commas.

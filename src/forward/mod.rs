@@ -74,19 +74,9 @@ pub async fn forward(
     let expires = way.token_left.map(|left| Instant::now() + left);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = client_side.filter(|_| upgrade::agrees(response.headers())) else {
-            return Err(Reject::because(
-                Reason::UpstreamInvalid,
-                "101 to a request that did not ask for it",
-            ));
+            return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
         };
-        return Ok(switch(
-            response,
-            client_side,
-            lease,
-            &progress,
-            expires,
-            way.request_id,
-        ));
+        return Ok(switch(response, client_side, lease, &progress, expires, way.request_id));
     }
     // The client is spoken to in this gateway's own version, whatever the upstream speaks.
     *response.version_mut() = Version::HTTP_11;
@@ -101,12 +91,7 @@ fn limited(route: &Route, incoming: Incoming, progress: &Rc<Progress>) -> Result
     if declared > route.body_limit {
         return Err(Reject::new(Reason::BodyTooLarge));
     }
-    Ok(ClientBody::new(
-        incoming,
-        route.body_limit,
-        route.body_idle,
-        progress,
-    ))
+    Ok(ClientBody::new(incoming, route.body_limit, route.body_idle, progress))
 }
 
 /// Turns the client's request head into the upstream's.
@@ -132,12 +117,7 @@ fn prepare(
     headers::to_upstream(&mut parts.headers, &outgoing);
     if let Some(principal) = permit.principal() {
         let issuer = way.snapshot.issuers.get(principal.issuer());
-        headers::identify(
-            &mut parts.headers,
-            &way.route.identity_headers,
-            principal.facts(),
-            issuer,
-        );
+        headers::identify(&mut parts.headers, &way.route.identity_headers, principal.facts(), issuer);
     }
     join_cookies(parts);
     address(target, way, parts, host)
@@ -230,10 +210,7 @@ async fn exchange(
 /// Whether sending a request twice does no more than sending it once, and all of it is at hand.
 fn repeatable(method: &Method, body: &ClientBody) -> bool {
     matches!(body, ClientBody::Empty)
-        && matches!(
-            *method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-        )
+        && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 fn copy(parts: &Parts) -> Parts {
@@ -270,10 +247,7 @@ async fn attempt(
         }
         Some(Err(SendError::Sent(error))) => error,
         None => {
-            return Err(Reject::because(
-                Reason::UpstreamTimeout,
-                format!("no answer within {limit:?}"),
-            ));
+            return Err(Reject::because(Reason::UpstreamTimeout, format!("no answer within {limit:?}")));
         }
     };
     if let Some(fault) = progress.fault() {
@@ -293,9 +267,7 @@ async fn attempt(
 /// Whether the connection was reset by the peer while the request was written or the answer awaited.
 fn is_reset(error: &hyper::Error) -> bool {
     use std::error::Error;
-    let io = error
-        .source()
-        .and_then(|source| source.downcast_ref::<std::io::Error>());
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     io.is_some_and(|io| {
         matches!(
             io.kind(),
@@ -343,12 +315,8 @@ fn switch(
 ) -> Response<UpstreamBody> {
     let upstream = hyper::upgrade::on(&mut response);
     headers::to_client(response.headers_mut(), request_id);
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    response
-        .headers_mut()
-        .insert(header::UPGRADE, HeaderValue::from_static(upgrade::WEBSOCKET));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(upgrade::WEBSOCKET));
     upgrade::tunnel(client, upstream, lease, expires);
     let progress = Rc::clone(progress);
     response.map(|incoming| UpstreamBody::new(incoming, None, progress, None))

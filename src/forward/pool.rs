@@ -86,9 +86,7 @@ enum Carrier {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.slot
-            .outstanding
-            .set(self.slot.outstanding.get().saturating_sub(1));
+        self.slot.outstanding.set(self.slot.outstanding.get().saturating_sub(1));
         if let Carrier::Shared(shared) = &self.carrier {
             shared.streams.set(shared.streams.get().saturating_sub(1));
             shared.used.set(Instant::now());
@@ -116,10 +114,7 @@ impl Lease {
         request: http::Request<super::body::ClientBody>,
     ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
         let sent = match &mut self.carrier {
-            Carrier::Exclusive(Some(Connection {
-                sender: Sender::Http1(sender),
-                ..
-            })) => {
+            Carrier::Exclusive(Some(Connection { sender: Sender::Http1(sender), .. })) => {
                 if !sender.is_ready() && sender.ready().await.is_err() {
                     return Err(SendError::Unsent(Box::new(request), None));
                 }
@@ -262,9 +257,7 @@ impl Slot {
     }
 
     fn passed_over(&self, now: Instant) -> bool {
-        self.refused
-            .get()
-            .is_some_and(|since| now.duration_since(since) < PASSED_OVER)
+        self.refused.get().is_some_and(|since| now.duration_since(since) < PASSED_OVER)
     }
 
     async fn lend(
@@ -303,11 +296,7 @@ impl Slot {
         if let Carrier::Shared(shared) = &carrier {
             shared.streams.set(shared.streams.get() + 1);
         }
-        Lease {
-            slot: Rc::clone(slot),
-            carrier,
-            reused,
-        }
+        Lease { slot: Rc::clone(slot), carrier, reused }
     }
 
     /// The connection used last, so that those not needed age and go.

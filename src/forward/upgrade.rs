@@ -39,9 +39,8 @@ pub(super) fn asks(method: &Method, version: Version, headers: &HeaderMap) -> bo
 /// Whether a 101 agrees to a WebSocket.
 pub(super) fn agrees(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::UPGRADE).iter();
-    let agreed = values
-        .next()
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
+    let agreed =
+        values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
     agreed && values.next().is_none()
 }
 

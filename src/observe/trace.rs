@@ -54,30 +54,18 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), TraceError> {
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.finish().try_init(),
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_ansi(false)
-            .finish()
-            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).finish().try_init(),
     }
     .map_err(TraceError::Twice)
 }
 
 fn filter(level: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, TraceError> {
-    let given = level
-        .or(variable)
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-        .unwrap_or("info");
+    let given = level.or(variable).map(str::trim).filter(|text| !text.is_empty()).unwrap_or("info");
     let text = match given.parse::<LevelFilter>() {
         Ok(level) => format!("{},scopegate={level}", level.min(LevelFilter::WARN)),
         Err(_) => given.to_owned(),
     };
-    EnvFilter::try_new(text).map_err(|source| TraceError::Filter {
-        filter: given.to_owned(),
-        source,
-    })
+    EnvFilter::try_new(text).map_err(|source| TraceError::Filter { filter: given.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -90,26 +78,12 @@ mod tests {
             (None, None, "scopegate=info,warn", "the default"),
             (Some("debug"), None, "scopegate=debug,warn", "the flag"),
             (None, Some("error"), "scopegate=error,error", "the variable"),
-            (
-                Some("info"),
-                Some("debug"),
-                "scopegate=info,warn",
-                "the flag wins",
-            ),
+            (Some("info"), Some("debug"), "scopegate=info,warn", "the flag wins"),
             (None, Some(" "), "scopegate=info,warn", "a blank variable is none"),
             (Some("off"), None, "scopegate=off,off", "silence"),
-            (
-                Some("info,h2=debug"),
-                None,
-                "h2=debug,info",
-                "a filter is taken as it is",
-            ),
+            (Some("info,h2=debug"), None, "h2=debug,info", "a filter is taken as it is"),
         ] {
-            assert_eq!(
-                filter(level, variable).unwrap().to_string(),
-                expected,
-                "{message}"
-            );
+            assert_eq!(filter(level, variable).unwrap().to_string(), expected, "{message}");
         }
     }
 

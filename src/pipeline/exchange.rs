@@ -124,13 +124,9 @@ impl Exchange {
     /// An answer of the gateway's own.
     pub(super) fn reply(self: &Rc<Self>, response: Response<Bytes>) -> Response<Body> {
         self.response_bytes.set(response.body().len() as u64);
-        let mut response = response.map(|bytes| Body {
-            kind: Kind::Own(Some(bytes)),
-            exchange: Rc::clone(self),
-        });
-        response
-            .headers_mut()
-            .insert(X_REQUEST_ID, self.request_id.clone());
+        let mut response =
+            response.map(|bytes| Body { kind: Kind::Own(Some(bytes)), exchange: Rc::clone(self) });
+        response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
         self.status.set(response.status().as_u16());
         response
     }
@@ -160,9 +156,7 @@ impl Exchange {
             cors::annotate(cors, origin, response.headers_mut());
         }
         if reject.reason.control() == Control::Upstream
-            && let Some(metric) = self
-                .upstream()
-                .and_then(|upstream| live.upstream_metrics.get(upstream))
+            && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
         {
             self.gateway.metrics.upstream_error(*metric, reject.reason);
         }
@@ -178,20 +172,14 @@ impl Exchange {
         let now = Instant::now();
         self.answered.set(Some(now));
         self.status.set(response.status().as_u16());
-        if let Some(metric) = self
-            .upstream()
-            .and_then(|upstream| self.view.live.upstream_metrics.get(upstream))
+        if let Some(metric) =
+            self.upstream().and_then(|upstream| self.view.live.upstream_metrics.get(upstream))
         {
-            let waited = self
-                .decided
-                .get()
-                .map_or(Duration::ZERO, |decided| now.duration_since(decided));
+            let waited = self.decided.get().map_or(Duration::ZERO, |decided| now.duration_since(decided));
             self.gateway.metrics.upstream(*metric, waited);
         }
-        let mut response = response.map(|body| Body {
-            kind: Kind::Upstream(body),
-            exchange: Rc::clone(self),
-        });
+        let mut response =
+            response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
         if let Some(cors) = self.cors() {
             cors::annotate(cors, origin, response.headers_mut());
         }
@@ -213,9 +201,7 @@ impl Exchange {
         let metrics = &self.gateway.metrics;
         let duration = self.started.elapsed();
         let route = self.route.get();
-        let route_metric = route
-            .and_then(|route| live.route_metrics.get(route.get()))
-            .copied();
+        let route_metric = route.and_then(|route| live.route_metrics.get(route.get())).copied();
         let reason = self.reject.get().map(|reject| reject.reason);
         metrics.request(route_metric, &self.method, self.status.get(), duration);
         match self.disposition.get() {
@@ -237,11 +223,7 @@ impl Exchange {
             request_id: self.request_id.to_str().unwrap_or_default(),
             address: Some(self.client.address),
             method: &self.method,
-            host: self
-                .uri
-                .host()
-                .map(str::as_bytes)
-                .or(self.host.as_ref().map(HeaderValue::as_bytes)),
+            host: self.uri.host().map(str::as_bytes).or(self.host.as_ref().map(HeaderValue::as_bytes)),
             path: self.uri.path().as_bytes(),
             protocol: self.version,
             tls: self.tls,
@@ -258,10 +240,7 @@ impl Exchange {
             upstream: self.upstream_name(),
             duration,
             decision_duration: since(&self.decided, self.started),
-            upstream_duration: self
-                .decided
-                .get()
-                .and_then(|decided| since(&self.answered, decided)),
+            upstream_duration: self.decided.get().and_then(|decided| since(&self.answered, decided)),
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),
         });
@@ -288,9 +267,7 @@ impl Drop for Exchange {
 /// Counts and logs a connection that ended before it brought a request.
 pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
     gateway.metrics.decision(None, Decision::Deny, Some(reason));
-    gateway
-        .metrics
-        .request(None, &Method::GET, reason.row().status, Duration::ZERO);
+    gateway.metrics.request(None, &Method::GET, reason.row().status, Duration::ZERO);
     if gateway.log.enabled() {
         let unix_ms = clock::unix_millis();
         gateway.log.write(&Entry {

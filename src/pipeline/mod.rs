@@ -85,11 +85,7 @@ impl Gateway {
                 }
             }
             Verdict::Preflight(route) => {
-                let cors = view
-                    .live
-                    .snapshot
-                    .route(route)
-                    .and_then(|route| route.cors.as_ref());
+                let cors = view.live.snapshot.route(route).and_then(|route| route.cors.as_ref());
                 match cors {
                     Some(cors) => exchange.reply(cors::preflight(cors, request.headers())),
                     None => exchange.refuse(&Reject::new(Reason::Internal), None, None, false),
@@ -156,9 +152,7 @@ impl Gateway {
             peer: peer.address.ip(),
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
-            token_left: permit
-                .principal()
-                .map(|principal| principal.facts().expires.since(clock::now())),
+            token_left: permit.principal().map(|principal| principal.facts().expires.since(clock::now())),
         })
     }
 
@@ -179,9 +173,7 @@ impl Handler for Gateway {
 
     async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
         let exchange = Exchange::begin(&self, &peer, &request);
-        let answer = AssertUnwindSafe(self.answer(&peer, request, &exchange))
-            .catch_unwind()
-            .await;
+        let answer = AssertUnwindSafe(self.answer(&peer, request, &exchange)).catch_unwind().await;
         answer.unwrap_or_else(|_| {
             self.metrics.panic();
             exchange.refuse(&Reject::because(Reason::Internal, "panic"), None, None, false)

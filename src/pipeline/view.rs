@@ -51,11 +51,7 @@ impl Ids {
     pub(super) fn next(&self, unix_ms: i64) -> HeaderValue {
         const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         // A linear congruential generator modulo 2^128 (Knuth, The Art of Computer Programming 2, §3.2.1).
-        let state = self
-            .0
-            .get()
-            .wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645)
-            .wrapping_add(1);
+        let state = self.0.get().wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645).wrapping_add(1);
         self.0.set(state);
         let time = u128::try_from(unix_ms).unwrap_or(0) & ((1 << 48) - 1);
         let bits = (time << 80) | (state >> 48);

@@ -102,10 +102,7 @@ impl Reloads {
     pub async fn reload(&self) -> Result<Applied, Arc<str>> {
         let (answer, answered) = oneshot::channel();
         let stopping = || Arc::<str>::from(Refusal::Stopping.to_string());
-        self.commands
-            .send(Command::Explicit(answer))
-            .await
-            .map_err(|_| stopping())?;
+        self.commands.send(Command::Explicit(answer)).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 
@@ -134,11 +131,9 @@ pub async fn build(snapshot: Snapshot, previous: Option<&Live>, metrics: &Metric
         }
     }
     let live = Live::new(snapshot, previous, metrics)?;
-    let new = new_upstreams(&live, previous)
-        .filter(|cell| cell.has_names())
-        .map(|cell| async move {
-            cell.look_up().await;
-        });
+    let new = new_upstreams(&live, previous).filter(|cell| cell.has_names()).map(|cell| async move {
+        cell.look_up().await;
+    });
     // A name that cannot be looked up in time does not hold the policy up: its requests answer 502 until it can.
     let _ = tokio::time::timeout(FIRST_LOOK_UP, futures_util::future::join_all(new)).await;
     Ok(live)
@@ -176,14 +171,8 @@ pub async fn start(process: Arc<Process>, path: PathBuf, fetcher: Fetcher) -> Re
     let files = process.live.load().snapshot.files.clone();
     let status = Arc::new(ArcSwap::from_pointee(ReloadStatus::default()));
     let watcher = Watcher::new(files, changed).await;
-    let reloader = Reloader {
-        process,
-        path,
-        fetcher,
-        watcher,
-        retired: Vec::new(),
-        status: Arc::clone(&status),
-    };
+    let reloader =
+        Reloader { process, path, fetcher, watcher, retired: Vec::new(), status: Arc::clone(&status) };
     tokio::spawn(reloader.run(inbox, changes));
     Reloads { commands, status }
 }
@@ -231,10 +220,8 @@ impl Reloader {
                 (whole_only, seen) = (false, None);
                 asking.extend(command.into_waiting());
             }
-            let result = self
-                .reload(whole_only, seen)
-                .await
-                .map_err(|refusal| Arc::from(refusal.to_string()));
+            let result =
+                self.reload(whole_only, seen).await.map_err(|refusal| Arc::from(refusal.to_string()));
             for waiting in asking {
                 // Whoever does not wait any more does not mind.
                 let _ = waiting.send(result.clone());
@@ -255,16 +242,9 @@ impl Reloader {
         let attempted = Some(clock::now());
         match &result {
             Ok(applied) => {
-                let outcome = if applied.changed {
-                    ReloadOutcome::Applied
-                } else {
-                    ReloadOutcome::Unchanged
-                };
+                let outcome = if applied.changed { ReloadOutcome::Applied } else { ReloadOutcome::Unchanged };
                 metrics.policy_reload(outcome);
-                self.status.store(Arc::new(ReloadStatus {
-                    attempted,
-                    error: None,
-                }));
+                self.status.store(Arc::new(ReloadStatus { attempted, error: None }));
                 if applied.changed {
                     tracing::info!(hash = %applied.hash, generation = applied.generation, "policy applied");
                 }
@@ -273,10 +253,7 @@ impl Reloader {
                 metrics.policy_reload(ReloadOutcome::Refused);
                 let error: Arc<str> = refusal.to_string().into();
                 tracing::error!(%error, "policy refused; the last good one stays in force");
-                self.status.store(Arc::new(ReloadStatus {
-                    attempted,
-                    error: Some(error),
-                }));
+                self.status.store(Arc::new(ReloadStatus { attempted, error: Some(error) }));
             }
         }
         result
@@ -285,11 +262,7 @@ impl Reloader {
     async fn attempt(&mut self, whole_only: bool, seen: Option<Box<str>>) -> Result<Applied, Refusal> {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let Loaded {
-            snapshot,
-            warnings,
-            complete,
-        } = read.map_err(|_| Refusal::Internal)??;
+        let Loaded { snapshot, warnings, complete } = read.map_err(|_| Refusal::Internal)??;
         if whole_only && !complete {
             return Err(Refusal::Incomplete);
         }
@@ -298,28 +271,18 @@ impl Reloader {
         let unsettled = seen.is_some_and(|seen| seen != snapshot.hash);
         if unsettled || is_same(&snapshot, &previous.snapshot) {
             let Snapshot { hash, .. } = snapshot;
-            return Ok(Applied {
-                hash,
-                generation: previous.generation,
-                changed: false,
-            });
+            return Ok(Applied { hash, generation: previous.generation, changed: false });
         }
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
         let live = Arc::new(build(snapshot, Some(&previous), &self.process.metrics).await?);
         start_cells(&live, Some(&previous), &self.fetcher, &self.process.metrics);
-        self.process
-            .metrics
-            .policy_applied(&live.snapshot.hash, live.loaded);
+        self.process.metrics.policy_applied(&live.snapshot.hash, live.loaded);
         self.process.live.store(Arc::clone(&live));
         self.watcher.set_files(live.snapshot.files.clone()).await;
         self.retired.push(previous);
-        Ok(Applied {
-            hash: live.snapshot.hash.clone(),
-            generation: live.generation,
-            changed: true,
-        })
+        Ok(Applied { hash: live.snapshot.hash.clone(), generation: live.generation, changed: true })
     }
 }
 

@@ -29,10 +29,7 @@ impl Reply {
     /// `fields` are whole lines.
     pub(crate) fn status(status: &str, fields: &str, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{fields}\r\n",
-            body.len()
-        );
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{fields}\r\n", body.len());
         Self::Bytes([head.as_bytes(), body].concat())
     }
 
@@ -121,9 +118,7 @@ where
             stream.shutdown().await
         }
         Reply::Drip => {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-                .await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await?;
             loop {
                 stream.write_all(b" ").await?;
                 stream.flush().await?;
@@ -131,9 +126,7 @@ where
             }
         }
         Reply::Endless => {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-                .await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
             let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
             loop {
                 stream.write_all(chunk.as_bytes()).await?;

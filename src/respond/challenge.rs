@@ -21,10 +21,7 @@ pub(super) fn value(refused: &Refused<'_>, row: &Row) -> Option<HeaderValue> {
         let scopes: Vec<_> = refused.scopes().iter().map(AsRef::as_ref).collect();
         params.push(format!("scope=\"{}\"", scopes.join(" ")));
     }
-    if let Some(url) = refused
-        .route()
-        .and_then(|route| route.resource_metadata.as_deref())
-    {
+    if let Some(url) = refused.route().and_then(|route| route.resource_metadata.as_deref()) {
         params.push(format!("resource_metadata=\"{url}\""));
     }
     if params.is_empty() {

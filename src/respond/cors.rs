@@ -23,11 +23,7 @@ pub fn preflight(cors: &Cors, request: &HeaderMap) -> Response<Bytes> {
     }
     let methods: Vec<_> = cors.methods.iter().map(http::Method::as_str).collect();
     let fields = [header::AUTHORIZATION, header::CONTENT_TYPE];
-    let fields: Vec<_> = fields
-        .iter()
-        .chain(&cors.headers)
-        .map(HeaderName::as_str)
-        .collect();
+    let fields: Vec<_> = fields.iter().chain(&cors.headers).map(HeaderName::as_str).collect();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, methods.join(", ")),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, fields.join(", ")),
@@ -63,21 +59,14 @@ pub fn annotate(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderM
     };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     if cors.credentials {
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     expose(cors, headers);
     true
 }
 
 fn expose(cors: &Cors, headers: &mut HeaderMap) {
-    let names: Vec<_> = ALWAYS_EXPOSED
-        .iter()
-        .chain(&cors.expose)
-        .map(HeaderName::as_str)
-        .collect();
+    let names: Vec<_> = ALWAYS_EXPOSED.iter().chain(&cors.expose).map(HeaderName::as_str).collect();
     if let Ok(value) = HeaderValue::from_str(&names.join(", ")) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, value);
     }

@@ -27,10 +27,7 @@ pub fn response(resource: &Resource) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(serde_json::to_vec(&document).unwrap_or_default()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("public, max-age=300"),
-    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     // Scripts of any origin must be able to find out where to get a token; nothing here is secret.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response

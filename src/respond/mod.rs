@@ -57,11 +57,7 @@ impl<'a> Refused<'a> {
     /// The answer.
     pub fn response(&self) -> Response<Bytes> {
         let row = self.reject.reason.row();
-        let mut response = if self.grpc {
-            grpc::response(row)
-        } else {
-            problem::response(self, row)
-        };
+        let mut response = if self.grpc { grpc::response(row) } else { problem::response(self, row) };
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(challenge) = challenge::value(self, row) {

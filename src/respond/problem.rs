@@ -37,12 +37,7 @@ pub(super) fn response(refused: &Refused<'_>, row: &'static Row) -> Response<Byt
         control: row.control.as_str(),
         route: refused.route().map(|route| route.id.as_str()),
         owner: known(row.control)
-            .then(|| {
-                refused
-                    .snapshot
-                    .owner(refused.route, row.control)
-                    .map(AsRef::as_ref)
-            })
+            .then(|| refused.snapshot.owner(refused.route, row.control).map(AsRef::as_ref))
             .flatten(),
         required_scopes: known(row.control).then(|| refused.scopes().iter().map(AsRef::as_ref).collect()),
         request_id: refused.request_id,

@@ -68,11 +68,7 @@ impl Activity {
         }
         let since = self.since.load(Ordering::Relaxed);
         let at = self.opened + Duration::from_millis(since >> 1);
-        if since & 1 == 1 {
-            Waiting::Header(at)
-        } else {
-            Waiting::Next(at)
-        }
+        if since & 1 == 1 { Waiting::Header(at) } else { Waiting::Next(at) }
     }
 
     fn now(&self) -> u64 {
@@ -102,10 +98,7 @@ pub struct Tracked<B> {
 
 impl<B> Tracked<B> {
     pub(super) const fn new(body: B, running: Running) -> Self {
-        Self {
-            body,
-            _running: running,
-        }
+        Self { body, _running: running }
     }
 }
 

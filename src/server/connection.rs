@@ -46,20 +46,12 @@ pub(super) async fn serve<H: Handler>(
     shutdown: Listening,
 ) {
     let limits = handler.limits();
-    let mut peer = Peer {
-        address,
-        listener,
-        tls: None,
-    };
+    let mut peer = Peer { address, listener, tls: None };
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
-    let opened = timeout(
-        limits.header_timeout,
-        open(handler.tls(listener), socket, &mut peer),
-    )
-    .await;
+    let opened = timeout(limits.header_timeout, open(handler.tls(listener), socket, &mut peer)).await;
     let (stream, multiplexed) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(None)) => return,
@@ -134,14 +126,8 @@ impl<H: Handler> Connection<H> {
             .max_header_size(self.limits.header_bytes)
             .max_buf_size(self.limits.header_bytes.max(LEAST_BUFFER));
         let service = service_fn(|request| self.answer(request));
-        let connection = pin!(
-            builder
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades()
-        );
-        let ended = self
-            .drive(connection, http1::UpgradeableConnection::graceful_shutdown)
-            .await;
+        let connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let ended = self.drive(connection, http1::UpgradeableConnection::graceful_shutdown).await;
         self.report(ended);
     }
 

@@ -48,11 +48,7 @@ impl Ahead {
 impl Stream {
     /// Wraps a transport.
     pub(super) fn new(transport: Transport) -> Self {
-        Self {
-            transport,
-            ahead: Ahead::default(),
-            activity: None,
-        }
+        Self { transport, ahead: Ahead::default(), activity: None }
     }
 
     /// Reads ahead until it is clear whether the client opened with the HTTP/2 preface.
@@ -71,11 +67,7 @@ impl Stream {
                 Transport::Tls(socket) => socket.read(room).await?,
             };
             if count == 0 {
-                return if read == 0 {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                } else {
-                    Ok(false)
-                };
+                return if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(false) };
             }
             self.ahead.end = read + count;
             if !PREFACE.starts_with(self.ahead.pending()) {

@@ -48,13 +48,7 @@ impl Crew {
         let (seats, inboxes): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| {
                 let (hand, inbox) = mpsc::unbounded_channel();
-                (
-                    Seat {
-                        connections: AtomicUsize::new(0),
-                        hand,
-                    },
-                    Inbox(inbox),
-                )
+                (Seat { connections: AtomicUsize::new(0), hand }, Inbox(inbox))
             })
             .unzip();
         (Self(seats.into()), inboxes)
@@ -62,10 +56,7 @@ impl Crew {
 
     /// Connections of all workers.
     pub fn connections(&self) -> usize {
-        self.0
-            .iter()
-            .map(|seat| seat.connections.load(Ordering::Relaxed))
-            .sum()
+        self.0.iter().map(|seat| seat.connections.load(Ordering::Relaxed)).sum()
     }
 
     /// The worker that should take the next connection: this one, unless another has fewer.
@@ -103,21 +94,8 @@ impl Worker {
     ///
     /// A listening socket that the runtime refuses.
     pub async fn run<H: Handler>(self, handler: Rc<H>) -> io::Result<()> {
-        let Self {
-            number,
-            crew,
-            mut inbox,
-            listeners,
-            max_connections,
-            mut shutdown,
-        } = self;
-        let desk = Rc::new(Desk {
-            number,
-            crew,
-            max_connections,
-            handler,
-            shutdown: shutdown.clone(),
-        });
+        let Self { number, crew, mut inbox, listeners, max_connections, mut shutdown } = self;
+        let desk = Rc::new(Desk { number, crew, max_connections, handler, shutdown: shutdown.clone() });
         let mut accepting = JoinSet::new();
         for (listener, socket) in listeners.into_iter().enumerate() {
             accepting.spawn_local(accept(Rc::clone(&desk), listener, TcpListener::from_std(socket)?));
@@ -156,10 +134,7 @@ struct Desk<H> {
 
 impl<H: Handler> Desk<H> {
     fn connections(&self) -> usize {
-        self.crew
-            .0
-            .get(self.number)
-            .map_or(0, |seat| seat.connections.load(Ordering::Relaxed))
+        self.crew.0.get(self.number).map_or(0, |seat| seat.connections.load(Ordering::Relaxed))
     }
 
     /// Waits until the last connection is gone.
@@ -184,27 +159,15 @@ impl<H: Handler> Desk<H> {
     /// Gives an accepted connection to the worker that has fewest.
     fn place(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, listener: usize) {
         if self.crew.connections() >= self.max_connections {
-            self.handler.aborted(
-                &Peer {
-                    address,
-                    listener,
-                    tls: None,
-                },
-                Abort::TooMany,
-            );
+            self.handler.aborted(&Peer { address, listener, tls: None }, Abort::TooMany);
             return;
         }
         let target = self.crew.takes_next(self.number);
         self.enter(target);
         match self.crew.0.get(target) {
             Some(seat) if target != self.number => {
-                let handed = socket.into_std().map(|socket| {
-                    seat.hand.send(Handed {
-                        socket,
-                        address,
-                        listener,
-                    })
-                });
+                let handed =
+                    socket.into_std().map(|socket| seat.hand.send(Handed { socket, address, listener }));
                 if !matches!(handed, Ok(Ok(()))) {
                     self.leave(target);
                 }
@@ -218,14 +181,8 @@ impl<H: Handler> Desk<H> {
         tokio::task::spawn_local(async move {
             desk.handler.opened(listener);
             let _left = Leaving(&desk);
-            connection::serve(
-                Rc::clone(&desk.handler),
-                socket,
-                address,
-                listener,
-                desk.shutdown.clone(),
-            )
-            .await;
+            connection::serve(Rc::clone(&desk.handler), socket, address, listener, desk.shutdown.clone())
+                .await;
         });
     }
 

@@ -5,23 +5,15 @@ use std::time::SystemTime;
 use crate::types::Timestamp;
 
 /// The time now, rounded down to the second. A clock before 1970 gives a negative time, not a fault.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the edge at which the time is read"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the edge at which the time is read")]
 pub fn now() -> Timestamp {
     at(SystemTime::now())
 }
 
 /// The time now in milliseconds since 1970-01-01T00:00:00Z, for logs and ids. 0 on a clock before that.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the edge at which the time is read"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the edge at which the time is read")]
 pub fn unix_millis() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -32,11 +24,7 @@ pub fn at(time: SystemTime) -> Timestamp {
         Err(before) => {
             let before = before.duration();
             let whole = Timestamp(0).minus(before);
-            if before.subsec_nanos() == 0 {
-                whole
-            } else {
-                Timestamp(whole.0.saturating_sub(1))
-            }
+            if before.subsec_nanos() == 0 { whole } else { Timestamp(whole.0.saturating_sub(1)) }
         }
     }
 }

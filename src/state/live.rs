@@ -50,11 +50,8 @@ impl Live {
     /// TLS settings that rustls refuses.
     pub fn new(snapshot: Snapshot, previous: Option<&Self>, metrics: &Metrics) -> Result<Self, TlsError> {
         let issuers = snapshot.issuers.iter().map(|(_, policy)| {
-            let old = previous.and_then(|live| {
-                live.issuers
-                    .iter()
-                    .find(|cell| cell.policy().issuer == policy.issuer)
-            });
+            let old = previous
+                .and_then(|live| live.issuers.iter().find(|cell| cell.policy().issuer == policy.issuer));
             match old {
                 Some(cell) if cell.policy() == policy => Arc::clone(cell),
                 Some(cell) => IssuerCell::succeeding(policy.clone(), cell),
@@ -65,22 +62,15 @@ impl Live {
             let old = previous.and_then(|live| live.upstreams.iter().find(|cell| cell.policy == *policy));
             old.map_or_else(|| UpstreamCell::new(policy.clone()), |cell| Ok(Arc::clone(cell)))
         });
-        let tls = snapshot.gateway.listen.iter().map(|listener| {
-            listener
-                .tls
-                .as_ref()
-                .map(|policy| tls_settings(policy, previous))
-                .transpose()
-        });
+        let tls =
+            snapshot.gateway.listen.iter().map(|listener| {
+                listener.tls.as_ref().map(|policy| tls_settings(policy, previous)).transpose()
+            });
         Ok(Self {
             issuers: issuers.collect(),
             upstreams: upstreams.collect::<Result<_, _>>()?,
             tls: tls.collect::<Result<_, _>>()?,
-            route_metrics: snapshot
-                .routes
-                .iter()
-                .map(|route| metrics.route_handle(&route.id))
-                .collect(),
+            route_metrics: snapshot.routes.iter().map(|route| metrics.route_handle(&route.id)).collect(),
             upstream_metrics: snapshot
                 .upstreams
                 .iter()
@@ -156,13 +146,7 @@ pub struct LiveKnowledge<'a> {
 impl<'a> LiveKnowledge<'a> {
     /// Knowledge at `now`, which is `at` on the monotonic clock.
     pub const fn new(live: &'a Live, tokens: &'a TokenCache, now: Timestamp, at: Instant) -> Self {
-        Self {
-            live,
-            tokens,
-            now,
-            at,
-            digest: Cell::new(None),
-        }
+        Self { live, tokens, now, at, digest: Cell::new(None) }
     }
 
     /// Keeps the facts of a principal whose token was seen for the first time.
@@ -182,11 +166,7 @@ impl Knowledge for LiveKnowledge<'_> {
         self.digest.set(Some(digest));
         let facts = facts?;
         // An epoch that is gone or a key that was withdrawn takes its tokens along.
-        let cell = self
-            .live
-            .issuers
-            .iter()
-            .find(|cell| cell.epoch() == facts.epoch)?;
+        let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch)?;
         cell.publishes(&facts.key, self.at).then_some(facts)
     }
 

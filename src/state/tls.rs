@@ -49,11 +49,7 @@ fn chain(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>,
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|source| TlsError::Pem { what, source })?;
-    if chain.is_empty() {
-        Err(TlsError::Empty(what))
-    } else {
-        Ok(chain)
-    }
+    if chain.is_empty() { Err(TlsError::Empty(what)) } else { Ok(chain) }
 }
 
 fn key(pem: &[u8], what: &'static str) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -63,9 +59,7 @@ fn key(pem: &[u8], what: &'static str) -> Result<PrivateKeyDer<'static>, TlsErro
 fn roots(pem: &[u8], what: &'static str) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in chain(pem, what)? {
-        store
-            .add(certificate)
-            .map_err(|source| TlsError::Refused { what, source })?;
+        store.add(certificate).map_err(|source| TlsError::Refused { what, source })?;
     }
     Ok(store)
 }
@@ -83,10 +77,7 @@ pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientCo
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|source| TlsError::Refused {
-            what: "the TLS versions",
-            source,
-        })?
+        .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?
         .with_webpki_verifier(verifier);
     let mut config = match &policy.client {
         Some((cert, private)) => builder
@@ -94,17 +85,10 @@ pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientCo
                 chain(cert, "the upstream's `tls.client_cert`")?,
                 key(private, "the upstream's `tls.client_key`")?,
             )
-            .map_err(|source| TlsError::Refused {
-                what: "the upstream's client certificate",
-                source,
-            })?,
+            .map_err(|source| TlsError::Refused { what: "the upstream's client certificate", source })?,
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = if multiplexed {
-        vec![b"h2".to_vec()]
-    } else {
-        vec![b"http/1.1".to_vec()]
-    };
+    config.alpn_protocols = if multiplexed { vec![b"h2".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(config)
 }
 
@@ -118,10 +102,7 @@ pub fn server_config(policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
     let certificates = Certificates::new(policy)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|source| TlsError::Refused {
-            what: "the TLS versions",
-            source,
-        })?;
+        .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?;
     let builder = match &policy.client_ca {
         Some(pem) => {
             let roots = Arc::new(roots(pem, "`client_ca`")?);
@@ -139,10 +120,7 @@ pub fn server_config(policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
     match rustls::crypto::aws_lc_rs::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,
         Err(source) => {
-            return Err(TlsError::Refused {
-                what: "the session ticket key",
-                source,
-            });
+            return Err(TlsError::Refused { what: "the session ticket key", source });
         }
     }
     Ok(config)
@@ -165,30 +143,19 @@ impl Certificates {
         for files in &policy.certificates {
             let chain = chain(&files.cert, "a certificate file")?;
             let key = key(&files.key, "a key file")?;
-            let certified =
-                CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Refused {
-                    what: "a certificate with its key",
-                    source,
-                })?;
+            let certified = CertifiedKey::from_der(chain, key, &provider())
+                .map_err(|source| TlsError::Refused { what: "a certificate with its key", source })?;
             let certified = Arc::new(certified);
             for name in dns_names(&certified) {
                 match name.strip_prefix("*.") {
-                    Some(parent) => wildcard
-                        .entry(parent.into())
-                        .or_insert_with(|| Arc::clone(&certified)),
-                    None => exact
-                        .entry(name.into_boxed_str())
-                        .or_insert_with(|| Arc::clone(&certified)),
+                    Some(parent) => wildcard.entry(parent.into()).or_insert_with(|| Arc::clone(&certified)),
+                    None => exact.entry(name.into_boxed_str()).or_insert_with(|| Arc::clone(&certified)),
                 };
             }
             default.get_or_insert(certified);
         }
         let default = default.ok_or(TlsError::Empty("`certificates`"))?;
-        Ok(Self {
-            exact,
-            wildcard,
-            default,
-        })
+        Ok(Self { exact, wildcard, default })
     }
 }
 
@@ -207,10 +174,7 @@ impl ResolvesServerCert for Certificates {
         // rustls has checked the name, lower-cased it and removed nothing else.
         let found = hello.server_name().and_then(|name| {
             let name = name.strip_suffix('.').unwrap_or(name);
-            let parent = || {
-                name.split_once('.')
-                    .and_then(|(_, parent)| self.wildcard.get(parent))
-            };
+            let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
             self.exact.get(name).or_else(parent)
         });
         Some(Arc::clone(found.unwrap_or(&self.default)))

@@ -39,10 +39,7 @@ impl TokenDigest {
         let digest = digest::digest(&digest::SHA256, token.as_bytes());
         let mut bytes = [0; 32];
         // SHA-256 is 32 bytes long: both sides are.
-        bytes
-            .iter_mut()
-            .zip(digest.as_ref())
-            .for_each(|(to, from)| *to = *from);
+        bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
         Self(bytes)
     }
 
@@ -89,11 +86,7 @@ impl TokenCache {
             DefaultHashBuilder::default(),
             CountEvictions(Arc::clone(&evictions)),
         );
-        Self {
-            entries,
-            stripes: Default::default(),
-            evictions,
-        }
+        Self { entries, stripes: Default::default(), evictions }
     }
 
     /// The facts of the token with this digest.
@@ -106,11 +99,7 @@ impl TokenCache {
             kept
         });
         if let Some(stripe) = self.stripe(digest) {
-            let counter = if found.is_some() {
-                &stripe.hits
-            } else {
-                &stripe.misses
-            };
+            let counter = if found.is_some() { &stripe.hits } else { &stripe.misses };
             counter.fetch_add(1, Ordering::Relaxed);
         }
         found
@@ -139,10 +128,7 @@ impl TokenCache {
     /// The counters.
     pub fn counts(&self) -> CacheCounts {
         let sum = |of: fn(&Stripe) -> &AtomicU64| {
-            self.stripes
-                .iter()
-                .map(|stripe| of(stripe).load(Ordering::Relaxed))
-                .sum()
+            self.stripes.iter().map(|stripe| of(stripe).load(Ordering::Relaxed)).sum()
         };
         CacheCounts {
             hits: sum(|stripe| &stripe.hits),
@@ -204,10 +190,7 @@ mod tests {
         cache.insert(TokenDigest::of("a.b.c"), facts("alice", 100));
         let found = cache.get(&TokenDigest::of("a.b.c"), Timestamp(50)).unwrap();
         assert_eq!(found.subject.as_deref(), Some("alice"));
-        assert!(
-            cache.get(&TokenDigest::of("a.b.d"), Timestamp(50)).is_none(),
-            "another signature"
-        );
+        assert!(cache.get(&TokenDigest::of("a.b.d"), Timestamp(50)).is_none(), "another signature");
         let counts = cache.counts();
         assert_eq!((counts.hits, counts.misses, counts.evictions), (1, 1, 0));
     }
@@ -217,10 +200,7 @@ mod tests {
         let cache = TokenCache::new(1 << 20);
         let digest = TokenDigest::of("a.b.c");
         cache.insert(digest, facts("alice", 100));
-        assert!(
-            cache.get(&digest, Timestamp(105)).is_some(),
-            "within the leeway it still counts"
-        );
+        assert!(cache.get(&digest, Timestamp(105)).is_some(), "within the leeway it still counts");
         assert!(cache.get(&digest, Timestamp(100_000)).is_none());
         assert!(cache.is_empty());
     }
@@ -248,11 +228,7 @@ mod tests {
     #[test]
     fn a_digest_is_sha_256() {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        let hex: String = TokenDigest::of("")
-            .as_bytes()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let hex: String = TokenDigest::of("").as_bytes().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, empty);
     }
 }

@@ -76,10 +76,7 @@ impl UpstreamCell {
 
     /// Whether any endpoint is a name.
     pub fn has_names(&self) -> bool {
-        self.policy
-            .endpoints
-            .iter()
-            .any(|endpoint| endpoint.host.parse::<IpAddr>().is_err())
+        self.policy.endpoints.iter().any(|endpoint| endpoint.host.parse::<IpAddr>().is_err())
     }
 
     /// Looks all names up once. Addresses of a name that cannot be looked up at the moment stay as they were.

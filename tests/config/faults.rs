@@ -11,9 +11,7 @@ type Row = (&'static str, &'static str, &'static str);
 fn assert_refused(rows: &[Row]) {
     for (from, to, message) in rows {
         let marked = with(from, to);
-        let at = marked
-            .find('⟦')
-            .unwrap_or_else(|| panic!("no place marked in {to:?}"));
+        let at = marked.find('⟦').unwrap_or_else(|| panic!("no place marked in {to:?}"));
         let before = &marked[..at];
         let line = u32::try_from(before.matches('\n').count() + 1).unwrap();
         let column = u32::try_from(before.rsplit('\n').next().unwrap().chars().count() + 1).unwrap();
@@ -27,10 +25,7 @@ fn assert_refused(rows: &[Row]) {
                 && (d.line, d.column) == (line, column)
                 && d.to_string().contains(message)
         });
-        assert!(
-            hit,
-            "{to:?}: expected `{message}` at {line}:{column}, got\n{errors}"
-        );
+        assert!(hit, "{to:?}: expected `{message}` at {line}:{column}, got\n{errors}");
     }
 }
 
@@ -44,11 +39,7 @@ fn the_good_policy_is_accepted_without_warnings() {
 #[test]
 fn yaml_that_could_be_read_in_two_ways_is_refused() {
     assert_refused(&[
-        (
-            "version: 1\n",
-            "version: 1\n⟦version: 1\n",
-            "duplicate key `version`, first on line 1",
-        ),
+        ("version: 1\n", "version: 1\n⟦version: 1\n", "duplicate key `version`, first on line 1"),
         (
             "    upstream: orders\n",
             "    upstream: orders\n    ⟦upstream: orders\n",
@@ -66,11 +57,7 @@ fn yaml_that_could_be_read_in_two_ways_is_refused() {
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     assert_refused(&[
-        (
-            "scopes: [orders:read]",
-            "⟦scope: [orders:read]",
-            "unknown key `scope`; did you mean `scopes`?",
-        ),
+        ("scopes: [orders:read]", "⟦scope: [orders:read]", "unknown key `scope`; did you mean `scopes`?"),
         ("      audience:", "      ⟦audiance:", "did you mean `audience`?"),
         ("issuers: [corp]", "⟦issuer: [corp]", "did you mean `issuers`?"),
         ("    require:", "    ⟦requires:", "did you mean `require`?"),
@@ -78,52 +65,24 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ("  listen:", "  ⟦listn:", "did you mean `listen`?"),
         ("methods: [GET]", "⟦method: [GET]", "did you mean `methods`?"),
         ("public: true", "⟦pubic: true", "did you mean `public`?"),
-        (
-            "{ authentication:",
-            "{ ⟦authenticaton:",
-            "did you mean `authentication`?",
-        ),
+        ("{ authentication:", "{ ⟦authenticaton:", "did you mean `authentication`?"),
     ]);
 }
 
 #[test]
 fn later_sections_say_that_this_version_does_not_support_them() {
     assert_refused(&[
-        (
-            "owners:",
-            "⟦revocation: {}\nowners:",
-            "this version does not support `revocation`",
-        ),
-        (
-            "owners:",
-            "⟦rate_limit: {}\nowners:",
-            "this version does not support `rate_limit`",
-        ),
-        (
-            "owners:",
-            "⟦state: {}\nowners:",
-            "this version does not support `state`",
-        ),
-        (
-            "owners:",
-            "⟦telemetry: {}\nowners:",
-            "this version does not support `telemetry`",
-        ),
-        (
-            "owners:",
-            "⟦audit: {}\nowners:",
-            "this version does not support `audit`",
-        ),
+        ("owners:", "⟦revocation: {}\nowners:", "this version does not support `revocation`"),
+        ("owners:", "⟦rate_limit: {}\nowners:", "this version does not support `rate_limit`"),
+        ("owners:", "⟦state: {}\nowners:", "this version does not support `state`"),
+        ("owners:", "⟦telemetry: {}\nowners:", "this version does not support `telemetry`"),
+        ("owners:", "⟦audit: {}\nowners:", "this version does not support `audit`"),
         (
             "    algorithms",
             "    ⟦introspection: {}\n    algorithms",
             "this version does not support `introspection`",
         ),
-        (
-            "      tenant:",
-            "      ⟦binding: dpop\n      tenant:",
-            "this version does not support `binding`",
-        ),
+        ("      tenant:", "      ⟦binding: dpop\n      tenant:", "this version does not support `binding`"),
         (
             "      tenant:",
             "      ⟦condition: 'true'\n      tenant:",
@@ -155,64 +114,28 @@ fn what_is_left_out_never_means_open() {
             "    ⟦public: true\n    upstream: orders\n    forward",
             "either `require` or `public: true`",
         ),
-        (
-            "      issuers: [corp]\n      audience",
-            "      ⟦audience",
-            "missing `issuers`",
-        ),
+        ("      issuers: [corp]\n      audience", "      ⟦audience", "missing `issuers`"),
         ("issuers: [corp]", "issuers: ⟦[]", "`issuers` is empty"),
         (
             "      issuers: [corp]\n      audience: https://api.example.com/orders\n",
             "      ⟦issuers: [corp]\n",
             "missing `audience`",
         ),
-        (
-            "audience: https://api.example.com/orders",
-            "audience: ⟦[]",
-            "`audience` is empty",
-        ),
-        (
-            "audience: https://api.example.com/orders",
-            "audience: ⟦''",
-            "an empty text in `audience`",
-        ),
-        (
-            "audience: https://api.example.com/orders",
-            "⟦audience:",
-            "a value is missing",
-        ),
+        ("audience: https://api.example.com/orders", "audience: ⟦[]", "`audience` is empty"),
+        ("audience: https://api.example.com/orders", "audience: ⟦''", "an empty text in `audience`"),
+        ("audience: https://api.example.com/orders", "⟦audience:", "a value is missing"),
         (
             "      issuers: [corp]\n      audience: https://api.example.com/orders\n      scopes: [orders:read]\n",
             "      ⟦issuers: [corp]\n      audience: https://api.example.com/orders\n",
             "missing `scopes`; write `scopes: [name]`",
         ),
         ("scopes: [orders:read]", "scopes: ⟦[]", "any_authenticated"),
-        (
-            "scopes: [orders:read]",
-            "scopes: { any: ⟦[] }",
-            "an empty list of scopes",
-        ),
+        ("scopes: [orders:read]", "scopes: { any: ⟦[] }", "an empty list of scopes"),
         ("scopes: [orders:read]", "⟦scopes:", "a value is missing"),
-        (
-            "      tenant:",
-            "      clients: ⟦[]\n      tenant:",
-            "`clients` names nobody",
-        ),
-        (
-            "      tenant:",
-            "      ⟦clients:\n      tenant:",
-            "a value is missing",
-        ),
-        (
-            "      tenant:",
-            "      claims: ⟦{}\n      tenant:",
-            "`claims` demands nothing",
-        ),
-        (
-            "tenant: { from: path.tenant }",
-            "tenant: ⟦{}",
-            "either `from` or `equals`",
-        ),
+        ("      tenant:", "      clients: ⟦[]\n      tenant:", "`clients` names nobody"),
+        ("      tenant:", "      ⟦clients:\n      tenant:", "a value is missing"),
+        ("      tenant:", "      claims: ⟦{}\n      tenant:", "`claims` demands nothing"),
+        ("tenant: { from: path.tenant }", "tenant: ⟦{}", "either `from` or `equals`"),
         ("version: 1\n", "⟦", "missing `version`"),
         ("version: 1", "version: ⟦2", "version 2 is not known"),
     ]);
@@ -221,11 +144,7 @@ fn what_is_left_out_never_means_open() {
 #[test]
 fn references_must_exist() {
     assert_refused(&[
-        (
-            "issuers: [corp]",
-            "issuers: [⟦crop]",
-            "unknown issuer `crop`; did you mean `corp`?",
-        ),
+        ("issuers: [corp]", "issuers: [⟦crop]", "unknown issuer `crop`; did you mean `corp`?"),
         (
             "upstream: orders\n    forward",
             "upstream: ⟦oders\n    forward",
@@ -233,42 +152,26 @@ fn references_must_exist() {
         ),
         ("from: path.tenant", "from: ⟦path.org", "has no parameter `org`"),
         ("from: path.tenant", "from: ⟦host.9", "has no label 9"),
-        (
-            "from: path.tenant",
-            "from: ⟦header.x",
-            "not where a tenant can be",
-        ),
+        ("from: path.tenant", "from: ⟦header.x", "not where a tenant can be"),
         (
             "match: { host: api.example.com, path: '/v1/{tenant}/orders/{id}', methods: [GET, HEAD] }\n    require:\n      issuers: [corp]\n      audience: https://api.example.com/orders\n      scopes: [orders:read]\n      tenant: { from: path.tenant }",
             "match: { path: '/v1/{tenant}/orders/{id}' }\n    require:\n      issuers: [corp]\n      audience: https://api.example.com/orders\n      scopes: [orders:read]\n      tenant: { from: ⟦host.1 }",
             "names no host",
         ),
-        (
-            "strip_prefix: /v1",
-            "strip_prefix: ⟦/v2",
-            "begins with `strip_prefix`",
-        ),
+        ("strip_prefix: /v1", "strip_prefix: ⟦/v2", "begins with `strip_prefix`"),
     ]);
 }
 
 #[test]
 fn names_are_unique() {
     assert_refused(&[
-        (
-            "- id: status",
-            "- id: ⟦orders-read",
-            "duplicate route id `orders-read`, first on line 20",
-        ),
+        ("- id: status", "- id: ⟦orders-read", "duplicate route id `orders-read`, first on line 20"),
         (
             "scopes:\n",
             "  twin:\n    issuer: ⟦https://idp.example.com/\n    keys: { discovery: true }\n    algorithms: [RS256]\nscopes:\n",
             "the same `iss` as issuer `corp`",
         ),
-        (
-            "owners:",
-            "  ⟦orders: { url: http://127.0.0.1:1 }\nowners:",
-            "duplicate key `orders`",
-        ),
+        ("owners:", "  ⟦orders: { url: http://127.0.0.1:1 }\nowners:", "duplicate key `orders`"),
         (
             "path: /status",
             "path: ⟦'/v1/{x}/orders/{y}'",
@@ -279,11 +182,7 @@ fn names_are_unique() {
             "    - http: 127.0.0.1:8080\n    - ⟦http: 127.0.0.1:8080\n",
             "two listeners at 127.0.0.1:8080",
         ),
-        (
-            "address: 127.0.0.1:9090",
-            "address: ⟦127.0.0.1:8080",
-            "two listeners at 127.0.0.1:8080",
-        ),
+        ("address: 127.0.0.1:9090", "address: ⟦127.0.0.1:8080", "two listeners at 127.0.0.1:8080"),
     ]);
 }
 
@@ -294,107 +193,27 @@ fn values_have_their_exact_type() {
         ("scopes: [orders:read]", "scopes: [⟦1.0]", "found a number"),
         ("scopes: [orders:read]", "scopes: [⟦true]", "found true or false"),
         ("scopes: [orders:read]", "scopes: [⟦null]", "a value is missing"),
-        (
-            "scopes: [orders:read]",
-            "scopes: ⟦['orders:read orders:write']",
-            "several scopes are a list",
-        ),
-        (
-            "scopes: [orders:read]",
-            "scopes: [⟦any_authenticated]",
-            "is not a scope",
-        ),
-        (
-            "audience: https://api.example.com/orders",
-            "audience: ⟦123",
-            "found a number; quote it",
-        ),
-        (
-            "      tenant:",
-            "      max_token_age: ⟦10\n      tenant:",
-            "a number without a unit",
-        ),
-        (
-            "      tenant:",
-            "      max_token_age: ⟦-1\n      tenant:",
-            "found a number",
-        ),
-        (
-            "      tenant:",
-            "      max_token_age: ⟦1e9h\n      tenant:",
-            "not a duration",
-        ),
-        (
-            "      tenant:",
-            "      max_token_age: ⟦99999999999999999999h\n      tenant:",
-            "not a duration",
-        ),
-        (
-            "      tenant:",
-            "      max_token_age: ⟦400d\n      tenant:",
-            "longer than a year",
-        ),
-        (
-            "      tenant:",
-            "      max_token_age: ⟦0s\n      tenant:",
-            "above zero",
-        ),
-        (
-            "public: true",
-            "public: ⟦yes",
-            "expected true or false, found text",
-        ),
-        (
-            "public: true",
-            "public: true\n    mode: ⟦shadw",
-            "did you mean `shadow`?",
-        ),
-        (
-            "public: true",
-            "public: true\n    mode: ⟦shadow",
-            "nothing to shadow",
-        ),
-        (
-            "  admin:",
-            "  limits: { body: ⟦10 }\n  admin:",
-            "a number without a unit",
-        ),
+        ("scopes: [orders:read]", "scopes: ⟦['orders:read orders:write']", "several scopes are a list"),
+        ("scopes: [orders:read]", "scopes: [⟦any_authenticated]", "is not a scope"),
+        ("audience: https://api.example.com/orders", "audience: ⟦123", "found a number; quote it"),
+        ("      tenant:", "      max_token_age: ⟦10\n      tenant:", "a number without a unit"),
+        ("      tenant:", "      max_token_age: ⟦-1\n      tenant:", "found a number"),
+        ("      tenant:", "      max_token_age: ⟦1e9h\n      tenant:", "not a duration"),
+        ("      tenant:", "      max_token_age: ⟦99999999999999999999h\n      tenant:", "not a duration"),
+        ("      tenant:", "      max_token_age: ⟦400d\n      tenant:", "longer than a year"),
+        ("      tenant:", "      max_token_age: ⟦0s\n      tenant:", "above zero"),
+        ("public: true", "public: ⟦yes", "expected true or false, found text"),
+        ("public: true", "public: true\n    mode: ⟦shadw", "did you mean `shadow`?"),
+        ("public: true", "public: true\n    mode: ⟦shadow", "nothing to shadow"),
+        ("  admin:", "  limits: { body: ⟦10 }\n  admin:", "a number without a unit"),
         ("  admin:", "  limits: { body: ⟦10MB }\n  admin:", "not a size"),
-        (
-            "  admin:",
-            "  limits: { header_bytes: ⟦1KiB }\n  admin:",
-            "must be between",
-        ),
-        (
-            "127.0.0.1:9090 }",
-            "127.0.0.1:9090, hosts: [⟦'*'] }",
-            "not the name of a host",
-        ),
-        (
-            "  admin:",
-            "  workers: ⟦0\n  admin:",
-            "`auto` or a whole number above 0",
-        ),
-        (
-            "  admin:",
-            "  workers: ⟦many\n  admin:",
-            "`auto` or a whole number above 0",
-        ),
-        (
-            "  admin:",
-            "  access_log: ⟦file\n  admin:",
-            "known here: `stdout`, `off`",
-        ),
-        (
-            "  admin:",
-            "  trusted_proxies: [⟦10.0.0.0/99]\n  admin:",
-            "not a network",
-        ),
-        (
-            "http: 127.0.0.1:8080",
-            "http: ⟦localhost",
-            "invalid socket address",
-        ),
+        ("  admin:", "  limits: { header_bytes: ⟦1KiB }\n  admin:", "must be between"),
+        ("127.0.0.1:9090 }", "127.0.0.1:9090, hosts: [⟦'*'] }", "not the name of a host"),
+        ("  admin:", "  workers: ⟦0\n  admin:", "`auto` or a whole number above 0"),
+        ("  admin:", "  workers: ⟦many\n  admin:", "`auto` or a whole number above 0"),
+        ("  admin:", "  access_log: ⟦file\n  admin:", "known here: `stdout`, `off`"),
+        ("  admin:", "  trusted_proxies: [⟦10.0.0.0/99]\n  admin:", "not a network"),
+        ("http: 127.0.0.1:8080", "http: ⟦localhost", "invalid socket address"),
     ]);
 }
 
@@ -404,16 +223,8 @@ fn issuers_are_strict() {
         ("algorithms: [RS256]", "algorithms: [⟦HS256]", "symmetric"),
         ("algorithms: [RS256]", "algorithms: [⟦none]", "no signature"),
         ("algorithms: [RS256]", "algorithms: [⟦rs256]", "compared exactly"),
-        (
-            "algorithms: [RS256]",
-            "algorithms: [⟦ES512]",
-            "not a supported algorithm",
-        ),
-        (
-            "algorithms: [RS256]",
-            "algorithms: ⟦[]",
-            "no algorithm is allowed",
-        ),
+        ("algorithms: [RS256]", "algorithms: [⟦ES512]", "not a supported algorithm"),
+        ("algorithms: [RS256]", "algorithms: ⟦[]", "no algorithm is allowed"),
         (
             "issuer: https://idp.example.com/",
             "issuer: ⟦http://idp.example.com/",
@@ -429,21 +240,9 @@ fn issuers_are_strict() {
             "keys: ⟦{ discovery: true, jwks_uri: 'https://idp.example.com/jwks' }",
             "exactly one source",
         ),
-        (
-            "keys: { discovery: true }",
-            "keys: ⟦{ discovery: false }",
-            "exactly one source",
-        ),
-        (
-            "keys: { discovery: true }",
-            "keys: { jwks_file: ⟦missing.json }",
-            "no such file",
-        ),
-        (
-            "keys: { discovery: true }",
-            "keys: { discovery: true }\n    leeway: ⟦1h",
-            "`leeway` above 5m",
-        ),
+        ("keys: { discovery: true }", "keys: ⟦{ discovery: false }", "exactly one source"),
+        ("keys: { discovery: true }", "keys: { jwks_file: ⟦missing.json }", "no such file"),
+        ("keys: { discovery: true }", "keys: { discovery: true }\n    leeway: ⟦1h", "`leeway` above 5m"),
         (
             "keys: { discovery: true }",
             "keys: { discovery: true }\n    token_type: ⟦JWT",
@@ -466,26 +265,10 @@ fn issuers_are_strict() {
 #[test]
 fn upstreams_and_hosts_are_strict() {
     assert_refused(&[
-        (
-            "url: http://127.0.0.1:9000",
-            "url: ⟦ftp://x",
-            "begins with `https://` or `http://`",
-        ),
-        (
-            "url: http://127.0.0.1:9000",
-            "url: ⟦http://127.0.0.1:9000/api",
-            "scheme, host and port only",
-        ),
-        (
-            "url: http://127.0.0.1:9000",
-            "url: ⟦http://user:pw@127.0.0.1",
-            "user name",
-        ),
-        (
-            "url: http://127.0.0.1:9000",
-            "url: ⟦http://127.0.0.1:99999",
-            "the port is not",
-        ),
+        ("url: http://127.0.0.1:9000", "url: ⟦ftp://x", "begins with `https://` or `http://`"),
+        ("url: http://127.0.0.1:9000", "url: ⟦http://127.0.0.1:9000/api", "scheme, host and port only"),
+        ("url: http://127.0.0.1:9000", "url: ⟦http://user:pw@127.0.0.1", "user name"),
+        ("url: http://127.0.0.1:9000", "url: ⟦http://127.0.0.1:99999", "the port is not"),
         (
             "url: http://127.0.0.1:9000",
             "url: ⟦http://127.0.0.1:9000, protocol: h2",
@@ -496,27 +279,11 @@ fn upstreams_and_hosts_are_strict() {
             "url: ⟦https://127.0.0.1:9000, protocol: h2c",
             "needs an `http://` address",
         ),
-        (
-            "url: http://127.0.0.1:9000",
-            "url: http://127.0.0.1:9000, ⟦tls: { }",
-            "`tls` has no effect",
-        ),
+        ("url: http://127.0.0.1:9000", "url: http://127.0.0.1:9000, ⟦tls: { }", "`tls` has no effect"),
         ("url: http://127.0.0.1:9000", "endpoints: ⟦[]", "no endpoint"),
-        (
-            "{ url: http://127.0.0.1:9000 }",
-            "⟦{ protocol: http1 }",
-            "either `url` or `endpoints`",
-        ),
-        (
-            "external_url: https://api.example.com",
-            "external_url: ⟦http://api.example.com",
-            "must be https",
-        ),
-        (
-            "external_url: https://api.example.com",
-            "external_url: ⟦https://api.example.com/x",
-            "an origin",
-        ),
+        ("{ url: http://127.0.0.1:9000 }", "⟦{ protocol: http1 }", "either `url` or `endpoints`"),
+        ("external_url: https://api.example.com", "external_url: ⟦http://api.example.com", "must be https"),
+        ("external_url: https://api.example.com", "external_url: ⟦https://api.example.com/x", "an origin"),
         ("  api.example.com:", "  ⟦'*.example.com':", "not to a wildcard"),
     ]);
 }
@@ -540,31 +307,11 @@ fn identity_headers_cannot_be_fields_with_a_meaning() {
         assert_refused(&[("{ X-User: sub }", to, "has a meaning of its own in HTTP")]);
     }
     assert_refused(&[
-        (
-            "{ X-User: sub }",
-            "{ ⟦X_User: sub }",
-            "many servers read `_` as `-`",
-        ),
-        (
-            "{ X-User: sub }",
-            "{ X-User: ⟦subject }",
-            "nothing an identity header can carry",
-        ),
-        (
-            "{ X-User: sub }",
-            "{ X-User: ⟦claim. }",
-            "nothing an identity header can carry",
-        ),
-        (
-            "{ X-User: sub }",
-            "{ X-User: sub, ⟦x-user: client }",
-            "twice, in another case",
-        ),
-        (
-            "{ X-User: sub }",
-            "{ ⟦'X User': sub }",
-            "not the name of a header field",
-        ),
+        ("{ X-User: sub }", "{ ⟦X_User: sub }", "many servers read `_` as `-`"),
+        ("{ X-User: sub }", "{ X-User: ⟦subject }", "nothing an identity header can carry"),
+        ("{ X-User: sub }", "{ X-User: ⟦claim. }", "nothing an identity header can carry"),
+        ("{ X-User: sub }", "{ X-User: sub, ⟦x-user: client }", "twice, in another case"),
+        ("{ X-User: sub }", "{ ⟦'X User': sub }", "not the name of a header field"),
         (
             "public: true\n",
             "public: true\n    forward: { ⟦identity_headers: { X-User: sub } }\n",
@@ -576,77 +323,33 @@ fn identity_headers_cannot_be_fields_with_a_meaning() {
 #[test]
 fn cors_and_matches_are_strict() {
     assert_refused(&[
-        (
-            "public: true",
-            "public: true\n    cors: { origins: '*', credentials: ⟦true }",
-            "with any origin",
-        ),
-        (
-            "public: true",
-            "public: true\n    cors: { origins: [⟦'*'] }",
-            "written alone",
-        ),
-        (
-            "public: true",
-            "public: true\n    cors: { origins: ⟦https://app.example.com/ }",
-            "not an origin",
-        ),
-        (
-            "public: true",
-            "public: true\n    cors: { origins: [⟦https://App.example.com] }",
-            "not an origin",
-        ),
-        (
-            "public: true",
-            "public: true\n    cors: { origins: [⟦'null'] }",
-            "not an origin",
-        ),
-        (
-            "public: true",
-            "public: true\n    cors: { origins: ⟦[] }",
-            "an empty list of origins",
-        ),
+        ("public: true", "public: true\n    cors: { origins: '*', credentials: ⟦true }", "with any origin"),
+        ("public: true", "public: true\n    cors: { origins: [⟦'*'] }", "written alone"),
+        ("public: true", "public: true\n    cors: { origins: ⟦https://app.example.com/ }", "not an origin"),
+        ("public: true", "public: true\n    cors: { origins: [⟦https://App.example.com] }", "not an origin"),
+        ("public: true", "public: true\n    cors: { origins: [⟦'null'] }", "not an origin"),
+        ("public: true", "public: true\n    cors: { origins: ⟦[] }", "an empty list of origins"),
         ("methods: [GET]", "methods: [⟦get]", "in capitals"),
         ("methods: [GET]", "methods: ⟦[]", "methods:"),
         ("methods: [GET]", "methods: ⟦[GET, GET]", "listed twice"),
         ("path: /status", "path: ⟦status", "not a path"),
         ("path: /status", "path: ⟦'/a/{b'", "not a path"),
-        (
-            "path: /status",
-            "path: /status, allow_path: [⟦dots]",
-            "not a spelling of paths",
-        ),
-        (
-            "host: api.example.com, path: /status",
-            "host: ⟦'a*.example.com', path: /status",
-            "not a host",
-        ),
-        (
-            "host: api.example.com, path: /status",
-            "host: ⟦[], path: /status",
-            "an empty list of hosts",
-        ),
+        ("path: /status", "path: /status, allow_path: [⟦dots]", "not a spelling of paths"),
+        ("host: api.example.com, path: /status", "host: ⟦'a*.example.com', path: /status", "not a host"),
+        ("host: api.example.com, path: /status", "host: ⟦[], path: /status", "an empty list of hosts"),
     ]);
 }
 
 #[test]
 fn claim_rules_are_exactly_one_test() {
     assert_refused(&[
-        (
-            "      tenant:",
-            "      claims: { department: ⟦{} }\n      tenant:",
-            "exactly one of",
-        ),
+        ("      tenant:", "      claims: { department: ⟦{} }\n      tenant:", "exactly one of"),
         (
             "      tenant:",
             "      claims: { department: ⟦{ equals: a, contains: b } }\n      tenant:",
             "exactly one of",
         ),
-        (
-            "      tenant:",
-            "      claims: { department: ⟦{ one_of: [] } }\n      tenant:",
-            "exactly one of",
-        ),
+        ("      tenant:", "      claims: { department: ⟦{ one_of: [] } }\n      tenant:", "exactly one of"),
         (
             "      tenant:",
             "      claims: { department: { ⟦equal: a } }\n      tenant:",
@@ -657,37 +360,17 @@ fn claim_rules_are_exactly_one_test() {
             "      claims: { department: { equals: ⟦.nan } }\n      tenant:",
             "not a finite number",
         ),
-        (
-            "      tenant:",
-            "      claims: { ⟦'a..b': { equals: a } }\n      tenant:",
-            "not a claim path",
-        ),
+        ("      tenant:", "      claims: { ⟦'a..b': { equals: a } }\n      tenant:", "not a claim path"),
     ]);
 }
 
 #[test]
 fn variables_are_expanded_after_parsing() {
     assert_refused(&[
-        (
-            "scopes: [orders:read]",
-            "scopes: [⟦'${MISSING}']",
-            "`MISSING` is not set",
-        ),
-        (
-            "audience: https://api.example.com/orders",
-            "audience: ⟦${MISSING}",
-            "`MISSING` is not set",
-        ),
-        (
-            "audience: https://api.example.com/orders",
-            "audience: ⟦${EMPTY}",
-            "a value is missing",
-        ),
-        (
-            "audience: https://api.example.com/orders",
-            "audience: ⟦${UNCLOSED",
-            "without `}`",
-        ),
+        ("scopes: [orders:read]", "scopes: [⟦'${MISSING}']", "`MISSING` is not set"),
+        ("audience: https://api.example.com/orders", "audience: ⟦${MISSING}", "`MISSING` is not set"),
+        ("audience: https://api.example.com/orders", "audience: ⟦${EMPTY}", "a value is missing"),
+        ("audience: https://api.example.com/orders", "audience: ⟦${UNCLOSED", "without `}`"),
         ("scopes: [orders:read]", "scopes: ⟦['${EVIL}']", "is not a scope"),
         (
             "admin: { address: 127.0.0.1:9090 }",
@@ -711,35 +394,22 @@ fn variables_are_expanded_after_parsing() {
         ),
     ]);
     let text = with("127.0.0.1:8080", "'127.0.0.1:${PORT}'");
-    assert_eq!(
-        parse(&text).unwrap().snapshot.gateway.listen[0].address.port(),
-        8080
-    );
-    let text = with(
-        "      tenant:",
-        "      clients: ['${NUMBER}', '$${NUMBER}']\n      tenant:",
-    );
-    assert!(
-        parse(&text).is_ok(),
-        "a variable that looks like a number is text where text is asked for"
-    );
+    assert_eq!(parse(&text).unwrap().snapshot.gateway.listen[0].address.port(), 8080);
+    let text = with("      tenant:", "      clients: ['${NUMBER}', '$${NUMBER}']\n      tenant:");
+    assert!(parse(&text).is_ok(), "a variable that looks like a number is text where text is asked for");
 }
 
 #[test]
 fn a_secret_in_the_wrong_place_is_not_printed() {
-    let text = with(
-        "{ address: 127.0.0.1:9090 }",
-        "{ address: '${SECRET}', token: '${SECRET}' }",
-    );
+    let text = with("{ address: 127.0.0.1:9090 }", "{ address: '${SECRET}', token: '${SECRET}' }");
     let errors = parse(&text).unwrap_err().to_string();
     assert!(!errors.contains("s3cret"), "{errors}");
 }
 
 #[test]
 fn all_errors_come_at_once_in_the_order_of_the_file() {
-    let text = with("RS256", "HS256")
-        .replace("{ url: http", "{ url: ftp")
-        .replace("- id: status", "- ID: status");
+    let text =
+        with("RS256", "HS256").replace("{ url: http", "{ url: ftp").replace("- id: status", "- ID: status");
     let errors = parse(&text).unwrap_err();
     let lines: Vec<u32> = errors.0.iter().map(|d| d.line).collect();
     assert_eq!(lines, [12, 17, 31], "{errors}");

@@ -41,24 +41,12 @@ fn files_are_relative_to_the_policy_and_listed() {
     let text = https("a.crt", "a.key")
         .replace("{ discovery: true }", "{ jwks_file: keys.json }")
         .replace("[RS256]", "[EdDSA]")
-        .replace(
-            "address: 127.0.0.1:9090",
-            "address: 127.0.0.1:9090, token: { file: token }",
-        );
+        .replace("address: 127.0.0.1:9090", "address: 127.0.0.1:9090, token: { file: token }");
     let loaded = load(dir.path(), &text).unwrap();
-    let names: Vec<_> = loaded
-        .snapshot
-        .files
-        .iter()
-        .map(|p| p.file_name().unwrap().to_str().unwrap())
-        .collect();
+    let names: Vec<_> =
+        loaded.snapshot.files.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["routes.yaml", "a.crt", "a.key", "token", "keys.json"]);
-    let Some(Admin {
-        token: Some(token), ..
-    }) = loaded.snapshot.gateway.admin
-    else {
-        panic!("no token")
-    };
+    let Some(Admin { token: Some(token), .. }) = loaded.snapshot.gateway.admin else { panic!("no token") };
     assert!(token.matches(b"t0ken"), "one line end is removed");
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
@@ -68,13 +56,7 @@ fn the_hash_is_that_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let hash = load(dir.path(), GOOD).unwrap().snapshot.hash;
     assert_eq!(hash.len(), 64);
-    assert_ne!(
-        hash,
-        load(dir.path(), &GOOD.replace("...", "\n..."))
-            .unwrap()
-            .snapshot
-            .hash
-    );
+    assert_ne!(hash, load(dir.path(), &GOOD.replace("...", "\n...")).unwrap().snapshot.hash);
 }
 
 #[test]
@@ -82,11 +64,8 @@ fn certificates_that_would_not_work_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     certificate(dir.path(), "a", 2100);
     certificate(dir.path(), "b", 2100);
-    fs::write(
-        dir.path().join("junk"),
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("junk"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     let rows = [
         ("a.crt", "b.key", "does not belong to the certificate"),
@@ -97,10 +76,7 @@ fn certificates_that_would_not_work_are_refused() {
     ];
     for (cert, key, message) in rows {
         let errors = load(dir.path(), &https(cert, key)).unwrap_err().to_string();
-        assert!(
-            errors.contains(message) && errors.contains(":5:"),
-            "{cert} {key}: {errors}"
-        );
+        assert!(errors.contains(message) && errors.contains(":5:"), "{cert} {key}: {errors}");
     }
 }
 
@@ -109,11 +85,7 @@ fn an_expired_certificate_is_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     certificate(dir.path(), "old", 2001);
     let loaded = load(dir.path(), &https("old.crt", "old.key")).unwrap();
-    assert!(
-        loaded.warnings.iter().any(|w| w.message.contains("expired")),
-        "{:?}",
-        loaded.warnings
-    );
+    assert!(loaded.warnings.iter().any(|w| w.message.contains("expired")), "{:?}", loaded.warnings);
 }
 
 #[test]
@@ -127,12 +99,7 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
         let errors = load(dir.path(), &text).unwrap_err().to_string();
         assert!(errors.contains("not a regular file"), "{file}: {errors}");
     }
-    for path in [
-        fifo.as_path(),
-        Path::new("/dev/zero"),
-        dir.path(),
-        Path::new("/nowhere/routes.yaml"),
-    ] {
+    for path in [fifo.as_path(), Path::new("/dev/zero"), dir.path(), Path::new("/nowhere/routes.yaml")] {
         let errors = config::load(path).unwrap_err().to_string();
         assert!(errors.contains("cannot read the policy"), "{errors}");
     }
@@ -146,13 +113,9 @@ fn a_key_file_that_holds_no_usable_key_is_refused() {
     fs::write(dir.path().join("text"), "hello").unwrap();
     for (file, algorithm) in [("keys.json", "RS256"), ("none.json", "EdDSA"), ("text", "EdDSA")] {
         let text = with("{ discovery: true }", &format!("{{ jwks_file: {file} }}"));
-        let errors = load(dir.path(), &text.replace("[RS256]", &format!("[{algorithm}]")))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            errors.contains("the keys cannot be used"),
-            "{file} {algorithm}: {errors}"
-        );
+        let errors =
+            load(dir.path(), &text.replace("[RS256]", &format!("[{algorithm}]"))).unwrap_err().to_string();
+        assert!(errors.contains("the keys cannot be used"), "{file} {algorithm}: {errors}");
     }
 }
 
@@ -161,12 +124,7 @@ fn files_have_a_bound() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("big"), vec![b' '; (4 << 20) + 1]).unwrap();
     let text = with("{ discovery: true }", "{ jwks_file: big }");
-    assert!(
-        load(dir.path(), &text)
-            .unwrap_err()
-            .to_string()
-            .contains("longer than")
-    );
+    assert!(load(dir.path(), &text).unwrap_err().to_string().contains("longer than"));
     fs::write(dir.path().join("routes.yaml"), vec![b'#'; (64 << 20) + 1]).unwrap();
     assert!(config::load(&dir.path().join("routes.yaml")).is_err());
 }

@@ -15,11 +15,7 @@ fn protections(snapshot: &Snapshot) -> HashMap<String, String> {
         Access::Public => "public".to_owned(),
         Access::Protected(requirement) => format!("{requirement:?}"),
     };
-    snapshot
-        .routes
-        .iter()
-        .map(|route| (route.id.to_string(), of(&route.access)))
-        .collect()
+    snapshot.routes.iter().map(|route| (route.id.to_string(), of(&route.access))).collect()
 }
 
 #[test]
@@ -39,10 +35,7 @@ fn no_prefix_of_a_policy_is_complete_with_less_in_it() {
                 loaded_cut += 1;
             }
         }
-        assert!(
-            loaded_cut > 0,
-            "{name}: some prefixes are valid YAML, which is why the marker is needed"
-        );
+        assert!(loaded_cut > 0, "{name}: some prefixes are valid YAML, which is why the marker is needed");
     }
 }
 
@@ -75,19 +68,10 @@ fn files_that_are_no_policy_are_refused() {
         ("text", b"hello\n".to_vec()),
         ("byte order mark", [b"\xEF\xBB\xBF", GOOD.as_bytes()].concat()),
         ("utf-16", utf16),
-        (
-            "latin-1",
-            GOOD.replace("iam@", "i\u{e4}m@")
-                .chars()
-                .map(|c| c as u8)
-                .collect(),
-        ),
+        ("latin-1", GOOD.replace("iam@", "i\u{e4}m@").chars().map(|c| c as u8).collect()),
         ("nul", GOOD.replace("...", "\0...").into_bytes()),
         ("binary", (0..=255).collect()),
-        (
-            "two documents",
-            [GOOD, GOOD].concat().replace("...\n", "---\n").into_bytes(),
-        ),
+        ("two documents", [GOOD, GOOD].concat().replace("...\n", "---\n").into_bytes()),
     ];
     for (name, bytes) in rows {
         let result = scopegate::config::parse("p", &bytes, std::path::Path::new(""), &|_| None);
@@ -99,10 +83,7 @@ fn files_that_are_no_policy_are_refused() {
 fn line_ends_of_windows_change_nothing() {
     let loaded = parse(&GOOD.replace('\n', "\r\n")).unwrap();
     assert!(loaded.complete);
-    assert_eq!(
-        protections(&loaded.snapshot),
-        protections(&parse(GOOD).unwrap().snapshot)
-    );
+    assert_eq!(protections(&loaded.snapshot), protections(&parse(GOOD).unwrap().snapshot));
 }
 
 #[test]
@@ -118,16 +99,10 @@ fn bombs_are_refused_quickly() {
         ("aliases", format!("a: &a 1\nb: [{}]\n", "*a, ".repeat(50_000))),
         ("deep flow", "[".repeat(100_000)),
         ("deep flow maps", "{a: ".repeat(100_000)),
-        (
-            "deep block",
-            (0..2_000).map(|i| format!("{}a:\n", " ".repeat(i))).collect(),
-        ),
+        ("deep block", (0..2_000).map(|i| format!("{}a:\n", " ".repeat(i))).collect()),
         (
             "many errors",
-            format!(
-                "version: 1\n{}",
-                (0..100_000).map(|i| format!("k{i}: 1\n")).collect::<String>()
-            ),
+            format!("version: 1\n{}", (0..100_000).map(|i| format!("k{i}: 1\n")).collect::<String>()),
         ),
         ("same key", "k: 1\n".repeat(50_000)),
     ];
@@ -135,11 +110,7 @@ fn bombs_are_refused_quickly() {
         let start = Instant::now();
         let errors = parse(&text).expect_err(name);
         assert!(errors.0.len() <= 1002, "{name}: {} diagnostics", errors.0.len());
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "{name} took {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "{name} took {:?}", start.elapsed());
     }
 }
 
@@ -158,10 +129,7 @@ fn a_hundred_thousand_routes_load() {
     let snapshot = parse(&text).unwrap_or_else(|e| panic!("{}", e.0[0])).snapshot;
     assert_eq!(snapshot.routes.len(), 100_000);
     let path = scopegate::route::path::CanonicalPath::parse("/r77777/x").unwrap();
-    let found = snapshot
-        .table
-        .find("api.example.com", &path, &http::Method::GET)
-        .unwrap();
+    let found = snapshot.table.find("api.example.com", &path, &http::Method::GET).unwrap();
     assert_eq!(snapshot.route(found.route).unwrap().id.as_str(), "r77777");
 }
 

@@ -63,12 +63,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
-    config::parse(
-        "routes.yaml",
-        text.as_bytes(),
-        std::path::Path::new("/nowhere"),
-        &env,
-    )
+    config::parse("routes.yaml", text.as_bytes(), std::path::Path::new("/nowhere"), &env)
 }
 
 /// The good policy with one part replaced. The part must be there.

@@ -31,10 +31,7 @@ fn issuer_defaults_are_strict() {
     assert_eq!(corp.max_lifetime, Duration::from_secs(24 * 3600));
     assert_eq!(corp.leeway, Duration::from_secs(10));
     assert!(!corp.plain_http);
-    assert!(
-        snapshot.issuers.find("https://idp.example.com").is_none(),
-        "compared byte for byte"
-    );
+    assert!(snapshot.issuers.find("https://idp.example.com").is_none(), "compared byte for byte");
 }
 
 #[test]
@@ -47,12 +44,7 @@ fn a_relaxed_token_type_is_taken_and_warned_of() {
     let (_, corp) = loaded.snapshot.issuers.find("https://idp.example.com/").unwrap();
     assert_eq!(corp.token_types.accept, ["jwt".into(), "at+jwt".into()]);
     assert!(corp.token_types.accept_absent);
-    assert!(
-        loaded
-            .warnings
-            .iter()
-            .any(|w| w.key.as_deref() == Some("token_type"))
-    );
+    assert!(loaded.warnings.iter().any(|w| w.key.as_deref() == Some("token_type")));
 }
 
 #[test]
@@ -60,37 +52,21 @@ fn routes_are_compiled() {
     let snapshot = parse(GOOD).unwrap().snapshot;
     let route = &snapshot.routes[0];
     assert_eq!(route.id.as_str(), "orders-read");
-    assert_eq!(
-        &*route.matches,
-        "GET,HEAD api.example.com/v1/{tenant}/orders/{id}"
-    );
-    assert_eq!(
-        route.identity_headers,
-        [("x-user".parse().unwrap(), IdentityField::Subject)]
-    );
+    assert_eq!(&*route.matches, "GET,HEAD api.example.com/v1/{tenant}/orders/{id}");
+    assert_eq!(route.identity_headers, [("x-user".parse().unwrap(), IdentityField::Subject)]);
     assert_eq!(snapshot.identity_headers, ["x-user"]);
     assert!(!route.forward_token);
-    let Access::Protected(requirement) = &route.access else {
-        panic!("not protected")
-    };
-    assert!(
-        requirement.scopes.met_by(&["orders:write".into()]),
-        "implied by the scopes section"
-    );
+    let Access::Protected(requirement) = &route.access else { panic!("not protected") };
+    assert!(requirement.scopes.met_by(&["orders:write".into()]), "implied by the scopes section");
     assert!(!requirement.scopes.met_by(&["orders".into()]));
     assert!(matches!(snapshot.routes[1].access, Access::Public));
 }
 
 #[test]
 fn scopes_nest() {
-    let text = with(
-        "scopes: [orders:read]",
-        "scopes: [a, { any: [b, { all: [c, d] }] }]",
-    );
+    let text = with("scopes: [orders:read]", "scopes: [a, { any: [b, { all: [c, d] }] }]");
     let snapshot = parse(&text).unwrap().snapshot;
-    let Access::Protected(requirement) = &snapshot.routes[0].access else {
-        panic!("not protected")
-    };
+    let Access::Protected(requirement) = &snapshot.routes[0].access else { panic!("not protected") };
     let met = |granted: &[&str]| {
         let granted: Vec<Box<str>> = granted.iter().map(|scope| (*scope).into()).collect();
         requirement.scopes.met_by(&granted)
@@ -102,26 +78,15 @@ fn scopes_nest() {
 #[test]
 fn metadata_is_published_under_the_external_url() {
     let snapshot = parse(GOOD).unwrap().snapshot;
-    let [resource] = &snapshot.resources.0[..] else {
-        panic!("{:?}", snapshot.resources)
-    };
+    let [resource] = &snapshot.resources.0[..] else { panic!("{:?}", snapshot.resources) };
     assert_eq!(&*resource.host, "api.example.com");
-    assert_eq!(
-        &*resource.metadata_path,
-        "/.well-known/oauth-protected-resource/orders"
-    );
+    assert_eq!(&*resource.metadata_path, "/.well-known/oauth-protected-resource/orders");
     assert_eq!(resource.resource.as_str(), "https://api.example.com/orders");
-    assert_eq!(
-        resource.authorization_servers[0].as_str(),
-        "https://idp.example.com/"
-    );
+    assert_eq!(resource.authorization_servers[0].as_str(), "https://idp.example.com/");
     assert_eq!(resource.scopes[0].as_str(), "orders:read");
     let url = "https://api.example.com/.well-known/oauth-protected-resource/orders";
     assert_eq!(snapshot.routes[0].resource_metadata.as_deref(), Some(url));
-    assert_eq!(
-        snapshot.routes[1].resource_metadata, None,
-        "a public route has no challenge"
-    );
+    assert_eq!(snapshot.routes[1].resource_metadata, None, "a public route has no challenge");
 }
 
 #[test]
@@ -132,19 +97,10 @@ fn an_audience_elsewhere_gives_the_external_url_itself() {
         "https://api.example.com.evil.example/",
         "'https://api.example.com/?q'",
     ] {
-        let snapshot = parse(&with("https://api.example.com/orders", audience))
-            .unwrap()
-            .snapshot;
+        let snapshot = parse(&with("https://api.example.com/orders", audience)).unwrap().snapshot;
         let resource = &snapshot.resources.0[0];
-        assert_eq!(
-            resource.resource.as_str(),
-            "https://api.example.com",
-            "{audience}"
-        );
-        assert_eq!(
-            &*resource.metadata_path, "/.well-known/oauth-protected-resource",
-            "{audience}"
-        );
+        assert_eq!(resource.resource.as_str(), "https://api.example.com", "{audience}");
+        assert_eq!(&*resource.metadata_path, "/.well-known/oauth-protected-resource", "{audience}");
     }
 }
 
@@ -152,9 +108,7 @@ fn an_audience_elsewhere_gives_the_external_url_itself() {
 fn routes_of_one_resource_share_their_metadata() {
     let more = "routes:\n  - id: write\n    match: { host: api.example.com, path: /w }\n    require: { issuers: corp, audience: 'https://api.example.com/orders', scopes: [orders:write, orders:read] }\n    upstream: orders\n";
     let snapshot = parse(&with("routes:\n", more)).unwrap().snapshot;
-    let [resource] = &snapshot.resources.0[..] else {
-        panic!("{:?}", snapshot.resources)
-    };
+    let [resource] = &snapshot.resources.0[..] else { panic!("{:?}", snapshot.resources) };
     let scopes: Vec<_> = resource.scopes.iter().map(AsRef::as_ref).collect();
     assert_eq!(scopes, ["orders:write", "orders:read"]);
 }
@@ -168,21 +122,14 @@ fn a_preflight_lists_the_methods_of_all_routes_at_the_path() {
     let snapshot = parse(&text).unwrap().snapshot;
     let cors = snapshot.routes[1].cors.as_ref().unwrap();
     assert_eq!(cors.methods, [http::Method::GET, http::Method::PUT]);
-    assert_eq!(
-        cors.origins.as_deref(),
-        Some(&["https://app.example.com".into()][..])
-    );
+    assert_eq!(cors.origins.as_deref(), Some(&["https://app.example.com".into()][..]));
 }
 
 #[test]
 fn warnings_point_at_what_someone_should_look_at() {
     let rows: [(&str, &str, &str); 8] = [
         ("...\n", "", "does not end with `...`"),
-        (
-            "strip_prefix",
-            "forward_token: true\n      strip_prefix",
-            "hands the caller's token",
-        ),
+        ("strip_prefix", "forward_token: true\n      strip_prefix", "hands the caller's token"),
         (
             "    upstream: orders\n    forward",
             "    upstream: orders\n    mode: shadow\n    forward",
@@ -203,23 +150,12 @@ fn warnings_point_at_what_someone_should_look_at() {
             "issuers:\n  spare:\n    issuer: https://spare.example.com\n    keys: { discovery: true }\n    algorithms: [RS256]\n",
             "no route accepts issuer `spare`",
         ),
-        (
-            "host: api.example.com, path: /status",
-            "path: /status",
-            "not reached at host `api.example.com`",
-        ),
-        (
-            "[orders:read]\nup",
-            "[ordres:read]\nup",
-            "implies nothing that a route demands",
-        ),
+        ("host: api.example.com, path: /status", "path: /status", "not reached at host `api.example.com`"),
+        ("[orders:read]\nup", "[ordres:read]\nup", "implies nothing that a route demands"),
     ];
     for (from, to, message) in rows {
         let loaded = parse(&with(from, to)).unwrap_or_else(|errors| panic!("{to:?}: {errors}"));
-        let found = loaded
-            .warnings
-            .iter()
-            .any(|warning| warning.to_string().contains(message));
+        let found = loaded.warnings.iter().any(|warning| warning.to_string().contains(message));
         assert!(found, "{to:?}: expected `{message}`, got {:#?}", loaded.warnings);
     }
 }
@@ -231,16 +167,8 @@ fn only_what_lives_as_long_as_the_process_needs_a_restart() {
         ("127.0.0.1:8080", "127.0.0.1:8081", &["gateway.listen"]),
         ("127.0.0.1:9090", "127.0.0.1:9091", &["gateway.admin.address"]),
         ("  admin:", "  workers: 3\n  admin:", &["gateway.workers"]),
-        (
-            "  admin:",
-            "  token_cache: { bytes: 1MiB }\n  admin:",
-            &["gateway.token_cache"],
-        ),
-        (
-            "  admin:",
-            "  timeouts: { idle: 1s }\n  limits: { body: 1KiB }\n  admin:",
-            &[],
-        ),
+        ("  admin:", "  token_cache: { bytes: 1MiB }\n  admin:", &["gateway.token_cache"]),
+        ("  admin:", "  timeouts: { idle: 1s }\n  limits: { body: 1KiB }\n  admin:", &[]),
         ("id: status", "id: other", &[]),
     ];
     for (from, to, changes) in rows {
@@ -267,10 +195,7 @@ fn the_schema_accepts_the_policies_and_refuses_misspellings() {
     let as_json =
         |text: &str| -> serde_json::Value { serde_yaml::from_str(text.trim_end_matches("...\n")).unwrap() };
     for (name, text) in [("demo", DEMO), ("test", GOOD)] {
-        let errors: Vec<_> = schema
-            .iter_errors(&as_json(text))
-            .map(|e| e.to_string())
-            .collect();
+        let errors: Vec<_> = schema.iter_errors(&as_json(text)).map(|e| e.to_string()).collect();
         assert!(errors.is_empty(), "{name}: {errors:#?}");
     }
     for (from, to) in [
@@ -280,9 +205,6 @@ fn the_schema_accepts_the_policies_and_refuses_misspellings() {
         ("version: 1", "version: 2"),
         ("public: true", "public: null"),
     ] {
-        assert!(
-            !schema.is_valid(&as_json(&with(from, to))),
-            "{to:?} is valid by the schema"
-        );
+        assert!(!schema.is_valid(&as_json(&with(from, to))), "{to:?} is valid by the schema");
     }
 }

@@ -25,9 +25,7 @@ impl Client {
 
     /// Speaks over this stream.
     pub fn over(stream: impl Stream + 'static) -> Self {
-        Self {
-            reader: Reader::new(Box::new(stream)),
-        }
+        Self { reader: Reader::new(Box::new(stream)) }
     }
 
     /// Sends bytes as they are. An error of the connection shows when an answer is awaited.
@@ -45,9 +43,7 @@ impl Client {
 
     /// The whole answer to a GET or POST; panics if the peer closes instead.
     pub async fn response(&mut self) -> Response {
-        self.response_to("GET")
-            .await
-            .expect("the gateway closed instead of answering")
+        self.response_to("GET").await.expect("the gateway closed instead of answering")
     }
 
     /// The whole answer to a request with this method; `None` if the peer closes or resets instead.
@@ -68,9 +64,7 @@ impl Client {
     /// The status of an answer that never ends, once its head is here.
     pub async fn status(&mut self) -> u16 {
         let head = soon("a head", self.reader.head()).await.unwrap();
-        head.expect("the gateway closed instead of answering")
-            .status()
-            .unwrap()
+        head.expect("the gateway closed instead of answering").status().unwrap()
     }
 
     /// Whatever bytes come next, framing and all; empty once the peer has closed.
@@ -83,11 +77,7 @@ impl Client {
         let mut seen = Vec::new();
         loop {
             let more = self.raw().await;
-            assert!(
-                !more.is_empty(),
-                "closed before {text:?}: {:?}",
-                String::from_utf8_lossy(&seen)
-            );
+            assert!(!more.is_empty(), "closed before {text:?}: {:?}", String::from_utf8_lossy(&seen));
             seen.extend_from_slice(&more);
             let so_far = String::from_utf8_lossy(&seen);
             if so_far.contains(text) {
@@ -146,8 +136,7 @@ impl Call {
     /// With this body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        self.fields
-            .push(("Content-Length".to_owned(), body.len().to_string()));
+        self.fields.push(("Content-Length".to_owned(), body.len().to_string()));
         self.body = Some(body);
         self
     }
@@ -165,9 +154,7 @@ impl Call {
 
     /// Sends it on a connection of its own; panics if the peer closes instead of answering.
     pub async fn send(&self) -> Response {
-        self.try_send()
-            .await
-            .expect("the gateway closed instead of answering")
+        self.try_send().await.expect("the gateway closed instead of answering")
     }
 
     /// Sends it on a connection of its own; `None` if the peer closes instead of answering.

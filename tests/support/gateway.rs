@@ -78,13 +78,7 @@ impl Gateway {
             .unwrap();
         let stdout = Lines::collect(child.stdout.take().unwrap());
         let stderr = Lines::collect(child.stderr.take().unwrap());
-        let mut gateway = Self {
-            child,
-            dir,
-            ready: Value::Null,
-            stdout,
-            stderr,
-        };
+        let mut gateway = Self { child, dir, ready: Value::Null, stdout, stderr };
         gateway.ready = gateway.wait_ready(&ready_file).await;
         gateway
     }
@@ -207,11 +201,7 @@ impl Gateway {
 
     /// `POST /api/v1/reload` with the token.
     pub async fn reload(&self) -> Response {
-        self.admin("POST", "/api/v1/reload")
-            .token(ADMIN_TOKEN)
-            .body("")
-            .send()
-            .await
+        self.admin("POST", "/api/v1/reload").token(ADMIN_TOKEN).body("").send().await
     }
 
     /// `GET /metrics`.
@@ -237,10 +227,7 @@ impl Gateway {
     /// The entries of the access log so far.
     pub fn log(&self) -> Vec<Value> {
         let lines = self.stdout.all();
-        lines
-            .iter()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Everything that was printed so far, on both outputs.

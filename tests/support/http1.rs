@@ -19,11 +19,7 @@ impl Fields {
 
     /// The values of all fields with this name.
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.0
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
-            .collect()
+        self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
     }
 
     /// Whether a field with this name is there.
@@ -114,11 +110,7 @@ pub struct Reader<R> {
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads from this stream.
     pub fn new(stream: R) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-            seen: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new(), seen: Vec::new() }
     }
 
     /// The stream beneath.
@@ -142,20 +134,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 break at + 4;
             }
             if !self.fill().await? {
-                return if self.buffer.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(invalid("the head breaks off"))
-                };
+                return if self.buffer.is_empty() { Ok(None) } else { Err(invalid("the head breaks off")) };
             }
         };
         let bytes: Vec<u8> = self.buffer.drain(..end).collect();
         let (start, fields) = bytes.split_at(find(&bytes, b"\r\n").unwrap_or(0) + 2);
         let start = String::from_utf8_lossy(start).trim_end().to_owned();
-        Ok(Some(Head {
-            start,
-            fields: parse_fields(fields)?,
-        }))
+        Ok(Some(Head { start, fields: parse_fields(fields)? }))
     }
 
     /// The next piece of a body with this framing: `None` at its end. `left` starts as 0 and is kept between calls.
@@ -261,14 +246,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             let framing = head.response_framing(method, status)?;
             let (body, trailers) = self.body(framing).await?;
-            return Ok(Some(Response {
-                status,
-                fields: head.fields,
-                body,
-                trailers,
-                interim,
-                framing,
-            }));
+            return Ok(Some(Response { status, fields: head.fields, body, trailers, interim, framing }));
         }
     }
 }
@@ -284,13 +262,8 @@ pub struct Piece {
 impl Head {
     /// The status code of an answer.
     pub fn status(&self) -> io::Result<u16> {
-        let status = self
-            .start
-            .strip_prefix("HTTP/1.1 ")
-            .and_then(|rest| rest.get(..3));
-        status
-            .and_then(|s| s.parse().ok())
-            .ok_or_else(|| invalid("no HTTP/1.1 status line"))
+        let status = self.start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        status.and_then(|s| s.parse().ok()).ok_or_else(|| invalid("no HTTP/1.1 status line"))
     }
 
     /// The framing of a request's body; an error names what a strict reader must refuse.

@@ -89,11 +89,8 @@ impl Keys {
         let random = SystemRandom::new();
         match alg {
             Alg::Rs256 | Alg::Ps256 => {
-                let padding: &dyn aws_lc_rs::signature::RsaEncoding = if alg == Alg::Rs256 {
-                    &RSA_PKCS1_SHA256
-                } else {
-                    &RSA_PSS_SHA256
-                };
+                let padding: &dyn aws_lc_rs::signature::RsaEncoding =
+                    if alg == Alg::Rs256 { &RSA_PKCS1_SHA256 } else { &RSA_PSS_SHA256 };
                 let mut signature = vec![0; self.rsa.public_modulus_len()];
                 self.rsa.sign(padding, &random, message, &mut signature).unwrap();
                 signature
@@ -111,18 +108,8 @@ impl Keys {
             json!({"kty": "EC", "crv": crv, "x": b64(x), "y": b64(y), "use": "sig", "alg": alg.name(),
                 "kid": self.kid(alg)})
         };
-        let modulus = self
-            .rsa
-            .public_key()
-            .modulus()
-            .big_endian_without_leading_zero()
-            .to_vec();
-        let exponent = self
-            .rsa
-            .public_key()
-            .exponent()
-            .big_endian_without_leading_zero()
-            .to_vec();
+        let modulus = self.rsa.public_key().modulus().big_endian_without_leading_zero().to_vec();
+        let exponent = self.rsa.public_key().exponent().big_endian_without_leading_zero().to_vec();
         vec![
             json!({"kty": "RSA", "n": b64(&modulus), "e": b64(&exponent), "use": "sig", "kid": self.kid(Alg::Rs256)}),
             ec(&self.p256, "P-256", Alg::Es256),
@@ -247,29 +234,15 @@ impl TestIssuer {
             "exp": now + 600,
             "jti": format!("test-{}", COUNTER.fetch_add(1, Ordering::Relaxed)),
         });
-        let Value::Object(claims) = claims else {
-            unreachable!()
-        };
+        let Value::Object(claims) = claims else { unreachable!() };
         let keys = Arc::clone(self.state.keys.lock().unwrap().last().unwrap());
-        TokenBuilder {
-            keys,
-            alg: Alg::Es256,
-            header: Map::new(),
-            without_header: Vec::new(),
-            claims,
-        }
+        TokenBuilder { keys, alg: Alg::Es256, header: Map::new(), without_header: Vec::new(), claims }
     }
 }
 
 impl State {
     fn jwks(&self) -> String {
-        let keys: Vec<Value> = self
-            .keys
-            .lock()
-            .unwrap()
-            .iter()
-            .flat_map(|keys| keys.jwks())
-            .collect();
+        let keys: Vec<Value> = self.keys.lock().unwrap().iter().flat_map(|keys| keys.jwks()).collect();
         json!({ "keys": keys }).to_string()
     }
 
@@ -277,10 +250,8 @@ impl State {
         let behaviour = self.behaviour.lock().unwrap().clone();
         let is_jwks = request.target == "/jwks";
         let is_metadata = request.target.starts_with("/.well-known/");
-        self.jwks_requests
-            .fetch_add(usize::from(is_jwks), Ordering::SeqCst);
-        self.metadata_requests
-            .fetch_add(usize::from(is_metadata), Ordering::SeqCst);
+        self.jwks_requests.fetch_add(usize::from(is_jwks), Ordering::SeqCst);
+        self.metadata_requests.fetch_add(usize::from(is_metadata), Ordering::SeqCst);
         let json = |body: &str| Reply::with(200, "Content-Type: application/json\r\n", body);
         let metadata = |issuer: &str, own: &str| {
             json!({"issuer": issuer, "jwks_uri": format!("{own}/jwks")}).to_string()

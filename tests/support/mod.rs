@@ -97,11 +97,7 @@ impl Rig {
         let issuer = TestIssuer::start().await;
         let upstream = Upstream::start(|_| ok("hello")).await;
         let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
-        Self {
-            issuer,
-            upstream,
-            gateway,
-        }
+        Self { issuer, upstream, gateway }
     }
 
     /// A token that the default routes accept.

@@ -40,11 +40,7 @@ impl OidcProvider {
         let ready: Value = serde_json::from_str(&line)
             .unwrap_or_else(|_| panic!("the OpenID provider did not start: was scripts/setup run?"));
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self {
-            child,
-            issuer: text("issuer"),
-            control: text("control"),
-        }
+        Self { child, issuer: text("issuer"), control: text("control") }
     }
 
     /// A token by the client credentials grant. `resource` chooses audience and algorithm: see `provider.js`.
@@ -58,17 +54,12 @@ impl OidcProvider {
             .send()
             .await;
         let json = response.json();
-        json["access_token"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no token: {json}"))
-            .to_owned()
+        json["access_token"].as_str().unwrap_or_else(|| panic!("no token: {json}")).to_owned()
     }
 
     /// What a user who logs in with a browser gets: `access_token` and `id_token` by the authorization code grant.
     pub async fn login(&self, resource: &str, scope: &str) -> Value {
-        self.ask("GET", &format!("/login?resource={resource}&scope={scope}"))
-            .await
-            .json()
+        self.ask("GET", &format!("/login?resource={resource}&scope={scope}")).await.json()
     }
 
     /// Replaces all signing keys while it runs.

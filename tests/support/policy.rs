@@ -119,16 +119,8 @@ impl Policy {
 
     /// The text of routes.yaml.
     pub fn render(&self, issuer: &str, upstream: &str) -> String {
-        let claims = if self.issuer.contains("claims:") {
-            ""
-        } else {
-            "claims: { tenant: tenant }"
-        };
-        let keys = if self.issuer.contains("keys:") {
-            ""
-        } else {
-            "keys: { discovery: true }"
-        };
+        let claims = if self.issuer.contains("claims:") { "" } else { "claims: { tenant: tenant }" };
+        let keys = if self.issuer.contains("keys:") { "" } else { "keys: { discovery: true }" };
         let algorithms = if self.issuer.contains("algorithms:") {
             ""
         } else {

@@ -51,25 +51,13 @@ fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     // Debian puts servers where an ordinary user's PATH does not lead.
     let path = std::env::var("PATH").unwrap_or_default();
-    command
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .env_remove("http_proxy")
-        .env_remove("https_proxy");
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env_remove("http_proxy").env_remove("https_proxy");
     command
 }
 
 /// curl, silent, without the user's own settings, with a time limit.
 pub async fn curl<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    let own = [
-        "-q",
-        "--silent",
-        "--show-error",
-        "--max-time",
-        "25",
-        "--noproxy",
-        "*",
-    ]
-    .map(OsStr::new);
+    let own = ["-q", "--silent", "--show-error", "--max-time", "25", "--noproxy", "*"].map(OsStr::new);
     let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
     run("curl", own.into_iter().map(OsStr::to_owned).chain(args)).await
 }
@@ -91,9 +79,7 @@ pub async fn promtool_check_metrics(metrics: &str) -> Output {
 
 /// Sends a signal, such as `TERM`, to a process.
 pub fn kill(pid: u32, signal: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{signal}"), pid.to_string()])
-        .status();
+    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
     assert!(status.unwrap().success(), "kill -{signal} {pid}");
 }
 
@@ -183,12 +169,7 @@ pub async fn nginx(server: &str) -> Background {
     );
     std::fs::write(dir.path().join("nginx.conf"), config).unwrap();
     let prefix = dir.path().to_owned();
-    let args = [
-        OsStr::new("-p"),
-        prefix.as_os_str(),
-        OsStr::new("-c"),
-        OsStr::new("nginx.conf"),
-    ];
+    let args = [OsStr::new("-p"), prefix.as_os_str(), OsStr::new("-c"), OsStr::new("nginx.conf")];
     Background::start("nginx", args, address, dir).await
 }
 
@@ -230,16 +211,10 @@ scrape_configs:
 pub async fn query(prometheus: &Background, query: &str) -> String {
     let query: String =
         percent_encoding::utf8_percent_encode(query, percent_encoding::NON_ALPHANUMERIC).collect();
-    let call = Call::new(
-        prometheus.address(),
-        "GET",
-        &format!("/api/v1/query?query={query}"),
-    );
+    let call = Call::new(prometheus.address(), "GET", &format!("/api/v1/query?query={query}"));
     eventually("a sample", || async {
         let answer = call.send().await.json();
-        answer["data"]["result"][0]["value"][1]
-            .as_str()
-            .map(str::to_owned)
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
     })
     .await
 }

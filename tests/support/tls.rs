@@ -36,9 +36,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
-        Self {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-        }
+        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
     /// Its certificate in PEM.
@@ -62,10 +60,7 @@ impl Authority {
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
-        Leaf {
-            cert: cert.pem(),
-            key: key.serialize_pem(),
-        }
+        Leaf { cert: cert.pem(), key: key.serialize_pem() }
     }
 }
 
@@ -85,9 +80,7 @@ impl Connect<'_> {
     /// Connects; an error is a handshake that failed.
     pub async fn to(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -96,9 +89,8 @@ impl Connect<'_> {
         let mut config = match self.client {
             None => builder.with_no_client_auth(),
             Some(leaf) => {
-                let chain = CertificateDer::pem_slice_iter(leaf.cert.as_bytes())
-                    .map(Result::unwrap)
-                    .collect();
+                let chain =
+                    CertificateDer::pem_slice_iter(leaf.cert.as_bytes()).map(Result::unwrap).collect();
                 let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }

@@ -128,11 +128,7 @@ impl Upstream {
                 connections.spawn(connection(Arc::clone(&state), stream));
             }
         });
-        Self {
-            address,
-            shared,
-            task,
-        }
+        Self { address, shared, task }
     }
 
     /// Changes what it does with requests from now on.
@@ -226,12 +222,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     shared.open.fetch_add(1, Ordering::SeqCst);
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
-    let mut served = Connection {
-        shared: Arc::clone(&shared),
-        number,
-        reader: Reader::new(read),
-        write,
-    };
+    let mut served = Connection { shared: Arc::clone(&shared), number, reader: Reader::new(read), write };
     let result = served.run().await;
     served.keep_bytes();
     drop(served);
@@ -279,12 +270,7 @@ impl Connection {
     }
 
     fn record(&self, head: &Head) -> io::Result<(usize, Recorded)> {
-        let bad = || {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("request line {:?}", head.start),
-            )
-        };
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("request line {:?}", head.start));
         let mut parts = head.start.split(' ');
         let (Some(method), Some(target), Some("HTTP/1.1"), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -366,15 +352,8 @@ impl Connection {
             }
         }
         if echo {
-            let trailers: String = state
-                .trailers
-                .0
-                .iter()
-                .map(|(n, v)| format!("{n}: {v}\r\n"))
-                .collect();
-            self.write
-                .write_all(format!("0\r\n{trailers}\r\n").as_bytes())
-                .await?;
+            let trailers: String = state.trailers.0.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+            self.write.write_all(format!("0\r\n{trailers}\r\n").as_bytes()).await?;
         }
         self.shared.update(|all| {
             if let Some(request) = all.get_mut(index) {

@@ -66,19 +66,13 @@ pub fn check_times(facts: &TokenFacts, policy: &IssuerPolicy, now: Timestamp) ->
     let horizon = now.plus(policy.leeway);
     for (claim, time) in [("nbf", facts.not_before), ("iat", facts.issued)] {
         if time.is_some_and(|time| time > horizon) {
-            return Err(Reject::because(
-                Reason::TokenNotYetValid,
-                format!("`{claim}` lies ahead"),
-            ));
+            return Err(Reject::because(Reason::TokenNotYetValid, format!("`{claim}` lies ahead")));
         }
     }
     let (lifetime, limit) = match facts.issued {
         Some(issued) => (facts.expires.since(issued), policy.max_lifetime),
         // Without `iat` the token is at best as old as this moment on the issuer's clock.
-        None => (
-            facts.expires.since(now),
-            policy.max_lifetime.saturating_add(policy.leeway),
-        ),
+        None => (facts.expires.since(now), policy.max_lifetime.saturating_add(policy.leeway)),
     };
     if lifetime > limit {
         return Err(Reject::new(Reason::TokenLifetimeExcessive));
@@ -172,11 +166,7 @@ fn scopes(claims: &Object, paths: &[ClaimPath]) -> Result<SmallVec<[Box<str>; 4]
         false => Err(invalid(&path.to_string(), "made of scope-tokens")),
     };
     match value {
-        Json::String(list) => list
-            .split(' ')
-            .filter(|part| !part.is_empty())
-            .map(token)
-            .collect(),
+        Json::String(list) => list.split(' ').filter(|part| !part.is_empty()).map(token).collect(),
         Json::Array(items) => items
             .iter()
             .map(|item| match item.as_str() {

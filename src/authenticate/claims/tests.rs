@@ -31,10 +31,7 @@ fn a_good_token_is_read_whole() {
     assert_eq!(facts.actor.as_deref(), Some("batch"), "the outermost actor");
     assert_eq!(facts.token_id.as_deref(), Some("id-1"));
     assert_eq!(facts.audience.as_slice(), ["a".into(), "b".into()]);
-    assert_eq!(
-        facts.scopes.as_slice(),
-        ["orders:read".into(), "orders:write".into()]
-    );
+    assert_eq!(facts.scopes.as_slice(), ["orders:read".into(), "orders:write".into()]);
     assert_eq!(facts.expires, Timestamp(NOW.0 + 300));
     assert_eq!(facts.not_before, Some(Timestamp(NOW.0 - 5)));
     assert_eq!(facts.issued, Some(Timestamp(NOW.0 - 10)));
@@ -84,25 +81,11 @@ fn claims_of_the_wrong_type_are_refused() {
 
 #[test]
 fn null_is_not_a_value() {
-    for claim in [
-        "exp",
-        "aud",
-        "sub",
-        "iat",
-        "jti",
-        "client_id",
-        "nbf",
-        "act",
-        "scope",
-        "tenant_id",
-    ] {
+    for claim in ["exp", "aud", "sub", "iat", "jti", "client_id", "nbf", "act", "scope", "tenant_id"] {
         let mut claims = claims_with(json!({}));
         claims[claim] = Value::Null;
         let claims = Object::parse(claims.to_string().as_bytes()).unwrap();
-        assert!(
-            read(claims, &policy(), 1, KeyThumbprint([0; 32])).is_err(),
-            "{claim}"
-        );
+        assert!(read(claims, &policy(), 1, KeyThumbprint([0; 32])).is_err(), "{claim}");
     }
 }
 
@@ -112,84 +95,34 @@ fn what_must_be_there_is_said_by_the_policy() {
     relaxed.token_types.required_claims = Vec::new();
     let bare = json!({"sub": null, "client_id": null, "iat": null, "jti": null, "scope": null});
     let facts = facts(&relaxed, bare).unwrap();
-    assert_eq!(
-        (facts.subject, facts.client, facts.issued, facts.token_id),
-        (None, None, None, None)
-    );
+    assert_eq!((facts.subject, facts.client, facts.issued, facts.token_id), (None, None, None, None));
     assert!(facts.scopes.is_empty(), "no scope claim grants nothing");
     for claim in ["exp", "aud"] {
-        assert_eq!(
-            refusal(&relaxed, json!({claim: null})),
-            Some(Reason::TokenClaimMissing),
-            "{claim}"
-        );
+        assert_eq!(refusal(&relaxed, json!({claim: null})), Some(Reason::TokenClaimMissing), "{claim}");
     }
     relaxed.token_types.required_claims = paths(&["org.unit"]);
-    assert_eq!(
-        refusal(&relaxed, json!({"org": {"unit": 1}})),
-        None,
-        "of whatever type"
-    );
-    assert_eq!(
-        refusal(&relaxed, json!({"org": {}})),
-        Some(Reason::TokenClaimMissing)
-    );
+    assert_eq!(refusal(&relaxed, json!({"org": {"unit": 1}})), None, "of whatever type");
+    assert_eq!(refusal(&relaxed, json!({"org": {}})), Some(Reason::TokenClaimMissing));
 }
 
 #[test]
 fn scopes_are_exact_tokens_between_spaces() {
     let rows: [(Value, Option<&[&str]>, &str); 24] = [
-        (
-            json!({"scope": "read write"}),
-            Some(&["read", "write"]),
-            "as the RFC writes it",
-        ),
+        (json!({"scope": "read write"}), Some(&["read", "write"]), "as the RFC writes it"),
         (json!({"scope": "read"}), Some(&["read"]), "one"),
         (json!({"scope": "readonly"}), Some(&["readonly"]), "not a prefix"),
         (json!({"scope": "READ"}), Some(&["READ"]), "case kept"),
-        (
-            json!({"scope": "read:all"}),
-            Some(&["read:all"]),
-            "a colon is a letter",
-        ),
-        (
-            json!({"scope": "read,write"}),
-            Some(&["read,write"]),
-            "a comma does not separate",
-        ),
+        (json!({"scope": "read:all"}), Some(&["read:all"]), "a colon is a letter"),
+        (json!({"scope": "read,write"}), Some(&["read,write"]), "a comma does not separate"),
         (json!({"scope": "*"}), Some(&["*"]), "a star is a star"),
         (json!({"scope": ""}), Some(&[]), "empty"),
-        (
-            json!({"scope": " read  write "}),
-            Some(&["read", "write"]),
-            "runs of spaces count once",
-        ),
-        (
-            json!({"scope": ["read", "write"]}),
-            Some(&["read", "write"]),
-            "an array",
-        ),
+        (json!({"scope": " read  write "}), Some(&["read", "write"]), "runs of spaces count once"),
+        (json!({"scope": ["read", "write"]}), Some(&["read", "write"]), "an array"),
         (json!({"scope": []}), Some(&[]), "an empty array"),
-        (
-            json!({"scope": null, "scp": "read"}),
-            Some(&["read"]),
-            "the second path",
-        ),
-        (
-            json!({"scope": null, "scp": ["read"]}),
-            Some(&["read"]),
-            "the second path, an array",
-        ),
-        (
-            json!({"scope": "read", "scp": "admin"}),
-            Some(&["read"]),
-            "the first path alone",
-        ),
-        (
-            json!({"scope": "", "scp": "admin"}),
-            Some(&[]),
-            "the first path alone, though empty",
-        ),
+        (json!({"scope": null, "scp": "read"}), Some(&["read"]), "the second path"),
+        (json!({"scope": null, "scp": ["read"]}), Some(&["read"]), "the second path, an array"),
+        (json!({"scope": "read", "scp": "admin"}), Some(&["read"]), "the first path alone"),
+        (json!({"scope": "", "scp": "admin"}), Some(&[]), "the first path alone, though empty"),
         (json!({"scope": "read\twrite"}), None, "a tab"),
         (json!({"scope": "read\nadmin"}), None, "a line end"),
         (json!({"scope": "read\u{a0}write"}), None, "a no-break space"),
@@ -218,10 +151,7 @@ fn the_client_is_the_first_path_that_is_there() {
     policy.token_types.required_claims = Vec::new();
     let client = |changes| facts(&policy, changes).unwrap().client;
     assert_eq!(client(json!({"azp": "other"})).as_deref(), Some("app"));
-    assert_eq!(
-        client(json!({"client_id": null, "azp": "other"})).as_deref(),
-        Some("other")
-    );
+    assert_eq!(client(json!({"client_id": null, "azp": "other"})).as_deref(), Some("other"));
     assert_eq!(client(json!({"client_id": null})), None);
 }
 
@@ -237,36 +167,16 @@ fn times_are_judged_to_the_second() {
         (json!({"exp": 0}), Some(TokenExpired), "1970"),
         (json!({"exp": -1}), Some(TokenExpired), "before 1970"),
         (json!({"exp": i64::MIN}), Some(TokenExpired), "the smallest time"),
-        (
-            json!({"exp": i64::MAX}),
-            Some(TokenLifetimeExcessive),
-            "the largest time",
-        ),
-        (
-            json!({"exp": 9_007_199_254_740_993_i64}),
-            Some(TokenLifetimeExcessive),
-            "2^53 + 1",
-        ),
-        (
-            json!({"exp": i64::MAX, "iat": i64::MIN}),
-            Some(TokenLifetimeExcessive),
-            "the whole range",
-        ),
+        (json!({"exp": i64::MAX}), Some(TokenLifetimeExcessive), "the largest time"),
+        (json!({"exp": 9_007_199_254_740_993_i64}), Some(TokenLifetimeExcessive), "2^53 + 1"),
+        (json!({"exp": i64::MAX, "iat": i64::MIN}), Some(TokenLifetimeExcessive), "the whole range"),
         (json!({"nbf": now + 10}), None, "nbf ahead within the leeway"),
         (json!({"nbf": now + 11}), Some(TokenNotYetValid), "nbf ahead"),
         (json!({"nbf": i64::MAX}), Some(TokenNotYetValid), "nbf far ahead"),
         (json!({"iat": now + 10}), None, "iat ahead within the leeway"),
         (json!({"iat": now + 11}), Some(TokenNotYetValid), "iat ahead"),
-        (
-            json!({"iat": now - 1, "exp": now + 3_599}),
-            None,
-            "the longest lifetime",
-        ),
-        (
-            json!({"iat": now - 1, "exp": now + 3_600}),
-            Some(TokenLifetimeExcessive),
-            "a second too long",
-        ),
+        (json!({"iat": now - 1, "exp": now + 3_599}), None, "the longest lifetime"),
+        (json!({"iat": now - 1, "exp": now + 3_600}), Some(TokenLifetimeExcessive), "a second too long"),
     ];
     for (changes, expected, why) in rows {
         assert_eq!(refusal(&policy(), changes), expected, "{why}");
@@ -274,11 +184,7 @@ fn times_are_judged_to_the_second() {
     let mut no_iat = policy();
     no_iat.token_types.required_claims = Vec::new();
     for (exp, expected) in [(now + 3_610, None), (now + 3_611, Some(TokenLifetimeExcessive))] {
-        assert_eq!(
-            refusal(&no_iat, json!({"iat": null, "exp": exp})),
-            expected,
-            "without iat, exp {exp}"
-        );
+        assert_eq!(refusal(&no_iat, json!({"iat": null, "exp": exp})), expected, "without iat, exp {exp}");
     }
 }
 

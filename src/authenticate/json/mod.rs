@@ -29,18 +29,10 @@ pub struct Limits {
 
 impl Limits {
     /// For the header and the claims of a token.
-    pub const TOKEN: Self = Self {
-        depth: 16,
-        members: 100,
-        nodes: 2_000,
-    };
+    pub const TOKEN: Self = Self { depth: 16, members: 100, nodes: 2_000 };
 
     /// For what an issuer publishes: its metadata and its keys.
-    pub const DOCUMENT: Self = Self {
-        depth: 16,
-        members: 1_000,
-        nodes: 20_000,
-    };
+    pub const DOCUMENT: Self = Self { depth: 16, members: 1_000, nodes: 20_000 };
 }
 
 /// Why a text is not accepted.
@@ -139,10 +131,8 @@ pub struct Object(
 impl Object {
     #[cfg(test)]
     pub(crate) fn of_members_for_tests(members: impl IntoIterator<Item = (&'static str, Json)>) -> Self {
-        let mut members: Vec<(Box<str>, Json)> = members
-            .into_iter()
-            .map(|(name, value)| (name.into(), value))
-            .collect();
+        let mut members: Vec<(Box<str>, Json)> =
+            members.into_iter().map(|(name, value)| (name.into(), value)).collect();
         members.sort_by(|(one, _), (other, _)| one.cmp(other));
         Self(members.into())
     }
@@ -163,25 +153,13 @@ impl Object {
     /// A [`JsonError`].
     pub fn parse_within(text: &[u8], limits: Limits) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(text).map_err(|_| JsonError::Encoding)?;
-        let mut budget = Budget {
-            limits,
-            values: 0,
-            fault: None,
-        };
+        let mut budget = Budget { limits, values: 0, fault: None };
         let mut reader = serde_json::Deserializer::from_str(text);
-        let seed = Seed {
-            budget: &mut budget,
-            depth: 0,
-        };
-        let parsed = seed
-            .deserialize(&mut reader)
-            .and_then(|value| reader.end().map(|()| value));
+        let seed = Seed { budget: &mut budget, depth: 0 };
+        let parsed = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
         match (parsed, budget.fault) {
             (_, Some(fault)) => Err(fault),
-            (Err(error), None) => Err(JsonError::Syntax {
-                line: error.line(),
-                column: error.column(),
-            }),
+            (Err(error), None) => Err(JsonError::Syntax { line: error.line(), column: error.column() }),
             (Ok(Json::Object(object)), None) => Ok(object),
             (Ok(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_)), None) => {
                 Err(JsonError::NotAnObject)
@@ -236,10 +214,7 @@ impl Object {
     /// About how many bytes it occupies on the heap.
     pub fn weight(&self) -> usize {
         size_of_val::<[(Box<str>, Json)]>(&self.0)
-            + self
-                .iter()
-                .map(|(name, value)| name.len() + value.weight())
-                .sum::<usize>()
+            + self.iter().map(|(name, value)| name.len() + value.weight()).sum::<usize>()
     }
 }
 
@@ -258,10 +233,8 @@ impl From<Value> for Json {
 
 impl From<serde_json::Map<String, Value>> for Object {
     fn from(members: serde_json::Map<String, Value>) -> Self {
-        let mut members: Vec<_> = members
-            .into_iter()
-            .map(|(name, value)| (name.into_boxed_str(), Json::from(value)))
-            .collect();
+        let mut members: Vec<_> =
+            members.into_iter().map(|(name, value)| (name.into_boxed_str(), Json::from(value))).collect();
         members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Self(members.into_boxed_slice())
     }
@@ -282,12 +255,7 @@ impl From<&Json> for Value {
 
 impl From<&Object> for Value {
     fn from(object: &Object) -> Self {
-        Self::Object(
-            object
-                .iter()
-                .map(|(name, value)| (name.to_owned(), Self::from(value)))
-                .collect(),
-        )
+        Self::Object(object.iter().map(|(name, value)| (name.to_owned(), Self::from(value))).collect())
     }
 }
 
@@ -331,10 +299,7 @@ impl Seed<'_> {
     }
 
     fn inner(&mut self) -> Seed<'_> {
-        Seed {
-            budget: self.budget,
-            depth: self.depth,
-        }
+        Seed { budget: self.budget, depth: self.depth }
     }
 }
 
@@ -371,9 +336,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Json, E> {
-        Number::from_f64(value)
-            .map(Json::Number)
-            .ok_or_else(|| E::custom("not finite"))
+        Number::from_f64(value).map(Json::Number).ok_or_else(|| E::custom("not finite"))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Json, E> {

@@ -68,11 +68,7 @@ fn a_member_that_stands_twice_is_refused_at_every_depth() {
         (r#"{"x":{"y":[{"b":1,"c":2,"b":3}]}}"#, "b"),
         (r#"{"":1,"":2}"#, ""),
     ] {
-        assert_eq!(
-            error(text),
-            Some(JsonError::DuplicateMember(name.into())),
-            "{text}"
-        );
+        assert_eq!(error(text), Some(JsonError::DuplicateMember(name.into())), "{text}");
     }
     assert_eq!(error(r#"{"a":{"a":1}}"#), None, "another object's member");
 }
@@ -83,10 +79,7 @@ fn what_a_short_text_can_cost_is_bounded() {
     assert_eq!(error(nested(16)), None);
     assert_eq!(error(nested(17)), Some(JsonError::TooDeep(16)));
     assert_eq!(error(r#"{"a":"#.repeat(100_000)), Some(JsonError::TooDeep(16)));
-    assert_eq!(
-        error(format!(r#"{{"a":{}"#, "[".repeat(100_000))),
-        Some(JsonError::TooDeep(16))
-    );
+    assert_eq!(error(format!(r#"{{"a":{}"#, "[".repeat(100_000))), Some(JsonError::TooDeep(16)));
 
     let members = |count: usize| {
         let members: Vec<_> = (0..count).map(|i| format!(r#""m{i}":0"#)).collect();
@@ -94,11 +87,7 @@ fn what_a_short_text_can_cost_is_bounded() {
     };
     assert_eq!(error(members(100)), None);
     assert_eq!(error(members(101)), Some(JsonError::TooManyMembers(100)));
-    assert_eq!(
-        error(format!(r#"{{"x":{}}}"#, members(500))),
-        None,
-        "an inner object may have more"
-    );
+    assert_eq!(error(format!(r#"{{"x":{}}}"#, members(500))), None, "an inner object may have more");
 
     let items = |count: usize| format!(r#"{{"a":[{}]}}"#, vec!["0"; count].join(","));
     assert_eq!(error(items(1_998)), None);
@@ -107,12 +96,7 @@ fn what_a_short_text_can_cost_is_bounded() {
 
 #[test]
 fn an_error_holds_no_value() {
-    for text in [
-        r#"{"a":"secret","a":"secret"}"#,
-        r#"{"a":"secret"#,
-        r#"{"a":secret}"#,
-        r#"["secret"]"#,
-    ] {
+    for text in [r#"{"a":"secret","a":"secret"}"#, r#"{"a":"secret"#, r#"{"a":secret}"#, r#"["secret"]"#] {
         let error = error(text).unwrap();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
     }
@@ -140,9 +124,7 @@ fn equality_does_not_look_at_the_order_of_members() {
 #[test]
 fn weight_grows_with_what_is_held() {
     let small = Object::parse(br#"{"a":"b"}"#).unwrap().weight();
-    let large = Object::parse(format!(r#"{{"a":["{}"]}}"#, "b".repeat(1_000)).as_bytes())
-        .unwrap()
-        .weight();
+    let large = Object::parse(format!(r#"{{"a":["{}"]}}"#, "b".repeat(1_000)).as_bytes()).unwrap().weight();
     assert!(small > 2 && large > small + 999, "{small} {large}");
 }
 

@@ -57,11 +57,7 @@ pub fn verify<K: Knowledge>(
         .ok_or(Reject::new(Reason::SignatureInvalid));
     let key = check(checks, Check::Signature, signer)?.thumbprint();
     let epoch = knowledge.epoch(issuer);
-    let facts = check(
-        checks,
-        Check::Claims,
-        claims::read(token.claims, policy, epoch, key),
-    )?;
+    let facts = check(checks, Check::Claims, claims::read(token.claims, policy, epoch, key))?;
     Ok((issuer, facts))
 }
 
@@ -80,15 +76,10 @@ impl<'t> Unverified<'t> {
         match memchr::memchr_iter(b'.', token.as_bytes()).count() {
             2 => {}
             0 => {
-                return Err(Reject::because(
-                    Reason::TokenOpaque,
-                    "the token has no dots, so it is no JWT",
-                ));
+                return Err(Reject::because(Reason::TokenOpaque, "the token has no dots, so it is no JWT"));
             }
             4 => {
-                return Err(malformed(
-                    "five parts: an encrypted token (JWE), which is not accepted",
-                ));
+                return Err(malformed("five parts: an encrypted token (JWE), which is not accepted"));
             }
             _ => return Err(malformed("a signed token has three parts")),
         }
@@ -133,14 +124,10 @@ impl<'t> Unverified<'t> {
 
     /// The issuer, by exact `iss` (RFC 8725 §3.8).
     fn issuer<'i>(&self, issuers: &'i Issuers) -> Result<(IssuerIndex, &'i IssuerPolicy), Reject> {
-        let claim = self
-            .claims
-            .get("iss")
-            .ok_or(Reject::because(Reason::TokenClaimMissing, "`iss` is missing"))?;
-        let text = claim.as_str().ok_or(Reject::because(
-            Reason::TokenClaimInvalid,
-            "`iss` is not a string",
-        ))?;
+        let claim =
+            self.claims.get("iss").ok_or(Reject::because(Reason::TokenClaimMissing, "`iss` is missing"))?;
+        let text =
+            claim.as_str().ok_or(Reject::because(Reason::TokenClaimInvalid, "`iss` is not a string"))?;
         issuers.find(text).ok_or(Reject::new(Reason::IssuerUnknown))
     }
 
@@ -156,11 +143,7 @@ impl<'t> Unverified<'t> {
             return refuse("`typ` is not a string");
         };
         let text = media_type(text);
-        match types
-            .accept
-            .iter()
-            .any(|accepted| accepted.eq_ignore_ascii_case(text))
-        {
+        match types.accept.iter().any(|accepted| accepted.eq_ignore_ascii_case(text)) {
             true => Ok(()),
             false => refuse("`typ` is not one the issuer's `token_type` accepts"),
         }
@@ -172,10 +155,7 @@ impl<'t> Unverified<'t> {
             .and_then(Json::as_str)
             .and_then(Algorithm::from_name)
             .filter(|algorithm| policy.algorithms.contains(*algorithm))
-            .ok_or(Reject::because(
-                Reason::AlgorithmRefused,
-                "`alg` is not on the issuer's `algorithms`",
-            ))
+            .ok_or(Reject::because(Reason::AlgorithmRefused, "`alg` is not on the issuer's `algorithms`"))
     }
 
     /// The keys that may have signed the token.
@@ -240,12 +220,9 @@ fn object(part: &'static str, text: &str) -> Result<Object, Reject> {
 
 /// The engine refuses padding, spare bits and every character outside the alphabet.
 fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, Reject> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| {
-        Reject::because(
-            Reason::TokenMalformed,
-            format!("the {part} is not strict base64url"),
-        )
-    })
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| Reject::because(Reason::TokenMalformed, format!("the {part} is not strict base64url")))
 }
 
 #[cfg(test)]

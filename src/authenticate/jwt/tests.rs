@@ -66,10 +66,7 @@ fn every_algorithm_verifies_its_own_signatures_and_no_others() {
                     expected,
                     "signed by {signed_by:?}, says {named:?}, the key is for {published:?}"
                 );
-                assert!(
-                    !matches!(result, Err(Stop::Need(_))),
-                    "the kid is known: nothing to fetch"
-                );
+                assert!(!matches!(result, Err(Stop::Need(_))), "the kid is known: nothing to fetch");
             }
         }
     }
@@ -83,10 +80,7 @@ fn the_checks_are_made_in_their_order() {
     assert_eq!(made, CHECKS);
     let mut sorted = made.clone();
     sorted.sort_unstable();
-    assert_eq!(
-        made, sorted,
-        "the order of the variants is the order of the checks"
-    );
+    assert_eq!(made, sorted, "the order of the variants is the order of the checks");
 }
 
 #[test]
@@ -101,9 +95,7 @@ fn facts_remember_epoch_and_key() {
 fn tokens_that_are_no_compact_jws_are_refused() {
     use Reason::{TokenMalformed, TokenOpaque};
     let good = good();
-    let [head, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else {
-        panic!()
-    };
+    let [head, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!() };
     let rows = [
         ("abc".to_owned(), TokenOpaque, "no dots"),
         (String::new(), TokenOpaque, "nothing"),
@@ -113,42 +105,18 @@ fn tokens_that_are_no_compact_jws_are_refused() {
         (".".repeat(1_000_000), TokenMalformed, "a million dots"),
         (format!("{head}.{payload}"), TokenMalformed, "two parts"),
         (format!("{head}.{payload}."), TokenMalformed, "no signature"),
-        (
-            format!("{head}..{signature}"),
-            TokenMalformed,
-            "a detached payload",
-        ),
+        (format!("{head}..{signature}"), TokenMalformed, "a detached payload"),
         (format!(".{payload}.{signature}"), TokenMalformed, "no header"),
         (format!(".{good}"), TokenMalformed, "a leading dot"),
         (format!("{good}."), TokenMalformed, "a trailing dot"),
         (format!("{good}.x.y"), TokenMalformed, "five parts"),
         (format!("{good}.x.y.z"), TokenMalformed, "six parts"),
         (format!("{good}="), TokenMalformed, "padding"),
-        (
-            format!("{head}=.{payload}.{signature}"),
-            TokenMalformed,
-            "padding in the header",
-        ),
-        (
-            format!("{head}.{payload}.{signature}\n"),
-            TokenMalformed,
-            "a line end",
-        ),
-        (
-            format!("{head}. {payload}.{signature}"),
-            TokenMalformed,
-            "a space",
-        ),
-        (
-            format!("{head}.{payload}.{signature}+"),
-            TokenMalformed,
-            "the other alphabet",
-        ),
-        (
-            format!("{head}.{payload}?.{signature}"),
-            TokenMalformed,
-            "a question mark",
-        ),
+        (format!("{head}=.{payload}.{signature}"), TokenMalformed, "padding in the header"),
+        (format!("{head}.{payload}.{signature}\n"), TokenMalformed, "a line end"),
+        (format!("{head}. {payload}.{signature}"), TokenMalformed, "a space"),
+        (format!("{head}.{payload}.{signature}+"), TokenMalformed, "the other alphabet"),
+        (format!("{head}.{payload}?.{signature}"), TokenMalformed, "a question mark"),
         (
             format!(r#"{{"payload":"{payload}.","signature":".{signature}"}}"#),
             TokenMalformed,
@@ -190,11 +158,7 @@ fn headers_that_change_the_meaning_are_refused() {
         json!({"kid": ["ec"]}),
         json!({"kid": "k".repeat(257)}),
     ] {
-        assert_eq!(
-            reason(&with_header(changes.clone())),
-            Some(Reason::TokenMalformed),
-            "{changes}"
-        );
+        assert_eq!(reason(&with_header(changes.clone())), Some(Reason::TokenMalformed), "{changes}");
     }
 }
 
@@ -208,11 +172,7 @@ fn keys_a_token_brings_along_are_ignored() {
     header["x5c"] = json!(["AAAA"]);
     let forged = attacker.sign(ES, &header, &claims());
     assert_eq!(reason(&forged), Some(Reason::SignatureInvalid));
-    assert_eq!(
-        reason(&P256.sign(ES, &header, &claims())),
-        None,
-        "signed by the published key"
-    );
+    assert_eq!(reason(&P256.sign(ES, &header, &claims())), None, "signed by the published key");
 }
 
 #[test]
@@ -243,18 +203,10 @@ fn only_exact_names_of_allowed_algorithms_count() {
         let token = with_header(json!({ "alg": alg }));
         assert_eq!(reason(&token), Some(Reason::AlgorithmRefused), "{alg}");
     }
-    assert_eq!(
-        reason(&with_header(json!({"alg": null}))),
-        Some(Reason::AlgorithmRefused),
-        "absent"
-    );
+    assert_eq!(reason(&with_header(json!({"alg": null}))), Some(Reason::AlgorithmRefused), "absent");
     let mut header = header(ES, "ec");
     header["alg"] = Value::Null;
-    assert_eq!(
-        reason(&P256.sign(ES, &header, &claims())),
-        Some(Reason::AlgorithmRefused),
-        "null"
-    );
+    assert_eq!(reason(&P256.sign(ES, &header, &claims())), Some(Reason::AlgorithmRefused), "null");
 
     let mut narrow = policy();
     narrow.algorithms = [Algorithm::Rs256].into_iter().collect();
@@ -268,26 +220,14 @@ fn only_exact_names_of_allowed_algorithms_count() {
 #[test]
 fn an_hmac_with_the_public_key_is_refused() {
     let jwk = RSA.jwk("rsa");
-    for secret in [
-        jwk.to_string(),
-        jwk["n"].as_str().unwrap().to_owned(),
-        "secret".to_owned(),
-    ] {
+    for secret in [jwk.to_string(), jwk["n"].as_str().unwrap().to_owned(), "secret".to_owned()] {
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
         for alg in ["HS256", "RS256"] {
             let head = json!({"typ": "at+jwt", "alg": alg, "kid": "rsa"}).to_string();
             let signed = format!("{}.{}", encode(head), encode(claims().to_string()));
             let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
-            let expected = if alg == "HS256" {
-                Reason::AlgorithmRefused
-            } else {
-                Reason::SignatureInvalid
-            };
-            assert_eq!(
-                reason(&format!("{signed}.{}", encode(tag))),
-                Some(expected),
-                "{alg}"
-            );
+            let expected = if alg == "HS256" { Reason::AlgorithmRefused } else { Reason::SignatureInvalid };
+            assert_eq!(reason(&format!("{signed}.{}", encode(tag))), Some(expected), "{alg}");
         }
     }
 }
@@ -317,17 +257,9 @@ fn only_accepted_types_of_token_pass() {
     relaxed.token_types.accept = vec!["jwt".into()];
     relaxed.token_types.accept_absent = true;
     let relaxed = Issuers::new(vec![relaxed]);
-    for (typ, accepted) in [
-        (json!("JWT"), true),
-        (json!(null), true),
-        (json!("at+jwt"), false),
-    ] {
+    for (typ, accepted) in [(json!("JWT"), true), (json!(null), true), (json!("at+jwt"), false)] {
         let token = with_header(json!({ "typ": typ }));
-        assert_eq!(
-            run(&token, &relaxed, &known()).is_ok(),
-            accepted,
-            "relaxed: {typ}"
-        );
+        assert_eq!(run(&token, &relaxed, &known()).is_ok(), accepted, "relaxed: {typ}");
     }
 }
 
@@ -360,19 +292,11 @@ fn one_issuers_key_does_not_sign_for_another() {
     // Both publish a key under the same kid.
     let mut keys = Keys::of(&[P256.jwk("k")]);
     let other = TestKey::p256();
-    keys.0.extend(
-        Keys::of(&[other.jwk("k")])
-            .0
-            .into_values()
-            .map(|set| (IssuerIndex(1), set)),
-    );
+    keys.0.extend(Keys::of(&[other.jwk("k")]).0.into_values().map(|set| (IssuerIndex(1), set)));
     let second = claims_with(json!({"iss": "https://second.example.com"}));
     let header = header(ES, "k");
     assert!(run(&other.sign(ES, &header, &second), &issuers, &keys).is_ok());
-    for token in [
-        P256.sign(ES, &header, &second),
-        other.sign(ES, &header, &claims()),
-    ] {
+    for token in [P256.sign(ES, &header, &second), other.sign(ES, &header, &claims())] {
         let result = run(&token, &issuers, &keys);
         assert!(matches!(result, Err(Stop::Reject(r)) if r.reason == Reason::SignatureInvalid));
     }
@@ -424,12 +348,7 @@ fn a_payload_that_is_no_strict_object_is_refused_though_signed() {
         assert_eq!(reason(&token), Some(Reason::TokenMalformed), "{payload}");
     }
     let twice = head.replacen('{', r#"{"alg":"none","#, 1);
-    for head in [
-        "[]",
-        "{}x",
-        twice.as_str(),
-        &format!(r#"{{"a":{}"#, "[".repeat(5_000)),
-    ] {
+    for head in ["[]", "{}x", twice.as_str(), &format!(r#"{{"a":{}"#, "[".repeat(5_000))] {
         let token = P256.sign_text(ES, head, &good);
         assert_eq!(reason(&token), Some(Reason::TokenMalformed), "{head:.40}");
     }
@@ -447,10 +366,7 @@ fn newer_keys_are_asked_for_only_by_plausible_tokens() {
     };
     let unknown = |claims: &Value| TestKey::p256().sign(ES, &header(ES, "new"), claims);
     let (known, none) = (known(), Keys::default());
-    assert_eq!(
-        need(&unknown(&claims()), &known),
-        Some(Need::NewerKeys(IssuerIndex(0)))
-    );
+    assert_eq!(need(&unknown(&claims()), &known), Some(Need::NewerKeys(IssuerIndex(0))));
     assert_eq!(need(&unknown(&claims()), &none), Some(Need::Keys(IssuerIndex(0))));
     for changes in [
         json!({"exp": NOW.0 - 60}),
@@ -461,32 +377,16 @@ fn newer_keys_are_asked_for_only_by_plausible_tokens() {
         json!({"iss": "https://evil.example.com"}),
     ] {
         for keys in [&known, &none] {
-            assert_eq!(
-                need(&unknown(&claims_with(changes.clone())), keys),
-                None,
-                "{changes}"
-            );
+            assert_eq!(need(&unknown(&claims_with(changes.clone())), keys), None, "{changes}");
         }
     }
-    for changes in [
-        json!({"alg": "HS256"}),
-        json!({"typ": "JWT"}),
-        json!({"crit": ["x"]}),
-    ] {
+    for changes in [json!({"alg": "HS256"}), json!({"typ": "JWT"}), json!({"crit": ["x"]})] {
         let mut head = header(ES, "new");
-        head.as_object_mut()
-            .unwrap()
-            .extend(changes.as_object().unwrap().clone());
+        head.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         assert_eq!(need(&P256.sign(ES, &head, &claims()), &known), None, "{changes}");
     }
     // A known kid under another algorithm, and no kid with a key that fits: nothing newer would help.
-    assert_eq!(
-        need(
-            &RSA.sign(Algorithm::Ps256, &header(Algorithm::Ps256, "rsa"), &claims()),
-            &known
-        ),
-        None
-    );
+    assert_eq!(need(&RSA.sign(Algorithm::Ps256, &header(Algorithm::Ps256, "rsa"), &claims()), &known), None);
     let mut no_kid = header(ES, "x");
     no_kid.as_object_mut().unwrap().remove("kid");
     assert_eq!(need(&TestKey::p256().sign(ES, &no_kid, &claims()), &known), None);
@@ -505,14 +405,9 @@ fn a_token_without_kid_is_tried_with_all_keys_that_fit() {
     let mut head = header(ES, "x");
     head.as_object_mut().unwrap().remove("kid");
     let token = P256.sign(ES, &head, &claims());
-    let many: Vec<Value> = (0..7)
-        .map(|i| TestKey::p256().jwk(&format!("k{i}")))
-        .chain([P256.jwk("ec")])
-        .collect();
-    assert!(
-        run(&token, &issuers(), &Keys::of(&many)).is_ok(),
-        "the eighth of eight"
-    );
+    let many: Vec<Value> =
+        (0..7).map(|i| TestKey::p256().jwk(&format!("k{i}"))).chain([P256.jwk("ec")]).collect();
+    assert!(run(&token, &issuers(), &Keys::of(&many)).is_ok(), "the eighth of eight");
     let more: Vec<Value> = [TestKey::p256().jwk("k")].into_iter().chain(many).collect();
     assert!(
         run(&token, &issuers(), &Keys::of(&more)).is_err(),
@@ -529,10 +424,7 @@ fn a_forged_token_does_not_profit_from_a_good_one() {
             .map(|(a, b)| (a.to_owned(), b.to_owned()))
             .unwrap();
         let (head, _) = signed.split_once('.').unwrap();
-        format!(
-            "{head}.{}.{signature}",
-            encode(claims_with(json!({"scope": "admin"})).to_string())
-        )
+        format!("{head}.{}.{signature}", encode(claims_with(json!({"scope": "admin"})).to_string()))
     };
     assert_eq!(reason(&forged), Some(Reason::SignatureInvalid));
     let other = OTHER_RSA.sign(Algorithm::Rs256, &header(Algorithm::Rs256, "rsa"), &claims());
@@ -544,14 +436,7 @@ fn a_forged_token_does_not_profit_from_a_good_one() {
 fn caller(token: &str) -> Result<Principal, Stop> {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
     let headers = HeaderMap::from_iter([(field::AUTHORIZATION, value)]);
-    authenticate(
-        &headers,
-        &issuers(),
-        16 * 1024,
-        &known(),
-        NOW,
-        &mut Checks::default(),
-    )
+    authenticate(&headers, &issuers(), 16 * 1024, &known(), NOW, &mut Checks::default())
 }
 
 #[test]
@@ -559,17 +444,10 @@ fn the_whole_way_ends_in_a_principal_or_a_reason() {
     let principal = caller(&good()).unwrap();
     assert!(!principal.remembered() && !principal.is_service());
     assert_eq!(principal.facts().subject.as_deref(), Some("alice"));
-    let expired = P256.sign(
-        ES,
-        &header(ES, "ec"),
-        &claims_with(json!({"iat": NOW.0 - 99, "exp": NOW.0 - 60})),
-    );
+    let expired =
+        P256.sign(ES, &header(ES, "ec"), &claims_with(json!({"iat": NOW.0 - 99, "exp": NOW.0 - 60})));
     assert_eq!(caller(&expired).unwrap_err().reason(), Reason::TokenExpired);
-    let large = P256.sign(
-        ES,
-        &header(ES, "ec"),
-        &claims_with(json!({"x": "x".repeat(16 * 1024)})),
-    );
+    let large = P256.sign(ES, &header(ES, "ec"), &claims_with(json!({"x": "x".repeat(16 * 1024)})));
     assert_eq!(caller(&large).unwrap_err().reason(), Reason::TokenMalformed);
     let service = P256.sign(ES, &header(ES, "ec"), &claims_with(json!({"sub": "app"})));
     assert!(caller(&service).unwrap().is_service());

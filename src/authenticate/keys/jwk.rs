@@ -57,10 +57,7 @@ pub(super) fn parse(item: &Json, allowed: AlgorithmSet) -> Result<Vec<Verificati
 
 /// The `kid`, if it is a string of legal length.
 pub(super) fn kid(object: &Object) -> Option<&str> {
-    object
-        .get("kid")?
-        .as_str()
-        .filter(|kid| (1..=MAX_KID).contains(&kid.len()))
+    object.get("kid")?.as_str().filter(|kid| (1..=MAX_KID).contains(&kid.len()))
 }
 
 /// The one `kty` of an algorithm.
@@ -125,10 +122,7 @@ fn algorithms(
             None => return Err("its alg is not a supported signature algorithm"),
         },
     };
-    let usable: Vec<_> = wanted
-        .into_iter()
-        .filter(|algorithm| allowed.contains(*algorithm))
-        .collect();
+    let usable: Vec<_> = wanted.into_iter().filter(|algorithm| allowed.contains(*algorithm)).collect();
     if usable.is_empty() {
         return Err("the issuer's `algorithms` do not allow it");
     }
@@ -159,17 +153,10 @@ fn thumbprint(parameters: &AlgorithmParameters) -> Result<KeyThumbprint, &'stati
         }
         _ => return Err("its kty or crv is not supported"),
     }
-    let jwk = Jwk {
-        common: CommonParameters::default(),
-        algorithm: parameters.clone(),
-    };
-    let text = jwk
-        .thumbprint(ThumbprintHash::SHA256)
-        .map_err(|_| "it has no thumbprint")?;
+    let jwk = Jwk { common: CommonParameters::default(), algorithm: parameters.clone() };
+    let text = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| "it has no thumbprint")?;
     let bytes = decode(&text)?;
-    Ok(KeyThumbprint(
-        bytes.try_into().map_err(|_| "it has no thumbprint")?,
-    ))
+    Ok(KeyThumbprint(bytes.try_into().map_err(|_| "it has no thumbprint")?))
 }
 
 /// Parses the key once, for one algorithm.
@@ -207,9 +194,7 @@ fn rsa(
     if !exponent.is_some_and(|e| e >= MIN_EXPONENT && e % 2 == 1) {
         return Err("its exponent is not an odd number from 65537");
     }
-    RsaPublicKeyComponents { n, e }
-        .to_parsed_public_key(scheme)
-        .map_err(|_| "it is not a valid RSA key")
+    RsaPublicKeyComponents { n, e }.to_parsed_public_key(scheme).map_err(|_| "it is not a valid RSA key")
 }
 
 fn ec(
@@ -241,9 +226,7 @@ fn ed25519(parameters: &AlgorithmParameters) -> Result<ParsedPublicKey, &'static
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| "its members are not strict base64url")
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| "its members are not strict base64url")
 }
 
 fn without_zeros(bytes: &[u8]) -> &[u8] {

@@ -52,10 +52,7 @@ pub enum JwksError {
 }
 
 fn first_warning(warnings: &[KeyWarning]) -> String {
-    warnings
-        .first()
-        .map(|warning| format!(": {warning}"))
-        .unwrap_or_default()
+    warnings.first().map(|warning| format!(": {warning}")).unwrap_or_default()
 }
 
 /// A key that was left out, and why.
@@ -97,10 +94,7 @@ impl KeySet {
             return Err(JwksError::TooLarge);
         }
         let set = Object::parse_within(text, Limits::DOCUMENT)?;
-        let items = set
-            .get("keys")
-            .and_then(|keys| keys.as_array())
-            .ok_or(JwksError::NoKeys)?;
+        let items = set.get("keys").and_then(|keys| keys.as_array()).ok_or(JwksError::NoKeys)?;
         if items.len() > MAX_KEYS {
             return Err(JwksError::TooManyKeys);
         }
@@ -109,8 +103,7 @@ impl KeySet {
         for (position, item) in items.iter().enumerate() {
             let added = jwk::parse(item, allowed).and_then(|found| {
                 let taken = |key: &VerificationKey| {
-                    keys.iter()
-                        .any(|k| k.kid == key.kid && k.algorithm == key.algorithm)
+                    keys.iter().any(|k| k.kid == key.kid && k.algorithm == key.algorithm)
                 };
                 // Two keys without `kid` are told apart by trying; two with one `kid` are not.
                 if found.iter().any(|key| key.kid.is_some() && taken(key)) {
@@ -210,9 +203,7 @@ impl VerificationKey {
 
 impl signature::Verifier<Vec<u8>> for VerificationKey {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        self.parsed
-            .verify_sig(message, signature)
-            .map_err(signature::Error::from_source)
+        self.parsed.verify_sig(message, signature).map_err(signature::Error::from_source)
     }
 }
 

@@ -42,17 +42,9 @@ fn usable_keys_are_found_by_kid_and_algorithm() {
     assert_eq!(count(Some("a"), Algorithm::Rs256), 1);
     assert_eq!(count(Some("a"), Algorithm::Es256), 1, "the same kid, another kty");
     assert_eq!(count(Some("a"), Algorithm::Ps256), 0, "the key's alg is RS256");
-    assert_eq!(
-        count(Some("e"), Algorithm::Ps256),
-        1,
-        "a key without alg serves what fits"
-    );
+    assert_eq!(count(Some("e"), Algorithm::Ps256), 1, "a key without alg serves what fits");
     assert_eq!(count(Some("e"), Algorithm::Es256), 0);
-    assert_eq!(
-        count(Some("d"), Algorithm::EdDsa),
-        0,
-        "a key without kid is not found by one"
-    );
+    assert_eq!(count(Some("d"), Algorithm::EdDsa), 0, "a key without kid is not found by one");
     assert_eq!(count(None, Algorithm::EdDsa), 1);
     assert_eq!(count(None, Algorithm::Rs256), 2);
     assert!(set.has_kid("c") && !set.has_kid("d"));
@@ -94,29 +86,17 @@ fn unusable_keys_are_left_out_with_a_reason() {
         (json!({}), "no kty"),
         (with(RSA.jwk("x"), json!({"kid": 7})), "kid number"),
         (with(RSA.jwk("x"), json!({"kid": ""})), "kid empty"),
-        (
-            with(RSA.jwk("x"), json!({"kid": "k".repeat(257)})),
-            "kid too long",
-        ),
+        (with(RSA.jwk("x"), json!({"kid": "k".repeat(257)})), "kid too long"),
         (with(RSA.jwk("x"), json!({"use": "enc"})), "for encryption"),
         (with(RSA.jwk("x"), json!({"use": ["sig"]})), "use array"),
-        (
-            with(RSA.jwk("x"), json!({"key_ops": ["encrypt"]})),
-            "key_ops without verify",
-        ),
+        (with(RSA.jwk("x"), json!({"key_ops": ["encrypt"]})), "key_ops without verify"),
         (with(RSA.jwk("x"), json!({"key_ops": "verify"})), "key_ops string"),
         (with(RSA.jwk("x"), json!({"alg": "ES256"})), "alg of another kty"),
         (with(RSA.jwk("x"), json!({"alg": "HS256"})), "a symmetric alg"),
-        (
-            with(RSA.jwk("x"), json!({"alg": "RSA-OAEP"})),
-            "an encryption alg",
-        ),
+        (with(RSA.jwk("x"), json!({"alg": "RSA-OAEP"})), "an encryption alg"),
         (with(RSA.jwk("x"), json!({"alg": "none"})), "none"),
         (with(RSA.jwk("x"), json!({"alg": 1})), "alg number"),
-        (
-            with(P256.jwk("x"), json!({"alg": "ES384"})),
-            "alg of another curve",
-        ),
+        (with(P256.jwk("x"), json!({"alg": "ES384"})), "alg of another curve"),
         (with(P256.jwk("x"), json!({"alg": "EdDSA"})), "EdDSA on P-256"),
         (with(RSA.jwk("x"), json!({"d": "AQAB"})), "a private exponent"),
         (with(P256.jwk("x"), json!({"d": "AQAB"})), "a private scalar"),
@@ -128,40 +108,22 @@ fn unusable_keys_are_left_out_with_a_reason() {
         (with(RSA.jwk("x"), json!({"n": rsa_of_bits(16384)})), "RSA 16384"),
         (with(RSA.jwk("x"), json!({"n": ""})), "no modulus"),
         (with(RSA.jwk("x"), json!({"n": encode([0; 256])})), "modulus zero"),
-        (
-            with(RSA.jwk("x"), json!({"n": encode([0xfe; 256])})),
-            "modulus even",
-        ),
+        (with(RSA.jwk("x"), json!({"n": encode([0xfe; 256])})), "modulus even"),
         (with(RSA.jwk("x"), json!({"e": "AQ"})), "exponent 1"),
         (with(RSA.jwk("x"), json!({"e": "Aw"})), "exponent 3"),
         (with(RSA.jwk("x"), json!({"e": "AQAA"})), "exponent even"),
         (with(RSA.jwk("x"), json!({"e": ""})), "no exponent"),
-        (
-            with(RSA.jwk("x"), json!({"e": encode([0xff; 9])})),
-            "exponent too large",
-        ),
+        (with(RSA.jwk("x"), json!({"e": encode([0xff; 9])})), "exponent too large"),
         (with(RSA.jwk("x"), json!({"e": "AQAB="})), "padding"),
         (with(RSA.jwk("x"), json!({"e": null})), "e missing"),
         (with(RSA.jwk("x"), json!({"n": 5})), "n number"),
         (with(P256.jwk("x"), json!({"y": encode(&off)})), "off the curve"),
-        (
-            with(P256.jwk("x"), json!({"x": encode([0; 32]), "y": encode([0; 32])})),
-            "the point 0,0",
-        ),
-        (
-            with(P256.jwk("x"), json!({"x": encode([1; 31])})),
-            "a short coordinate",
-        ),
+        (with(P256.jwk("x"), json!({"x": encode([0; 32]), "y": encode([0; 32])})), "the point 0,0"),
+        (with(P256.jwk("x"), json!({"x": encode([1; 31])})), "a short coordinate"),
         (with(P256.jwk("x"), json!({"crv": "P-384"})), "the wrong curve"),
-        (
-            with(P256.jwk("x"), json!({"crv": "secp256k1"})),
-            "a curve not supported",
-        ),
+        (with(P256.jwk("x"), json!({"crv": "secp256k1"})), "a curve not supported"),
         (with(P256.jwk("x"), json!({"crv": "P-521"})), "P-521"),
-        (
-            with(ED25519.jwk("x"), json!({"crv": "X25519"})),
-            "a key for agreement",
-        ),
+        (with(ED25519.jwk("x"), json!({"crv": "X25519"})), "a key for agreement"),
         (with(ED25519.jwk("x"), json!({"crv": "Ed448"})), "Ed448"),
         (with(ED25519.jwk("x"), json!({"x": encode([1; 31])})), "a short x"),
         (with(RSA.jwk("x"), json!({"kty": "rsa"})), "kty in lower case"),
@@ -171,16 +133,10 @@ fn unusable_keys_are_left_out_with_a_reason() {
         assert_eq!(set.len(), 1, "{why}");
         assert_eq!(warnings.len(), 1, "{why}");
         assert_eq!(warnings[0].position, 1, "{why}");
-        assert!(
-            matches!(parse(&[jwk]), Err(JwksError::NoUsableKey(_))),
-            "{why}, alone"
-        );
+        assert!(matches!(parse(&[jwk]), Err(JwksError::NoUsableKey(_))), "{why}, alone");
     }
     let (_, warnings) = parse(&[P384.jwk("good"), with(RSA.jwk("weak"), json!({"e": "Aw"}))]).unwrap();
-    assert_eq!(
-        warnings[0].to_string(),
-        r#"key "weak": its exponent is not an odd number from 65537"#
-    );
+    assert_eq!(warnings[0].to_string(), r#"key "weak": its exponent is not an odd number from 65537"#);
 }
 
 #[test]
@@ -197,10 +153,7 @@ fn the_issuers_list_decides_which_algorithms_a_key_serves() {
     let served: Vec<_> = set.iter().map(VerificationKey::algorithm).collect();
     assert_eq!(served, [Algorithm::Ps256]);
     assert_eq!(warnings[0].kid.as_deref(), Some("b"));
-    assert!(
-        KeySet::from_jwks(&jwks(&[RSA.jwk("a")]), AlgorithmSet::default()).is_err(),
-        "an empty list"
-    );
+    assert!(KeySet::from_jwks(&jwks(&[RSA.jwk("a")]), AlgorithmSet::default()).is_err(), "an empty list");
 }
 
 #[test]
@@ -216,23 +169,14 @@ fn a_set_that_is_no_set_is_an_error() {
         r#"{"keys":[],"keys":[]}"#,
         r#"{"keys":["#,
     ] {
-        assert!(
-            KeySet::from_jwks(text.as_bytes(), all_algorithms()).is_err(),
-            "{text}"
-        );
+        assert!(KeySet::from_jwks(text.as_bytes(), all_algorithms()).is_err(), "{text}");
     }
     let key = P256.jwk("a");
     assert!(parse(&vec![key.clone(); 100]).is_ok());
-    assert!(matches!(
-        parse(&vec![key.clone(); 101]),
-        Err(JwksError::TooManyKeys)
-    ));
+    assert!(matches!(parse(&vec![key.clone(); 101]), Err(JwksError::TooManyKeys)));
     let mut large = jwks(&[key]);
     large.resize(MAX_JWKS_BYTES + 1, b' ');
-    assert!(matches!(
-        KeySet::from_jwks(&large, all_algorithms()),
-        Err(JwksError::TooLarge)
-    ));
+    assert!(matches!(KeySet::from_jwks(&large, all_algorithms()), Err(JwksError::TooLarge)));
     large.truncate(MAX_JWKS_BYTES);
     assert!(KeySet::from_jwks(&large, all_algorithms()).is_ok());
 }

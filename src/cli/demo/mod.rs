@@ -55,7 +55,9 @@ enum DemoError {
     Write { path: String, source: io::Error },
     #[error("the demo plays `{key}`, so it must be {wanted}, such as `{example}`")]
     Policy { key: &'static str, wanted: &'static str, example: &'static str },
-    #[error("cannot listen on {address}: {source}; change the port in `{key}` of {file}, or stop what uses it")]
+    #[error(
+        "cannot listen on {address}: {source}; change the port in `{key}` of {file}, or stop what uses it"
+    )]
     Bind { address: SocketAddr, key: &'static str, file: String, source: io::Error },
     #[error("the demo's keys cannot be made or read: {0}")]
     Keys(#[from] keys::KeyError),
@@ -82,7 +84,10 @@ async fn demo(args: &Args) -> Result<(), DemoError> {
     let issuer = listen(parts.issuer_address, "issuers.*.issuer", &args.config).await?;
     let api = listen(parts.api_address, "upstreams.*.url", &args.config).await?;
     let shown = Shown { parts: &parts, config: &args.config, written };
-    tokio::spawn(serve::serve(issuer, issuer::Issuer::new(parts.issuer.clone(), parts.audience.clone(), keys)?));
+    tokio::spawn(serve::serve(
+        issuer,
+        issuer::Issuer::new(parts.issuer.clone(), parts.audience.clone(), keys)?,
+    ));
     tokio::spawn(serve::serve(api, api::Api));
 
     let gateway = run::Args {

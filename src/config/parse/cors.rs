@@ -17,20 +17,15 @@ impl Parser<'_, '_> {
     pub(super) fn cors(&mut self, raw: &RawCors, node: &Node<'_>) -> Option<Cors> {
         let any = !raw.origins.list && raw.origins.values.iter().any(|origin| origin == "*");
         if any && raw.credentials {
-            let fault = Fault::new(
-                node.place_of(&["cors", "credentials"]),
-                "`credentials: true` with any origin",
-            );
+            let fault =
+                Fault::new(node.place_of(&["cors", "credentials"]), "`credentials: true` with any origin");
             self.faults.error(
-                fault
-                    .key("credentials")
-                    .hint("name the origins: any web page could act for its visitor"),
+                fault.key("credentials").hint("name the origins: any web page could act for its visitor"),
             );
         }
         if raw.origins.values.is_empty() {
             let place = node.place_of(&["cors", "origins"]);
-            self.faults
-                .error(Fault::new(place, "an empty list of origins").key("origins"));
+            self.faults.error(Fault::new(place, "an empty list of origins").key("origins"));
         }
         let origins = if any { None } else { Some(self.origins(raw, node)) };
         let headers = self.header_list(&raw.headers, node, "headers");
@@ -114,8 +109,6 @@ fn is_origin(text: &str) -> bool {
         _ => None,
     };
     format!("{scheme}://{authority}") == *text
-        && !text
-            .bytes()
-            .any(|b| b.is_ascii_uppercase() || matches!(b, b'@' | b'*'))
+        && !text.bytes().any(|b| b.is_ascii_uppercase() || matches!(b, b'@' | b'*'))
         && (own.is_none() || authority.port_u16() != own)
 }

@@ -61,15 +61,8 @@ const TAKEN: [&str; 32] = [
 ];
 
 /// The same, by how they begin.
-const TAKEN_PREFIXES: [&str; 7] = [
-    "accept",
-    "access-control-",
-    "cache-control",
-    "content-",
-    "if-",
-    "proxy-",
-    "sec-",
-];
+const TAKEN_PREFIXES: [&str; 7] =
+    ["accept", "access-control-", "cache-control", "content-", "if-", "proxy-", "sec-"];
 
 impl Parser<'_, '_> {
     /// Compiles the identity headers of a route.
@@ -90,8 +83,7 @@ impl Parser<'_, '_> {
             let fault = |message: String| Fault::new(node.place_of_key(&keys), message).key(name.as_str());
             match header_name(name) {
                 Ok(header) if headers.iter().any(|(other, _)| *other == header) => {
-                    self.faults
-                        .error(fault(format!("identity header `{name}` twice, in another case")));
+                    self.faults.error(fault(format!("identity header `{name}` twice, in another case")));
                 }
                 Ok(header) => match field(value) {
                     Some(field) => headers.push((header, field)),
@@ -104,8 +96,7 @@ impl Parser<'_, '_> {
                     }
                 },
                 Err(message) => {
-                    self.faults
-                        .error(fault(format!("`{name}` cannot be an identity header: {message}")));
+                    self.faults.error(fault(format!("`{name}` cannot be an identity header: {message}")));
                 }
             }
         }
@@ -115,11 +106,8 @@ impl Parser<'_, '_> {
 
 /// The names of all identity headers of all routes, each once.
 pub(super) fn all_identity_headers(routes: &[Route]) -> Vec<HeaderName> {
-    let names: BTreeSet<&str> = routes
-        .iter()
-        .flat_map(|route| &route.identity_headers)
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let names: BTreeSet<&str> =
+        routes.iter().flat_map(|route| &route.identity_headers).map(|(name, _)| name.as_str()).collect();
     names.into_iter().filter_map(|name| name.parse().ok()).collect()
 }
 

@@ -25,10 +25,7 @@ impl Parser<'_, '_> {
         let listen = self.listeners(&raw.listen, node);
         let admin = raw.admin.as_ref().and_then(|admin| self.admin(admin, node));
         let mut taken: HashSet<SocketAddr> = HashSet::new();
-        let addresses = listen
-            .iter()
-            .map(|l| l.address)
-            .chain(admin.iter().map(|a| a.address));
+        let addresses = listen.iter().map(|l| l.address).chain(admin.iter().map(|a| a.address));
         for (i, address) in addresses.enumerate() {
             // Port 0 asks for any free port, each time another.
             if address.port() != 0 && !taken.insert(address) {
@@ -37,16 +34,14 @@ impl Parser<'_, '_> {
                 } else {
                     node.place_of(&["admin", "address"])
                 };
-                self.faults
-                    .error(Fault::new(place, format!("two listeners at {address}")));
+                self.faults.error(Fault::new(place, format!("two listeners at {address}")));
             }
         }
         let mut trusted_proxies = Vec::new();
         for (i, network) in raw.trusted_proxies.iter().enumerate() {
             let place = node.place_of_item(&["trusted_proxies"], i);
-            let parsed = network
-                .parse()
-                .or_else(|_| network.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
+            let parsed =
+                network.parse().or_else(|_| network.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
             match parsed {
                 Ok(network) => trusted_proxies.push(network),
                 Err(_) => self.faults.error(
@@ -59,8 +54,7 @@ impl Parser<'_, '_> {
         let workers = match raw.workers {
             Some(AutoOr::Number(n)) if n > MOST_WORKERS => {
                 let message = format!("more than {MOST_WORKERS} workers");
-                self.faults
-                    .error(Fault::new(node.place_of(&["workers"]), message).key("workers"));
+                self.faults.error(Fault::new(node.place_of(&["workers"]), message).key("workers"));
                 None
             }
             Some(AutoOr::Number(n)) => Some(n),
@@ -88,10 +82,7 @@ impl Parser<'_, '_> {
         }
         let mut listeners = Vec::new();
         for (i, listener) in raw.iter().enumerate() {
-            let item = node
-                .get("listen")
-                .and_then(|list| list.items()?.get(i))
-                .unwrap_or(node);
+            let item = node.get("listen").and_then(|list| list.items()?.get(i)).unwrap_or(node);
             let parsed = self.listener(listener, item);
             listeners.extend(parsed);
         }
@@ -112,10 +103,7 @@ impl Parser<'_, '_> {
             }
             (None, Some(address)) => {
                 let tls = self.tls(raw, node)?;
-                Some(Listener {
-                    address,
-                    tls: Some(tls),
-                })
+                Some(Listener { address, tls: Some(tls) })
             }
             (Some(_), Some(_)) | (None, None) => {
                 let fault = Fault::new(node.place, "a listener is either `http` or `https`");
@@ -130,15 +118,11 @@ impl Parser<'_, '_> {
         if pairs.is_empty() {
             let place = node.place_of(&["certificates"]);
             let fault = Fault::new(place, "an https listener without certificate").key("certificates");
-            self.faults
-                .error(fault.hint("write `certificates: [{ cert: …, key: … }]`"));
+            self.faults.error(fault.hint("write `certificates: [{ cert: …, key: … }]`"));
         }
         let mut certificates = Vec::new();
         for (i, pair) in pairs.iter().enumerate() {
-            let item = node
-                .get("certificates")
-                .and_then(|list| list.items()?.get(i))
-                .unwrap_or(node);
+            let item = node.get("certificates").and_then(|list| list.items()?.get(i)).unwrap_or(node);
             let (cert_at, key_at) = (item.place_of(&["cert"]), item.place_of(&["key"]));
             let cert = self.read(&pair.cert, cert_at);
             let key = self.read(&pair.key, key_at);
@@ -152,10 +136,7 @@ impl Parser<'_, '_> {
             None => None,
             Some(file) => Some(self.authorities(file, node.place_of(&["client_ca"]), "client_ca")?),
         };
-        (!certificates.is_empty()).then_some(TlsPolicy {
-            certificates,
-            client_ca,
-        })
+        (!certificates.is_empty()).then_some(TlsPolicy { certificates, client_ca })
     }
 
     /// Reads a file of authorities.
@@ -190,10 +171,7 @@ impl Parser<'_, '_> {
             None => None,
             Some(secret) => {
                 let place = node.place_of(&["admin", "token"]);
-                let secret = self
-                    .files
-                    .secret(secret, place)
-                    .map_err(|fault| fault.key("token"));
+                let secret = self.files.secret(secret, place).map_err(|fault| fault.key("token"));
                 Some(self.faults.take(secret)?)
             }
         };
@@ -210,16 +188,11 @@ impl Parser<'_, '_> {
                 Ok(HostPattern::Any | HostPattern::Below(_)) | Err(_) => {
                     let place = node.place_of_item(&["admin", "hosts"], i);
                     let fault = Fault::new(place, format!("`{name}` is not the name of a host")).key("hosts");
-                    self.faults
-                        .error(fault.hint("a wildcard would let any web page's name in"));
+                    self.faults.error(fault.hint("a wildcard would let any web page's name in"));
                 }
             }
         }
-        Some(Admin {
-            address: raw.address,
-            token,
-            hosts,
-        })
+        Some(Admin { address: raw.address, token, hosts })
     }
 
     fn limits(&mut self, raw: &RawLimits, node: &Node<'_>) -> Limits {

@@ -44,8 +44,7 @@ impl Parser<'_, '_> {
     fn issuer(&mut self, name: &str, node: &Node<'_>) -> Option<IssuerPolicy> {
         let raw: RawIssuer = self.faults.take(decode(node))?;
         if raw.issuer.is_empty() {
-            self.faults
-                .error(Fault::new(node.place_of(&["issuer"]), "`issuer` is empty").key("issuer"));
+            self.faults.error(Fault::new(node.place_of(&["issuer"]), "`issuer` is empty").key("issuer"));
         }
         let algorithms = self.algorithms(&raw.algorithms, node);
         let keys = self.key_source(&raw, algorithms, node);
@@ -81,32 +80,19 @@ impl Parser<'_, '_> {
     ) -> Option<(KeySource, bool)> {
         let place = node.place_of(&["keys"]);
         match &raw.keys {
-            RawKeys {
-                discovery: Some(true),
-                jwks_uri: None,
-                jwks_file: None,
-            } => {
+            RawKeys { discovery: Some(true), jwks_uri: None, jwks_file: None } => {
                 let url = self.key_url(&raw.issuer, node.place_of(&["issuer"]), "issuer")?;
                 if url.query {
                     let message = "an issuer whose keys are discovered has no query (RFC 8414 §2)";
-                    self.faults
-                        .error(Fault::new(node.place_of(&["issuer"]), message).key("issuer"));
+                    self.faults.error(Fault::new(node.place_of(&["issuer"]), message).key("issuer"));
                 }
                 Some((KeySource::Discovery, !url.secure))
             }
-            RawKeys {
-                discovery: None | Some(false),
-                jwks_uri: Some(uri),
-                jwks_file: None,
-            } => {
+            RawKeys { discovery: None | Some(false), jwks_uri: Some(uri), jwks_file: None } => {
                 let url = self.key_url(uri, node.place_of(&["keys", "jwks_uri"]), "jwks_uri")?;
                 Some((KeySource::Uri(url.uri), !url.secure))
             }
-            RawKeys {
-                discovery: None | Some(false),
-                jwks_uri: None,
-                jwks_file: Some(file),
-            } => {
+            RawKeys { discovery: None | Some(false), jwks_uri: None, jwks_file: Some(file) } => {
                 let place = node.place_of(&["keys", "jwks_file"]);
                 let (path, content) = self.read(file, place)?;
                 match KeySet::from_jwks(&content, allowed) {
@@ -138,8 +124,7 @@ impl Parser<'_, '_> {
         let url = self.faults.take(url)?;
         if !url.secure && !url.is_loopback() {
             let fault = Fault::new(place, "keys must not be fetched over plain http").key(key);
-            self.faults
-                .error(fault.hint("use `https://`; `http://` is for loopback addresses only"));
+            self.faults.error(fault.hint("use `https://`; `http://` is for loopback addresses only"));
         } else if !url.secure {
             let message = "keys are fetched over plain http: for development only";
             self.faults.warn(Fault::new(place, message).key(key));
@@ -151,8 +136,7 @@ impl Parser<'_, '_> {
         if names.is_empty() {
             let fault =
                 Fault::new(node.place_of(&["algorithms"]), "no algorithm is allowed").key("algorithms");
-            self.faults
-                .error(fault.hint("write what the issuer signs with: `[RS256]`"));
+            self.faults.error(fault.hint("write what the issuer signs with: `[RS256]`"));
         }
         let mut known = Vec::new();
         for (i, name) in names.iter().enumerate() {
@@ -183,11 +167,7 @@ impl Parser<'_, '_> {
         if relaxed.require_claims.is_empty() {
             let place = node.place_of(&["token_type", "require_claims"]);
             let fault = Fault::new(place, "a relaxed type needs claims that only access tokens have");
-            self.faults.error(
-                fault
-                    .key("require_claims")
-                    .hint("write `require_claims: [client_id]`"),
-            );
+            self.faults.error(fault.key("require_claims").hint("write `require_claims: [client_id]`"));
         }
         for (i, path) in relaxed.require_claims.iter().enumerate() {
             let place = node.place_of_item(&["token_type", "require_claims"], i);
@@ -196,19 +176,14 @@ impl Parser<'_, '_> {
         if types.accept.iter().any(|name| **name != *"at+jwt") || types.accept_absent {
             let place = node.place_of_key(&["token_type"]);
             let fault = Fault::new(place, "tokens that are not `at+jwt` are accepted").key("token_type");
-            self.faults
-                .warn(fault.hint("make sure that no ID token of this issuer has the required claims"));
+            self.faults.warn(fault.hint("make sure that no ID token of this issuer has the required claims"));
         }
         types
     }
 
     /// The accepted `typ` values; `none` is a token without one.
     fn accepted_types(&mut self, names: &[String], node: &Node<'_>) -> TokenTypes {
-        let mut types = TokenTypes {
-            accept: Vec::new(),
-            accept_absent: false,
-            required_claims: Vec::new(),
-        };
+        let mut types = TokenTypes { accept: Vec::new(), accept_absent: false, required_claims: Vec::new() };
         if names.is_empty() {
             let fault = Fault::new(node.place_of(&["token_type", "accept"]), "no type is accepted");
             self.faults.error(fault.key("accept"));
@@ -223,8 +198,7 @@ impl Parser<'_, '_> {
                 }
                 _ => {
                     let place = node.place_of_item(&["token_type", "accept"], i);
-                    self.faults
-                        .error(Fault::new(place, "not a token type").key("accept"));
+                    self.faults.error(Fault::new(place, "not a token type").key("accept"));
                 }
             }
         }
@@ -258,8 +232,7 @@ impl Parser<'_, '_> {
         };
         if raw.values.is_empty() {
             let place = node.place_of(&["claims", key]);
-            self.faults
-                .error(Fault::new(place, format!("`{key}` names no claim")).key(key));
+            self.faults.error(Fault::new(place, format!("`{key}` names no claim")).key(key));
         }
         let mut paths = Vec::new();
         for (i, path) in raw.values.iter().enumerate() {
@@ -288,15 +261,8 @@ impl Parser<'_, '_> {
             max_stale: of("max_stale", raw.max_stale, 24 * 3600),
         };
         if refresh.max_stale < refresh.interval {
-            let fault = Fault::new(
-                node.place_of(&["key_refresh"]),
-                "`max_stale` is shorter than `interval`",
-            );
-            self.faults.error(
-                fault
-                    .key("max_stale")
-                    .hint("keys would lapse between two fetches"),
-            );
+            let fault = Fault::new(node.place_of(&["key_refresh"]), "`max_stale` is shorter than `interval`");
+            self.faults.error(fault.key("max_stale").hint("keys would lapse between two fetches"));
         }
         refresh
     }

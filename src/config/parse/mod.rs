@@ -122,20 +122,17 @@ impl Parser<'_, '_> {
     fn sections(&mut self, root: &Node<'_>) -> Option<()> {
         let Some(map) = root.map() else {
             let fault = Fault::new(root.place, "a policy is a mapping");
-            self.faults
-                .error(fault.hint("it has at least `version`, `gateway` and `routes`"));
+            self.faults.error(fault.hint("it has at least `version`, `gateway` and `routes`"));
             return None;
         };
         for (key, _) in map.iter() {
             if !SECTIONS.contains(&&*key.text) {
-                self.faults
-                    .error(Error::unknown(&key.text, &SECTIONS).into_fault(key.place));
+                self.faults.error(Error::unknown(&key.text, &SECTIONS).into_fault(key.place));
             }
         }
         for section in ["version", "gateway", "routes"] {
             if map.get(section).is_none() {
-                self.faults
-                    .error(Fault::new(Place::START, format!("missing `{section}`")).key(section));
+                self.faults.error(Fault::new(Place::START, format!("missing `{section}`")).key(section));
             }
         }
         let version = map.get("version")?;
@@ -159,8 +156,7 @@ impl Parser<'_, '_> {
         match node.map() {
             Some(map) => map.iter().collect(),
             None => {
-                self.faults
-                    .error(Fault::new(node.place, format!("`{section}` is a mapping")).key(section));
+                self.faults.error(Fault::new(node.place, format!("`{section}` is a mapping")).key(section));
                 Vec::new()
             }
         }
@@ -222,10 +218,7 @@ impl Parser<'_, '_> {
         for (key, item) in self.entries(node, "owners") {
             let owner = self.faults.take(decode::<String>(item));
             let owner = owner.and_then(|owner| self.owner(&owner, item.place));
-            match Control::ALL
-                .into_iter()
-                .find(|control| control.as_str() == key.text)
-            {
+            match Control::ALL.into_iter().find(|control| control.as_str() == key.text) {
                 Some(control) => {
                     owners.extend(owner.map(|owner| (control, owner)));
                 }
@@ -243,8 +236,7 @@ impl Parser<'_, '_> {
     /// An owner: one line of text.
     fn owner(&mut self, text: &str, place: Place) -> Option<Owner> {
         if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
-            self.faults
-                .error(Fault::new(place, "an owner is one line of text").key("owner"));
+            self.faults.error(Fault::new(place, "an owner is one line of text").key("owner"));
             return None;
         }
         Some(Owner::new(text))

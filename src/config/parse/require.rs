@@ -27,12 +27,8 @@ impl Parser<'_, '_> {
         spec: Option<&RouteSpec>,
         declared: &Declared<'_>,
     ) -> Option<Requirement> {
-        let issuers = self.required(
-            raw.issuers.as_ref(),
-            node,
-            "issuers",
-            "name the issuers it accepts: `[corp]`",
-        );
+        let issuers =
+            self.required(raw.issuers.as_ref(), node, "issuers", "name the issuers it accepts: `[corp]`");
         let audience = self.required(
             raw.audience.as_ref(),
             node,
@@ -49,9 +45,8 @@ impl Parser<'_, '_> {
         let clients = self.allow_list(raw.clients.as_ref(), node, "clients")?;
         let subjects = self.allow_list(raw.subjects.as_ref(), node, "subjects")?;
         let claims = self.claim_rules(raw, node)?;
-        let max_token_age = raw
-            .max_token_age
-            .map(|age| self.duration(Some(age), age.0, node, &["max_token_age"]));
+        let max_token_age =
+            raw.max_token_age.map(|age| self.duration(Some(age), age.0, node, &["max_token_age"]));
         Some(Requirement {
             issuers: issuers?,
             audiences: audiences?,
@@ -79,8 +74,7 @@ impl Parser<'_, '_> {
         let values = raw.map(|raw| raw.values.as_slice()).unwrap_or_default();
         if let Some(empty) = values.iter().position(String::is_empty) {
             let place = node.place_of_item(&[key], empty);
-            self.faults
-                .error(Fault::new(place, format!("an empty text in `{key}`")).key(key));
+            self.faults.error(Fault::new(place, format!("an empty text in `{key}`")).key(key));
             return None;
         }
         if values.is_empty() {
@@ -88,8 +82,7 @@ impl Parser<'_, '_> {
                 None => format!("missing `{key}`"),
                 Some(_) => format!("`{key}` is empty"),
             };
-            self.faults
-                .error(Fault::new(node.place_of(&[key]), message).key(key).hint(hint));
+            self.faults.error(Fault::new(node.place_of(&[key]), message).key(key).hint(hint));
             return None;
         }
         Some(values)
@@ -152,9 +145,7 @@ impl Parser<'_, '_> {
             (None, Some(equals))
                 if equals.values.iter().all(|t| !t.is_empty()) && !equals.values.is_empty() =>
             {
-                return Some(TenantRule::Equals(
-                    equals.values.iter().map(|t| t.as_str().into()).collect(),
-                ));
+                return Some(TenantRule::Equals(equals.values.iter().map(|t| t.as_str().into()).collect()));
             }
             (None, Some(_)) => "no tenant is named".to_owned(),
             (Some(_), Some(_)) | (None, None) => "a tenant rule is either `from` or `equals`".to_owned(),
@@ -168,8 +159,7 @@ impl Parser<'_, '_> {
             None => place,
         };
         let fault = Fault::new(place, wrong).key("tenant");
-        self.faults
-            .error(fault.hint("write `{ from: path.NAME }`, `{ from: host.1 }` or `{ equals: … }`"));
+        self.faults.error(fault.hint("write `{ from: path.NAME }`, `{ from: host.1 }` or `{ equals: … }`"));
         None
     }
 
@@ -183,8 +173,7 @@ impl Parser<'_, '_> {
         let Some(raw) = raw else { return Some(None) };
         if raw.values.is_empty() || raw.values.iter().any(String::is_empty) {
             let fault = Fault::new(node.place_of(&[key]), format!("`{key}` names nobody")).key(key);
-            self.faults
-                .error(fault.hint(format!("leave `{key}` out to allow any")));
+            self.faults.error(fault.hint(format!("leave `{key}` out to allow any")));
             return None;
         }
         Some(Some(raw.values.iter().map(|name| name.as_str().into()).collect()))
@@ -201,21 +190,15 @@ impl Parser<'_, '_> {
             let place = node.place_of_key(&["claims", name]);
             let path = self.claim_path(name, place)?;
             let test = match test {
-                RawClaimTest {
-                    equals: Some(value),
-                    one_of: None,
-                    contains: None,
-                } => ClaimTest::Equals(Json::from(value.clone())),
-                RawClaimTest {
-                    equals: None,
-                    one_of: Some(values),
-                    contains: None,
-                } if !values.is_empty() => ClaimTest::OneOf(values.iter().cloned().map(Json::from).collect()),
-                RawClaimTest {
-                    equals: None,
-                    one_of: None,
-                    contains: Some(value),
-                } => ClaimTest::Contains(Json::from(value.clone())),
+                RawClaimTest { equals: Some(value), one_of: None, contains: None } => {
+                    ClaimTest::Equals(Json::from(value.clone()))
+                }
+                RawClaimTest { equals: None, one_of: Some(values), contains: None } if !values.is_empty() => {
+                    ClaimTest::OneOf(values.iter().cloned().map(Json::from).collect())
+                }
+                RawClaimTest { equals: None, one_of: None, contains: Some(value) } => {
+                    ClaimTest::Contains(Json::from(value.clone()))
+                }
                 _ => {
                     let message =
                         "a claim rule is exactly one of `equals`, `one_of` with some values, and `contains`";
@@ -241,9 +224,7 @@ fn tenant_from(from: &str, spec: Option<&RouteSpec>) -> Result<Option<TenantRule
             None => Ok(None),
         };
     }
-    let label = from
-        .strip_prefix("host.")
-        .and_then(|label| label.parse::<usize>().ok());
+    let label = from.strip_prefix("host.").and_then(|label| label.parse::<usize>().ok());
     let Some(label) = label.filter(|label| *label > 0) else {
         return Err(format!("`{from}` is not where a tenant can be"));
     };

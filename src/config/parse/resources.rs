@@ -41,10 +41,8 @@ impl Parser<'_, '_> {
             let name = match HostPattern::parse(&key.text) {
                 Ok(HostPattern::Exact(name)) => name,
                 Ok(HostPattern::Any | HostPattern::Below(_)) => {
-                    let fault = Fault::new(
-                        key.place,
-                        "a public origin belongs to one host, not to a wildcard",
-                    );
+                    let fault =
+                        Fault::new(key.place, "a public origin belongs to one host, not to a wildcard");
                     self.faults.error(fault.key(&*key.text));
                     continue;
                 }
@@ -73,11 +71,8 @@ impl Parser<'_, '_> {
                     fault.hint("tokens must not travel in plain text; http is for loopback addresses"),
                 );
             }
-            let host = Host {
-                place: key.place,
-                external: raw.external_url.trim_end_matches('/').into(),
-                url,
-            };
+            let host =
+                Host { place: key.place, external: raw.external_url.trim_end_matches('/').into(), url };
             if hosts.0.insert(name, host).is_some() {
                 let message = format!("host `{}` twice, in another spelling", key.text);
                 self.faults.error(Fault::new(key.place, message).key(&*key.text));
@@ -152,11 +147,7 @@ impl Host {
                 && url.same_origin(&self.url)
                 && !url.query
             {
-                let path = if &*url.path == "/" {
-                    String::new()
-                } else {
-                    url.path.into()
-                };
+                let path = if &*url.path == "/" { String::new() } else { url.path.into() };
                 return (audience.clone(), path);
             }
         }
@@ -171,11 +162,7 @@ struct Finder<'s> {
 
 impl<'s> Finder<'s> {
     fn new(specs: &'s [RouteSpec]) -> Self {
-        let named = specs
-            .iter()
-            .flat_map(|spec| &spec.hosts)
-            .map(|host| (host, ()))
-            .collect();
+        let named = specs.iter().flat_map(|spec| &spec.hosts).map(|host| (host, ())).collect();
         Self { named }
     }
 

@@ -43,8 +43,7 @@ impl Parser<'_, '_> {
     ) -> Option<Routes<'n, 't>> {
         let node = node?;
         let Some(items) = node.items() else {
-            self.faults
-                .error(Fault::new(node.place, "`routes` is a list").key("routes"));
+            self.faults.error(Fault::new(node.place, "`routes` is a list").key("routes"));
             return None;
         };
         let mut routes = Routes {
@@ -73,9 +72,7 @@ impl Parser<'_, '_> {
                 continue;
             };
             if route.cors.is_some() {
-                routes
-                    .keys
-                    .push((routes.compiled.len(), spec.hosts.clone(), spec.path.clone()));
+                routes.keys.push((routes.compiled.len(), spec.hosts.clone(), spec.path.clone()));
             }
             routes.compiled.push(route);
             routes.specs.push(spec);
@@ -104,11 +101,8 @@ impl Parser<'_, '_> {
         let mut timeout =
             |key: &str, value, default: Duration| self.duration(value, default, node, &["timeouts", key]);
         let body_idle = timeout("body_idle", raw.timeouts.body_idle, defaults.timeouts.body_idle);
-        let upstream_response = timeout(
-            "upstream_response",
-            raw.timeouts.upstream_response,
-            defaults.timeouts.upstream_response,
-        );
+        let upstream_response =
+            timeout("upstream_response", raw.timeouts.upstream_response, defaults.timeouts.upstream_response);
         let owner = match &raw.owner {
             None => None,
             Some(owner) => Some(self.owner(owner, node.place_of(&["owner"]))?),
@@ -156,14 +150,10 @@ impl Parser<'_, '_> {
                 Some(Access::Public)
             }
             (None, false) => {
-                let fault = Fault::new(
-                    node.place,
-                    format!("route `{}` does not say who may call it", raw.id),
-                );
+                let fault =
+                    Fault::new(node.place, format!("route `{}` does not say who may call it", raw.id));
                 self.faults.error(
-                    fault
-                        .key("require")
-                        .hint("add `require`, or `public: true` for a route without token"),
+                    fault.key("require").hint("add `require`, or `public: true` for a route without token"),
                 );
                 None
             }
@@ -213,18 +203,14 @@ impl Parser<'_, '_> {
         }
         if raw.host.as_ref().is_some_and(|host| host.values.is_empty()) {
             let fault = Fault::new(node.place_of(&["match", "host"]), "an empty list of hosts").key("host");
-            self.faults
-                .error(fault.hint("leave `host` out for a route on any host"));
+            self.faults.error(fault.hint("leave `host` out for a route on any host"));
             sound = false;
         }
         let opt_outs = self.opt_outs(raw, node);
         let methods = self.methods(raw, node);
         let path = PathPattern::parse(&raw.path).map_err(|message| {
-            Fault::new(
-                node.place_of(&["match", "path"]),
-                format!("`{}` is not a path: {message}", raw.path),
-            )
-            .key("path")
+            Fault::new(node.place_of(&["match", "path"]), format!("`{}` is not a path: {message}", raw.path))
+                .key("path")
         });
         let path = self.faults.take(path)?;
         let missing = path.doubts().without(opt_outs);
@@ -233,21 +219,13 @@ impl Parser<'_, '_> {
             let place = node.place_of(&["match", "path"]);
             let fault =
                 Fault::new(place, "no request reaches this path: its spelling is refused").key("path");
-            self.faults.error(fault.hint(format!(
-                "write `allow_path: [{}]`, or the plain path",
-                names.join(", ")
-            )));
+            self.faults
+                .error(fault.hint(format!("write `allow_path: [{}]`, or the plain path", names.join(", "))));
         }
         if !sound {
             return None;
         }
-        Some(RouteSpec {
-            index,
-            hosts,
-            path,
-            methods: methods?,
-            opt_outs,
-        })
+        Some(RouteSpec { index, hosts, path, methods: methods?, opt_outs })
     }
 
     fn opt_outs(&mut self, raw: &RawMatch, node: &Node<'_>) -> PathOptOuts {
@@ -279,40 +257,27 @@ impl Parser<'_, '_> {
                 Ok(_) | Err(_) => {
                     let place = node.place_of_item(&["match", "methods"], i);
                     let fault = Fault::new(place, format!("`{name}` is not a method")).key("methods");
-                    self.faults
-                        .error(fault.hint("methods are compared exactly and are in capitals: `GET`"));
+                    self.faults.error(fault.hint("methods are compared exactly and are in capitals: `GET`"));
                     return None;
                 }
             }
         }
         let methods = Methods::only(methods).map_err(|message| {
-            Fault::new(
-                node.place_of(&["match", "methods"]),
-                format!("methods: {message}"),
-            )
-            .key("methods")
+            Fault::new(node.place_of(&["match", "methods"]), format!("methods: {message}")).key("methods")
         });
         self.faults.take(methods)
     }
 
     fn rewrite(&mut self, raw: &RawRoute, node: &Node<'_>, path: &PathPattern) -> Option<Rewrite> {
-        let (strip, add) = (
-            raw.forward.strip_prefix.as_deref(),
-            raw.forward.add_prefix.as_deref(),
-        );
+        let (strip, add) = (raw.forward.strip_prefix.as_deref(), raw.forward.add_prefix.as_deref());
         let rewrite = Rewrite::new(strip, add)
             .map_err(|message| Fault::new(node.place_of(&["forward"]), message).key("forward"));
         let rewrite = self.faults.take(rewrite)?;
         if !rewrite.fits(path) {
             let place = node.place_of(&["forward", "strip_prefix"]);
-            let fault = Fault::new(
-                place,
-                format!("not every path of `{path}` begins with `strip_prefix`"),
-            );
+            let fault = Fault::new(place, format!("not every path of `{path}` begins with `strip_prefix`"));
             self.faults.error(
-                fault
-                    .key("strip_prefix")
-                    .hint("it must be whole, literal segments at the path's start"),
+                fault.key("strip_prefix").hint("it must be whole, literal segments at the path's start"),
             );
             return None;
         }
@@ -330,11 +295,8 @@ impl Parser<'_, '_> {
             Ok(table) => return Some(table),
             Err(conflicts) => conflicts,
         };
-        let line = |index: RouteIndex| {
-            nodes
-                .get(index.get())
-                .map_or(0, |node| node.place_of(&["match"]).line)
-        };
+        let line =
+            |index: RouteIndex| nodes.get(index.get()).map_or(0, |node| node.place_of(&["match"]).line);
         let id = |index: RouteIndex| routes.get(index.get()).map_or("", |route| route.id.as_str());
         for conflict in conflicts {
             let place = nodes
@@ -350,8 +312,7 @@ impl Parser<'_, '_> {
                 conflict.host,
             );
             let fault = Fault::new(place, message).key("match");
-            self.faults
-                .error(fault.hint("the order does not decide: change a host, a path or the methods"));
+            self.faults.error(fault.hint("the order does not decide: change a host, a path or the methods"));
         }
         None
     }

@@ -32,21 +32,15 @@ impl Parser<'_, '_> {
             (Some(url), None) => vec![(url, node.place_of(&["url"]))],
             (None, Some(urls)) if !urls.is_empty() => {
                 let place = |i| node.place_of_item(&["endpoints"], i);
-                urls.iter()
-                    .enumerate()
-                    .map(|(i, url)| (url.as_str(), place(i)))
-                    .collect()
+                urls.iter().enumerate().map(|(i, url)| (url.as_str(), place(i))).collect()
             }
             (None, Some(_)) => {
-                self.faults
-                    .error(Fault::new(node.place_of(&["endpoints"]), "no endpoint").key("endpoints"));
+                self.faults.error(Fault::new(node.place_of(&["endpoints"]), "no endpoint").key("endpoints"));
                 return None;
             }
             (Some(_), Some(_)) | (None, None) => {
-                let fault = Fault::new(
-                    node.place,
-                    format!("upstream `{name}` needs either `url` or `endpoints`"),
-                );
+                let fault =
+                    Fault::new(node.place, format!("upstream `{name}` needs either `url` or `endpoints`"));
                 self.faults.error(fault.key("url"));
                 return None;
             }
@@ -54,19 +48,14 @@ impl Parser<'_, '_> {
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for (url, place) in written {
             let endpoint = self.endpoint(url, place, raw.protocol);
-            if endpoint
-                .as_ref()
-                .is_some_and(|endpoint| endpoints.contains(endpoint))
-            {
-                self.faults
-                    .error(Fault::new(place, "the same endpoint twice").key("endpoints"));
+            if endpoint.as_ref().is_some_and(|endpoint| endpoints.contains(endpoint)) {
+                self.faults.error(Fault::new(place, "the same endpoint twice").key("endpoints"));
             }
             endpoints.extend(endpoint);
         }
         if raw.tls.is_some() && !endpoints.iter().any(|endpoint| endpoint.secure) {
             let message = "`tls` has no effect: no address begins with `https://`";
-            self.faults
-                .error(Fault::new(node.place_of_key(&["tls"]), message).key("tls"));
+            self.faults.error(Fault::new(node.place_of_key(&["tls"]), message).key("tls"));
         }
         Some(UpstreamPolicy {
             name: UpstreamName::new(name),
@@ -86,8 +75,7 @@ impl Parser<'_, '_> {
         let url = self.faults.take(url)?;
         if !url.is_origin() {
             let fault = Fault::new(place, "an upstream's URL is scheme, host and port only").key("url");
-            self.faults
-                .error(fault.hint("put the path into `forward.add_prefix` of its routes"));
+            self.faults.error(fault.hint("put the path into `forward.add_prefix` of its routes"));
         }
         match protocol {
             RawProtocol::H2 if !url.secure => {
@@ -100,26 +88,20 @@ impl Parser<'_, '_> {
             }
             RawProtocol::Http1 | RawProtocol::H2 | RawProtocol::H2c => {}
         }
-        Some(Endpoint {
-            secure: url.secure,
-            host: url.host,
-            port: url.port,
-        })
+        Some(Endpoint { secure: url.secure, host: url.host, port: url.port })
     }
 
     fn host_header(&mut self, host: Option<&str>, node: &Node<'_>) -> HostHeader {
         let Some(host) = host.filter(|host| *host != "preserve") else {
             return HostHeader::Preserve;
         };
-        let legal = host
-            .parse::<http::uri::Authority>()
-            .is_ok_and(|authority| !authority.as_str().contains('@'));
+        let legal =
+            host.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'));
         match HeaderValue::from_str(host) {
             Ok(value) if legal => HostHeader::Literal(value),
             Ok(_) | Err(_) => {
                 let fault = Fault::new(node.place_of(&["host"]), "not a host").key("host");
-                self.faults
-                    .error(fault.hint("write `preserve` or a name such as `orders.internal`"));
+                self.faults.error(fault.hint("write `preserve` or a name such as `orders.internal`"));
                 HostHeader::Preserve
             }
         }
@@ -144,8 +126,7 @@ impl Parser<'_, '_> {
             }
             (Some(_), None) | (None, Some(_)) => {
                 let message = "`client_cert` and `client_key` belong together";
-                self.faults
-                    .error(Fault::new(node.place_of(&["tls"]), message).key("tls"));
+                self.faults.error(Fault::new(node.place_of(&["tls"]), message).key("tls"));
                 None
             }
         };

@@ -54,12 +54,7 @@ pub(in crate::config) struct Error {
 
 impl Error {
     fn new(message: impl Into<String>) -> Self {
-        Self {
-            place: None,
-            key: None,
-            message: message.into(),
-            hint: None,
-        }
+        Self { place: None, key: None, message: message.into(), hint: None }
     }
 
     /// The fault of a key that is not known.
@@ -89,12 +84,7 @@ impl Error {
 
     /// The fault, at this place if it has none yet.
     pub(in crate::config) fn into_fault(self, place: Place) -> Fault {
-        Fault {
-            place: self.place.unwrap_or(place),
-            key: self.key,
-            message: self.message,
-            hint: self.hint,
-        }
+        Fault { place: self.place.unwrap_or(place), key: self.key, message: self.message, hint: self.hint }
     }
 }
 
@@ -111,10 +101,7 @@ impl serde::de::Error for Error {
         // `|` parts a message from its hint: serde's errors have no second field.
         let text = message.to_string();
         match text.split_once(" | ") {
-            Some((message, hint)) => Self {
-                hint: Some(hint.to_owned()),
-                ..Self::new(message)
-            },
+            Some((message, hint)) => Self { hint: Some(hint.to_owned()), ..Self::new(message) },
             None => Self::new(text),
         }
     }
@@ -128,18 +115,11 @@ impl serde::de::Error for Error {
             }
             _ => None,
         };
-        Self {
-            hint,
-            ..Self::new(format!("expected {}, found {}", Wanted(expected), kind(found)))
-        }
+        Self { hint, ..Self::new(format!("expected {}, found {}", Wanted(expected), kind(found))) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!(
-            "expected {}, found {} that is none",
-            Wanted(expected),
-            kind(found)
-        ))
+        Self::new(format!("expected {}, found {} that is none", Wanted(expected), kind(found)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -154,10 +134,7 @@ impl serde::de::Error for Error {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self {
-            key: Some(field.to_owned()),
-            ..Self::new(format!("missing `{field}`"))
-        }
+        Self { key: Some(field.to_owned()), ..Self::new(format!("missing `{field}`")) }
     }
 }
 
@@ -216,10 +193,7 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
         let place = self.0.place;
         let result = match &self.0.content {
             Content::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-            Content::Map(map) => visitor.visit_map(Entries {
-                entries: map.0.iter(),
-                value: None,
-            }),
+            Content::Map(map) => visitor.visit_map(Entries { entries: map.0.iter(), value: None }),
             Content::Scalar(text, _) => match self.typed().map_or(Typed::Text, |(_, _, typed)| typed) {
                 Typed::Null => Err(Error::new("a value is missing")),
                 Typed::Bool(value) => visitor.visit_bool(value),
@@ -311,12 +285,8 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let (key, node) = self
-            .value
-            .take()
-            .ok_or_else(|| Error::new("a value is missing"))?;
-        seed.deserialize(De(node))
-            .map_err(|e| e.under(&key.text).at(node.place))
+        let (key, node) = self.value.take().ok_or_else(|| Error::new("a value is missing"))?;
+        seed.deserialize(De(node)).map_err(|e| e.under(&key.text).at(node.place))
     }
 
     fn size_hint(&self) -> Option<usize> {

@@ -104,9 +104,7 @@ impl<'t> Node<'t> {
                 None => return node.place,
             }
         }
-        let key = node
-            .map()
-            .and_then(|map| map.0.iter().find(|(k, _)| k.text == **last));
+        let key = node.map().and_then(|map| map.0.iter().find(|(k, _)| k.text == **last));
         key.map_or(node.place, |(key, _)| key.place)
     }
 

@@ -65,10 +65,7 @@ pub(super) fn resolve(text: &str) -> Typed {
 
 /// Whether the last line of the file is the document end marker, so that nothing can be missing behind it.
 pub(in crate::config) fn ends_with_marker(text: &str) -> bool {
-    let last = text
-        .trim_end_matches(['\n', '\r', ' '])
-        .rsplit(['\n', '\r'])
-        .next();
+    let last = text.trim_end_matches(['\n', '\r', ' ']).rsplit(['\n', '\r']).next();
     last == Some("...")
 }
 
@@ -108,12 +105,7 @@ pub(in crate::config) fn text(bytes: &[u8]) -> Result<&str, Fault> {
 
 /// Reads the one document. Faults are gathered; `None` where reading could not go on.
 pub(in crate::config) fn read<'t>(text: &'t str, env: Lookup<'_>, faults: &mut Faults) -> Option<Node<'t>> {
-    let mut reader = Reader {
-        parser: Parser::new_from_str(text),
-        env,
-        faults,
-        nodes: 0,
-    };
+    let mut reader = Reader { parser: Parser::new_from_str(text), env, faults, nodes: 0 };
     match reader.document() {
         Ok(node) => Some(node),
         Err(fault) => {
@@ -134,10 +126,7 @@ impl<'t> Reader<'t, '_> {
     fn next(&mut self) -> Result<(Event<'t>, Place), Fault> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, place(&span.start))),
-            Some(Err(e)) => Err(Fault::new(
-                place(e.marker()),
-                format!("not valid YAML: {}", e.info()),
-            )),
+            Some(Err(e)) => Err(Fault::new(place(e.marker()), format!("not valid YAML: {}", e.info()))),
             None => Ok((Event::StreamEnd, Place::START)),
         }
     }
@@ -177,10 +166,7 @@ impl<'t> Reader<'t, '_> {
     fn node(&mut self, event: Event<'t>, place: Place, depth: usize) -> Result<Node<'t>, Fault> {
         self.nodes += 1;
         if depth > MAX_DEPTH {
-            return Err(Fault::new(
-                place,
-                format!("nested deeper than {MAX_DEPTH} levels"),
-            ));
+            return Err(Fault::new(place, format!("nested deeper than {MAX_DEPTH} levels")));
         }
         if self.nodes > MAX_NODES {
             return Err(Fault::new(place, format!("more than {MAX_NODES} nodes")));
@@ -277,11 +263,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, place: Place) -> (Cow<'t, str>, Style) {
-        let written = if style == ScalarStyle::Plain {
-            Style::Plain
-        } else {
-            Style::Quoted
-        };
+        let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
         match expand(&text, self.env) {
             Ok(None) => (text, written),
             Ok(Some(expanded)) if written == Style::Plain => (expanded, Style::Expanded),
@@ -308,10 +290,7 @@ impl<'t> Reader<'t, '_> {
 
 fn place(marker: &Marker) -> Place {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Place {
-        line: number(marker.line()).max(1),
-        column: number(marker.col()).saturating_add(1),
-    }
+    Place { line: number(marker.line()).max(1), column: number(marker.col()).saturating_add(1) }
 }
 
 /// The place behind this text.
@@ -319,10 +298,7 @@ fn place_at(before: &str) -> Place {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let line = before.bytes().filter(|b| *b == b'\n').count();
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
-    Place {
-        line: number(line + 1),
-        column: number(column + 1),
-    }
+    Place { line: number(line + 1), column: number(column + 1) }
 }
 
 fn tab_in_indentation(text: &str) -> Option<Place> {

@@ -25,11 +25,7 @@ pub(super) fn write_line(entry: &Entry<'_>, line: &mut Vec<u8>) {
     if let Some(host) = entry.host {
         untrusted(line, "host", host);
     }
-    let path = entry
-        .path
-        .split(|byte| matches!(byte, b'?' | b'#'))
-        .next()
-        .unwrap_or_default();
+    let path = entry.path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     untrusted(line, "path", path);
     text(line, "protocol", protocol(entry.protocol));
     flag(line, "tls", entry.tls);
@@ -37,11 +33,7 @@ pub(super) fn write_line(entry: &Entry<'_>, line: &mut Vec<u8>) {
     number(line, "status", u64::from(entry.status));
     optional(line, "decision", entry.decision.map(|decision| decision.as_str()));
     optional(line, "reason", entry.reason.map(|reason| reason.as_str()));
-    optional(
-        line,
-        "control",
-        entry.reason.map(|reason| reason.control().as_str()),
-    );
+    optional(line, "control", entry.reason.map(|reason| reason.control().as_str()));
     if let Some(cause) = entry.cause {
         untrusted(line, "cause", cause.as_bytes());
     }
@@ -173,11 +165,7 @@ fn civil(days: i64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year.unsigned_abs(), month.unsigned_abs(), day.unsigned_abs())
 }

@@ -144,10 +144,7 @@ impl AccessLog {
 
     /// The recorder of one worker.
     pub fn worker(&self) -> WorkerLog {
-        let slot = self
-            .shared
-            .as_ref()
-            .map(|shared| (Arc::clone(shared), shared.slot()));
+        let slot = self.shared.as_ref().map(|shared| (Arc::clone(shared), shared.slot()));
         WorkerLog { slot }
     }
 

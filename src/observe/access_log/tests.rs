@@ -43,11 +43,7 @@ fn line(entry: &Entry<'_>) -> String {
     let mut line = Vec::new();
     entry.write_line(&mut line);
     let line = String::from_utf8(line).unwrap();
-    assert_eq!(
-        line.find('\n'),
-        Some(line.len() - 1),
-        "one line, and whole: {line:?}"
-    );
+    assert_eq!(line.find('\n'), Some(line.len() - 1), "one line, and whole: {line:?}");
     line
 }
 
@@ -115,26 +111,10 @@ fn neither_query_nor_token_is_logged() {
         ("/a#secret".to_owned(), "/a".to_owned(), "fragment"),
         ("?secret".to_owned(), String::new(), "query alone"),
         (format!("/t/{jws}/x"), "/t/[redacted]/x".to_owned(), "a segment"),
-        (
-            format!("/{jws},{jws}"),
-            "/[redacted],[redacted]".to_owned(),
-            "two of them",
-        ),
-        (
-            format!("/eyJ.x/{jws}"),
-            "/eyJ.x/[redacted]".to_owned(),
-            "after something like it",
-        ),
-        (
-            format!("/{}{jws}", "x".repeat(1000)),
-            "x".to_owned(),
-            "across the cut",
-        ),
-        (
-            "/eyJson.html".to_owned(),
-            "/eyJson.html".to_owned(),
-            "a name that only begins so",
-        ),
+        (format!("/{jws},{jws}"), "/[redacted],[redacted]".to_owned(), "two of them"),
+        (format!("/eyJ.x/{jws}"), "/eyJ.x/[redacted]".to_owned(), "after something like it"),
+        (format!("/{}{jws}", "x".repeat(1000)), "x".to_owned(), "across the cut"),
+        ("/eyJson.html".to_owned(), "/eyJson.html".to_owned(), "a name that only begins so"),
     ] {
         let entry = Entry {
             path: path.as_bytes(),
@@ -152,10 +132,7 @@ fn neither_query_nor_token_is_logged() {
             );
         }
         let logged = parsed["path"].as_str().unwrap();
-        assert!(
-            logged == expected || message == "across the cut",
-            "{message}: {logged}"
-        );
+        assert!(logged == expected || message == "across the cut", "{message}: {logged}");
     }
 }
 
@@ -163,24 +140,13 @@ fn neither_query_nor_token_is_logged() {
 fn a_token_search_takes_time_in_proportion_to_the_text() {
     // With a search from every `eyJ` to the end of the run this would be 10^12 steps.
     let path = "/".to_owned() + &"eyJ".repeat(1_000_000);
-    assert_eq!(
-        line(&Entry {
-            path: path.as_bytes(),
-            ..bare()
-        })
-        .matches("eyJ")
-        .count(),
-        (MAX_TEXT - 1) / 3
-    );
+    assert_eq!(line(&Entry { path: path.as_bytes(), ..bare() }).matches("eyJ").count(), (MAX_TEXT - 1) / 3);
 }
 
 #[test]
 fn what_acts_on_a_terminal_is_escaped() {
     let hostile = "/\u{1b}[2J\r\n{\"status\":200}\u{7f}\u{9b}1m\u{2028}\u{202e}\u{2066}\u{feff}\0é√";
-    let written = line(&Entry {
-        path: hostile.as_bytes(),
-        ..bare()
-    });
+    let written = line(&Entry { path: hostile.as_bytes(), ..bare() });
     let expected = r#""path":"/\u001b[2J\r\n{\"status\":200}\u007f\u009b1m\u2028\u202e\u2066\ufeff\u0000é√""#;
     assert!(written.contains(expected), "{written}");
     let parsed: Value = serde_json::from_str(&written).unwrap();
@@ -191,36 +157,13 @@ fn what_acts_on_a_terminal_is_escaped() {
 fn long_and_broken_text_is_cut_and_replaced() {
     let long = "é".repeat(1000);
     for (path, expected, message) in [
-        (
-            b"/\xff\xfe.".to_vec(),
-            "/\u{fffd}\u{fffd}.".to_owned(),
-            "no UTF-8",
-        ),
+        (b"/\xff\xfe.".to_vec(), "/\u{fffd}\u{fffd}.".to_owned(), "no UTF-8"),
         (vec![b'a'; MAX_TEXT], "a".repeat(MAX_TEXT), "just fits"),
-        (
-            vec![b'a'; MAX_TEXT + 1],
-            "a".repeat(MAX_TEXT) + "…",
-            "one too many",
-        ),
-        (
-            long.clone().into_bytes(),
-            "é".repeat(MAX_TEXT / 2) + "…",
-            "cut between characters",
-        ),
-        (
-            format!("/{long}").into_bytes(),
-            format!("/{}…", "é".repeat(MAX_TEXT / 2 - 1)),
-            "cut within one",
-        ),
+        (vec![b'a'; MAX_TEXT + 1], "a".repeat(MAX_TEXT) + "…", "one too many"),
+        (long.clone().into_bytes(), "é".repeat(MAX_TEXT / 2) + "…", "cut between characters"),
+        (format!("/{long}").into_bytes(), format!("/{}…", "é".repeat(MAX_TEXT / 2 - 1)), "cut within one"),
     ] {
-        assert_eq!(
-            parsed(&Entry {
-                path: &path,
-                ..bare()
-            })["path"],
-            expected,
-            "{message}"
-        );
+        assert_eq!(parsed(&Entry { path: &path, ..bare() })["path"], expected, "{message}");
     }
 }
 
@@ -314,25 +257,16 @@ fn told() -> (Told, Receiver<Vec<u8>>, Sender<io::Result<usize>>) {
 
 fn dropped(metrics: &Metrics) -> u64 {
     let text = metrics.render(|_| {}).unwrap();
-    let sample = text
-        .lines()
-        .find_map(|line| line.strip_prefix("scopegate_access_log_dropped_total "));
+    let sample = text.lines().find_map(|line| line.strip_prefix("scopegate_access_log_dropped_total "));
     sample.unwrap().parse().unwrap()
 }
 
 fn log(worker: &WorkerLog, id: &str) {
-    worker.write(&Entry {
-        request_id: id,
-        ..bare()
-    });
+    worker.write(&Entry { request_id: id, ..bare() });
 }
 
 fn expected(id: &str) -> Vec<u8> {
-    line(&Entry {
-        request_id: id,
-        ..bare()
-    })
-    .into_bytes()
+    line(&Entry { request_id: id, ..bare() }).into_bytes()
 }
 
 #[test]
@@ -364,12 +298,7 @@ fn lines_of_all_workers_are_written_before_close_returns() {
     let written = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
     let ids: Vec<String> = written
         .lines()
-        .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["request_id"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].as_str().unwrap().to_owned())
         .collect();
     for thread in ["0-", "1-"] {
         let own: Vec<_> = ids.iter().filter(|id| id.starts_with(thread)).collect();
@@ -403,11 +332,7 @@ fn a_blocked_reader_costs_lines_and_never_a_worker() {
         result.send(()).unwrap();
     });
     let patience = Duration::from_secs(20);
-    assert_eq!(
-        returned.recv_timeout(patience),
-        Ok(()),
-        "close gives up on a reader that hangs"
-    );
+    assert_eq!(returned.recv_timeout(patience), Ok(()), "close gives up on a reader that hangs");
 }
 
 #[test]
@@ -421,17 +346,9 @@ fn an_error_costs_the_lines_it_hits_and_no_others() {
     assert_eq!(written.recv().unwrap(), expected("one"));
     log(&worker, "two");
     answers.send(Ok(5)).unwrap();
-    assert_eq!(
-        written.recv().unwrap(),
-        expected("one")[5..],
-        "the rest of a short write follows"
-    );
+    assert_eq!(written.recv().unwrap(), expected("one")[5..], "the rest of a short write follows");
     answers.send(Err(io::ErrorKind::Interrupted.into())).unwrap();
-    assert_eq!(
-        written.recv().unwrap(),
-        expected("one")[5..],
-        "an interruption is no error"
-    );
+    assert_eq!(written.recv().unwrap(), expected("one")[5..], "an interruption is no error");
     answers.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
 
     assert_eq!(written.recv().unwrap(), b"\n", "the torn line is ended first");

@@ -43,9 +43,7 @@ pub(super) struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("closing", &self.closing)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("closing", &self.closing).finish_non_exhaustive()
     }
 }
 
@@ -62,14 +60,12 @@ pub(super) fn start(sink: Box<dyn Write + Send>, metrics: Arc<Metrics>) -> std::
         end: Condvar::new(),
     });
     let of_writer = Arc::clone(&shared);
-    let writer = std::thread::Builder::new()
-        .name("access-log".into())
-        .spawn(move || {
-            let mut output = Output { sink, torn: false };
-            of_writer.run(&mut output);
-            *lock(&of_writer.ended) = true;
-            of_writer.end.notify_all();
-        })?;
+    let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+        let mut output = Output { sink, torn: false };
+        of_writer.run(&mut output);
+        *lock(&of_writer.ended) = true;
+        of_writer.end.notify_all();
+    })?;
     // The first to know the thread; nobody else sets it.
     shared.thread.get_or_init(|| writer.thread().clone());
     Ok(shared)

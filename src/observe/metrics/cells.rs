@@ -133,16 +133,9 @@ impl Distribution {
                 .sum()
         };
         Self {
-            buckets: bounds
-                .iter()
-                .enumerate()
-                .map(|(position, bound)| (*bound, count(position)))
-                .collect(),
+            buckets: bounds.iter().enumerate().map(|(position, bound)| (*bound, count(position))).collect(),
             above: count(bounds.len()),
-            sum: parts
-                .iter()
-                .map(|part| f64::from_bits(part.sum.load(Relaxed)))
-                .sum(),
+            sum: parts.iter().map(|part| f64::from_bits(part.sum.load(Relaxed))).sum(),
         }
     }
 }
@@ -230,11 +223,7 @@ impl Registry {
                 .iter()
                 .map(|(s, cells)| (*s, cells.iter().map(|c| c.value()).sum()))
                 .collect(),
-            histograms: self
-                .histograms
-                .iter()
-                .map(|(s, cells)| (*s, Distribution::of(cells)))
-                .collect(),
+            histograms: self.histograms.iter().map(|(s, cells)| (*s, Distribution::of(cells))).collect(),
             gauges: self
                 .gauges
                 .iter()

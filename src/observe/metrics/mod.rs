@@ -178,11 +178,7 @@ impl Metrics {
     pub fn jwks_refresh(&self, issuer: &IssuerName, outcome: RefreshOutcome) {
         let mut refreshes = lock(&self.refreshes);
         let full = refreshes.len() >= MAX_NAMES && !refreshes.contains_key(issuer);
-        let label = if full {
-            IssuerName::new(OTHER_NAME)
-        } else {
-            issuer.clone()
-        };
+        let label = if full { IssuerName::new(OTHER_NAME) } else { issuer.clone() };
         let [changed, unchanged, failed] = refreshes.entry(label).or_default();
         *match outcome {
             RefreshOutcome::Changed => changed,
@@ -236,11 +232,7 @@ impl WorkerMetrics {
     /// A request was decided. A permit has no reason; a shadow has the reason it would have been refused for.
     pub fn decision(&self, route: Option<MetricRoute>, decision: Decision, reason: Option<Reason>) {
         let route = label(route);
-        self.count(Series::Decision {
-            route,
-            decision,
-            reason,
-        });
+        self.count(Series::Decision { route, decision, reason });
     }
 
     /// How long a decision took, without waiting for keys.
@@ -255,10 +247,7 @@ impl WorkerMetrics {
 
     /// An upstream did not answer.
     pub fn upstream_error(&self, upstream: MetricUpstream, reason: Reason) {
-        self.count(Series::UpstreamError {
-            upstream: upstream.0,
-            reason,
-        });
+        self.count(Series::UpstreamError { upstream: upstream.0, reason });
     }
 
     /// A client connection was opened; it is counted until the guard is dropped.
@@ -283,19 +272,12 @@ impl WorkerMetrics {
 
     fn count(&self, series: Series) {
         let mut counters = self.counters.borrow_mut();
-        counters
-            .entry(series)
-            .or_insert_with(|| lock(&self.metrics.registry).counter(series))
-            .add_one();
+        counters.entry(series).or_insert_with(|| lock(&self.metrics.registry).counter(series)).add_one();
     }
 
     fn gauge(&self, level: Level) -> Arc<Gauge> {
         let mut gauges = self.gauges.borrow_mut();
-        Arc::clone(
-            gauges
-                .entry(level)
-                .or_insert_with(|| lock(&self.metrics.registry).gauge(level)),
-        )
+        Arc::clone(gauges.entry(level).or_insert_with(|| lock(&self.metrics.registry).gauge(level)))
     }
 
     fn observe(
@@ -311,8 +293,7 @@ impl WorkerMetrics {
             histograms.resize(position + 1, None);
         }
         if let Some(slot) = histograms.get_mut(position) {
-            slot.get_or_insert_with(|| lock(&self.metrics.registry).histogram(span))
-                .observe(duration);
+            slot.get_or_insert_with(|| lock(&self.metrics.registry).histogram(span)).observe(duration);
         }
     }
 }
@@ -328,10 +309,7 @@ pub struct Counted {
 impl Counted {
     fn new(gauge: Arc<Gauge>) -> Self {
         gauge.add(1);
-        Self {
-            gauge,
-            one_thread: PhantomData,
-        }
+        Self { gauge, one_thread: PhantomData }
     }
 }
 
@@ -430,10 +408,7 @@ struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        let mut names = Self {
-            handles: HashMap::new(),
-            names: Vec::new(),
-        };
+        let mut names = Self { handles: HashMap::new(), names: Vec::new() };
         names.intern(NONE_NAME);
         names.intern(OTHER_NAME);
         names
@@ -445,9 +420,8 @@ impl Names {
         if let Some(handle) = self.handles.get(name) {
             return *handle;
         }
-        let Some(handle) = u32::try_from(self.names.len())
-            .ok()
-            .filter(|handle| (*handle as usize) < MAX_NAMES)
+        let Some(handle) =
+            u32::try_from(self.names.len()).ok().filter(|handle| (*handle as usize) < MAX_NAMES)
         else {
             return OTHER;
         };

@@ -76,50 +76,29 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     let mut decisions = Vec::new();
     for (series, count) in &sums.counters {
         match *series {
-            Series::Request {
-                route,
-                method,
-                status,
-            } => {
+            Series::Request { route, method, status } => {
                 let number = status.to_string();
                 let status = if status == 0 { OTHER_NAME } else { number.as_str() };
-                let labels = [
-                    ("route", routes.name(route)),
-                    ("method", method.as_str()),
-                    ("status", status),
-                ];
+                let labels = [("route", routes.name(route)), ("method", method.as_str()), ("status", status)];
                 requests.push(counter(&labels, *count));
             }
-            Series::Decision {
-                route,
-                decision,
-                reason,
-            } => {
+            Series::Decision { route, decision, reason } => {
                 let reason = reason.map_or(NONE_NAME, |reason| reason.as_str());
-                let labels = [
-                    ("route", routes.name(route)),
-                    ("decision", decision.as_str()),
-                    ("reason", reason),
-                ];
+                let labels =
+                    [("route", routes.name(route)), ("decision", decision.as_str()), ("reason", reason)];
                 decisions.push(counter(&labels, *count));
             }
             Series::UpstreamError { .. } | Series::Panic => {}
         }
     }
-    let durations = sums
-        .histograms
-        .iter()
-        .filter_map(|(span, distribution)| match *span {
-            Span::Request(route) => Some(histogram(&[("route", routes.name(route))], distribution)),
-            Span::Decision | Span::Upstream(_) => None,
-        });
-    let deciding = sums
-        .histograms
-        .iter()
-        .filter_map(|(span, distribution)| match *span {
-            Span::Decision => Some(histogram(&[], distribution)),
-            Span::Request(_) | Span::Upstream(_) => None,
-        });
+    let durations = sums.histograms.iter().filter_map(|(span, distribution)| match *span {
+        Span::Request(route) => Some(histogram(&[("route", routes.name(route))], distribution)),
+        Span::Decision | Span::Upstream(_) => None,
+    });
+    let deciding = sums.histograms.iter().filter_map(|(span, distribution)| match *span {
+        Span::Decision => Some(histogram(&[], distribution)),
+        Span::Request(_) | Span::Upstream(_) => None,
+    });
     families.add(&names::REQUESTS, requests);
     families.add(&names::REQUEST_DURATION, durations.collect());
     families.add(&names::DECISIONS, decisions);
@@ -128,23 +107,14 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
 
 fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     let upstreams = lock(&metrics.upstreams);
-    let durations = sums
-        .histograms
-        .iter()
-        .filter_map(|(span, distribution)| match *span {
-            Span::Upstream(upstream) => {
-                Some(histogram(&[("upstream", upstreams.name(upstream))], distribution))
-            }
-            Span::Decision | Span::Request(_) => None,
-        });
+    let durations = sums.histograms.iter().filter_map(|(span, distribution)| match *span {
+        Span::Upstream(upstream) => Some(histogram(&[("upstream", upstreams.name(upstream))], distribution)),
+        Span::Decision | Span::Request(_) => None,
+    });
     let errors = sums.counters.iter().filter_map(|(series, count)| match *series {
-        Series::UpstreamError { upstream, reason } => Some(counter(
-            &[
-                ("upstream", upstreams.name(upstream)),
-                ("reason", reason.as_str()),
-            ],
-            *count,
-        )),
+        Series::UpstreamError { upstream, reason } => {
+            Some(counter(&[("upstream", upstreams.name(upstream)), ("reason", reason.as_str())], *count))
+        }
         Series::Request { .. } | Series::Decision { .. } | Series::Panic => None,
     });
     let connections = sums.gauges.iter().filter_map(|(level, value)| match *level {
@@ -164,25 +134,15 @@ fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         Level::Connections(listener) => Some(labelled_gauge("listener", &listeners, listener, *value)),
         Level::InFlight | Level::UpstreamConnections(_) => None,
     });
-    let in_flight = sums
-        .gauges
-        .iter()
-        .filter(|(level, _)| *level == Level::InFlight)
-        .map(|(_, value)| *value);
-    let panics = sums
-        .counters
-        .iter()
-        .filter(|(series, _)| *series == Series::Panic)
-        .map(|(_, count)| *count);
+    let in_flight =
+        sums.gauges.iter().filter(|(level, _)| *level == Level::InFlight).map(|(_, value)| *value);
+    let panics = sums.counters.iter().filter(|(series, _)| *series == Series::Panic).map(|(_, count)| *count);
     let dropped = metrics.access_log_dropped.load(Relaxed);
     families.add(&names::CONNECTIONS, connections.collect());
     families.add(&names::IN_FLIGHT, vec![gauge(&[], signed(in_flight.sum()))]);
     families.add(&names::PANICS, vec![counter(&[], panics.sum())]);
     families.add(&names::ACCESS_LOG_DROPPED, vec![counter(&[], dropped)]);
-    families.add(
-        &names::BUILD_INFO,
-        vec![gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)],
-    );
+    families.add(&names::BUILD_INFO, vec![gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)]);
 }
 
 fn policy(families: &mut Families, metrics: &Metrics) {
@@ -191,11 +151,7 @@ fn policy(families: &mut Families, metrics: &Metrics) {
     let outcome = |name, count| counter(&[("outcome", name)], count);
     families.add(
         &names::POLICY_RELOADS,
-        vec![
-            outcome("applied", applied),
-            outcome("refused", refused),
-            outcome("unchanged", unchanged),
-        ],
+        vec![outcome("applied", applied), outcome("refused", refused), outcome("unchanged", unchanged)],
     );
     let successful = if policy.last_refused { 0.0 } else { 1.0 };
     families.add(&names::POLICY_LAST_SUCCESSFUL, vec![gauge(&[], successful)]);
@@ -210,10 +166,7 @@ fn issuers(families: &mut Families, metrics: &Metrics, live: &mut Extra) {
     let mut refreshes = Vec::new();
     for (issuer, [changed, unchanged, failed]) in lock(&metrics.refreshes).iter() {
         for (outcome, count) in [("changed", changed), ("failed", failed), ("unchanged", unchanged)] {
-            refreshes.push(counter(
-                &[("issuer", issuer.as_str()), ("outcome", outcome)],
-                *count,
-            ));
+            refreshes.push(counter(&[("issuer", issuer.as_str()), ("outcome", outcome)], *count));
         }
     }
     families.add(&names::JWKS_REFRESHES, refreshes);
@@ -305,9 +258,7 @@ pub(super) struct Process {
 impl Process {
     #[cfg(target_os = "linux")]
     pub(super) fn new() -> Self {
-        Self {
-            collector: prometheus::process_collector::ProcessCollector::for_self(),
-        }
+        Self { collector: prometheus::process_collector::ProcessCollector::for_self() }
     }
 
     #[cfg(not(target_os = "linux"))]

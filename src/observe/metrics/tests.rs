@@ -48,20 +48,12 @@ impl Scrape {
 
     #[track_caller]
     fn expect(&self, sample: &str, value: f64) {
-        assert_eq!(
-            self.samples.get(sample),
-            Some(&value),
-            "{sample} in {:#?}",
-            self.samples
-        );
+        assert_eq!(self.samples.get(sample), Some(&value), "{sample} in {:#?}", self.samples);
     }
 
     fn series(&self, family: &str) -> usize {
         let labelled = format!("{family}{{");
-        self.samples
-            .keys()
-            .filter(|sample| sample.starts_with(&labelled))
-            .count()
+        self.samples.keys().filter(|sample| sample.starts_with(&labelled)).count()
     }
 }
 
@@ -104,54 +96,18 @@ fn workers_on_two_threads_are_summed() {
         let scrape = Scrape::of(&metrics);
         scraped.wait();
         for (sample, value) in [
-            (
-                r#"scopegate_requests_total{route="orders",method="GET",status="200"}"#,
-                2000.0,
-            ),
-            (
-                r#"scopegate_requests_total{route="orders",method="POST",status="200"}"#,
-                1.0,
-            ),
-            (
-                r#"scopegate_requests_total{route="orders",method="POST",status="403"}"#,
-                1.0,
-            ),
-            (
-                r#"scopegate_request_duration_seconds_bucket{route="orders",le="0.0025"}"#,
-                0.0,
-            ),
-            (
-                r#"scopegate_request_duration_seconds_bucket{route="orders",le="0.005"}"#,
-                2000.0,
-            ),
-            (
-                r#"scopegate_request_duration_seconds_bucket{route="orders",le="60"}"#,
-                2000.0,
-            ),
-            (
-                r#"scopegate_request_duration_seconds_bucket{route="orders",le="+Inf"}"#,
-                2002.0,
-            ),
-            (
-                r#"scopegate_request_duration_seconds_count{route="orders"}"#,
-                2002.0,
-            ),
-            (
-                r#"scopegate_decisions_total{route="orders",decision="deny",reason="scope_missing"}"#,
-                2.0,
-            ),
-            (
-                r#"scopegate_decision_duration_seconds_bucket{le="0.0000025"}"#,
-                2.0,
-            ),
-            (
-                r#"scopegate_upstream_duration_seconds_count{upstream="legacy"}"#,
-                2.0,
-            ),
-            (
-                r#"scopegate_upstream_errors_total{upstream="legacy",reason="upstream_timeout"}"#,
-                2.0,
-            ),
+            (r#"scopegate_requests_total{route="orders",method="GET",status="200"}"#, 2000.0),
+            (r#"scopegate_requests_total{route="orders",method="POST",status="200"}"#, 1.0),
+            (r#"scopegate_requests_total{route="orders",method="POST",status="403"}"#, 1.0),
+            (r#"scopegate_request_duration_seconds_bucket{route="orders",le="0.0025"}"#, 0.0),
+            (r#"scopegate_request_duration_seconds_bucket{route="orders",le="0.005"}"#, 2000.0),
+            (r#"scopegate_request_duration_seconds_bucket{route="orders",le="60"}"#, 2000.0),
+            (r#"scopegate_request_duration_seconds_bucket{route="orders",le="+Inf"}"#, 2002.0),
+            (r#"scopegate_request_duration_seconds_count{route="orders"}"#, 2002.0),
+            (r#"scopegate_decisions_total{route="orders",decision="deny",reason="scope_missing"}"#, 2.0),
+            (r#"scopegate_decision_duration_seconds_bucket{le="0.0000025"}"#, 2.0),
+            (r#"scopegate_upstream_duration_seconds_count{upstream="legacy"}"#, 2.0),
+            (r#"scopegate_upstream_errors_total{upstream="legacy",reason="upstream_timeout"}"#, 2.0),
             (r#"scopegate_upstream_connections{upstream="legacy"}"#, 2.0),
             (r#"scopegate_connections{listener="127.0.0.1:8080"}"#, 2.0),
             ("scopegate_in_flight_requests", 2.0),
@@ -164,10 +120,7 @@ fn workers_on_two_threads_are_summed() {
     let scrape = Scrape::of(&metrics);
     scrape.expect("scopegate_in_flight_requests", 0.0);
     scrape.expect(r#"scopegate_connections{listener="127.0.0.1:8080"}"#, 0.0);
-    scrape.expect(
-        r#"scopegate_requests_total{route="orders",method="GET",status="200"}"#,
-        2000.0,
-    );
+    scrape.expect(r#"scopegate_requests_total{route="orders",method="GET",status="200"}"#, 2000.0);
     let sum = scrape.samples[r#"scopegate_request_duration_seconds_sum{route="orders"}"#];
     assert!((sum - 128.0).abs() < 1e-6, "{sum}");
 }
@@ -189,10 +142,7 @@ fn no_client_can_add_a_series() {
         "{}",
         scrape.series("scopegate_requests_total")
     );
-    scrape.expect(
-        r#"scopegate_requests_total{route="none",method="GET",status="other"}"#,
-        1.0,
-    );
+    scrape.expect(r#"scopegate_requests_total{route="none",method="GET",status="other"}"#, 1.0);
     assert_eq!(scrape.series("scopegate_request_duration_seconds_count"), 1);
 }
 
@@ -230,10 +180,7 @@ fn every_label_of_a_closed_set_is_its_name() {
             format!(r#"scopegate_decisions_total{{route="none",decision="shadow",reason="{reason}"}}"#);
         scrape.expect(&sample, 1.0);
     }
-    scrape.expect(
-        r#"scopegate_decisions_total{route="none",decision="permit",reason="none"}"#,
-        1.0,
-    );
+    scrape.expect(r#"scopegate_decisions_total{route="none",decision="permit",reason="none"}"#, 1.0);
 }
 
 #[test]
@@ -269,20 +216,11 @@ fn names_beyond_the_bound_count_as_other() {
         if number >= MAX_NAMES {
             worker.request(route, &Method::GET, 200, Duration::ZERO);
         }
-        metrics.jwks_refresh(
-            &IssuerName::new(format!("issuer-{number}")),
-            RefreshOutcome::Failed,
-        );
+        metrics.jwks_refresh(&IssuerName::new(format!("issuer-{number}")), RefreshOutcome::Failed);
     }
     let scrape = Scrape::of(&metrics);
-    scrape.expect(
-        r#"scopegate_requests_total{route="other",method="GET",status="200"}"#,
-        50.0,
-    );
-    scrape.expect(
-        r#"scopegate_jwks_refreshes_total{issuer="other",outcome="failed"}"#,
-        50.0,
-    );
+    scrape.expect(r#"scopegate_requests_total{route="other",method="GET",status="200"}"#, 50.0);
+    scrape.expect(r#"scopegate_jwks_refreshes_total{issuer="other",outcome="failed"}"#, 50.0);
     assert_eq!(lock(&metrics.routes).names.len(), MAX_NAMES);
 }
 
@@ -320,18 +258,10 @@ fn live_state_is_added_at_the_scrape() {
     let scrape = Scrape::with(&metrics, |extra| {
         extra.jwks(&corp, Some(Duration::from_millis(1500)), 2);
         extra.jwks(&IssuerName::new("never"), None, 0);
-        extra.token_cache(TokenCacheStats {
-            hits: 1,
-            misses: 2,
-            evictions: 3,
-            bytes: 4,
-        });
+        extra.token_cache(TokenCacheStats { hits: 1, misses: 2, evictions: 3, bytes: 4 });
     });
     for (sample, value) in [
-        (
-            r#"scopegate_jwks_refreshes_total{issuer="corp",outcome="changed"}"#,
-            1.0,
-        ),
+        (r#"scopegate_jwks_refreshes_total{issuer="corp",outcome="changed"}"#, 1.0),
         (r#"scopegate_jwks_age_seconds{issuer="corp"}"#, 1.5),
         (r#"scopegate_jwks_keys{issuer="corp"}"#, 2.0),
         (r#"scopegate_jwks_keys{issuer="never"}"#, 0.0),
@@ -340,22 +270,11 @@ fn live_state_is_added_at_the_scrape() {
         ("scopegate_token_cache_evictions_total", 3.0),
         ("scopegate_token_cache_bytes", 4.0),
         ("scopegate_access_log_dropped_total", 7.0),
-        (
-            concat!(
-                "scopegate_build_info{version=\"",
-                env!("CARGO_PKG_VERSION"),
-                "\"}"
-            ),
-            1.0,
-        ),
+        (concat!("scopegate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ] {
         scrape.expect(sample, value);
     }
-    assert_eq!(
-        scrape.series("scopegate_jwks_age_seconds"),
-        1,
-        "an issuer without keys has no age"
-    );
+    assert_eq!(scrape.series("scopegate_jwks_age_seconds"), 1, "an issuer without keys has no age");
 }
 
 #[test]
@@ -367,10 +286,7 @@ fn a_duration_on_a_bound_belongs_to_that_bucket() {
     }
     let scrape = Scrape::of(&metrics);
     for (position, bound) in cells::FAST.iter().enumerate() {
-        let sample = format!(
-            r#"scopegate_decision_duration_seconds_bucket{{le="{}"}}"#,
-            bound.as_secs_f64()
-        );
+        let sample = format!(r#"scopegate_decision_duration_seconds_bucket{{le="{}"}}"#, bound.as_secs_f64());
         scrape.expect(&sample, (position + 1) as f64);
     }
 }

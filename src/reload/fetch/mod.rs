@@ -142,10 +142,7 @@ impl Fetcher {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self {
-            tls: TlsConnector::from(Arc::new(config)),
-            timeout: TIMEOUT,
-        })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout: TIMEOUT })
     }
 
     /// The same with another time limit.
@@ -160,9 +157,7 @@ impl Fetcher {
     ///
     /// A [`FetchError`].
     pub async fn get(&self, uri: &Uri, plain: Plain) -> Result<Bytes, FetchError> {
-        tokio::time::timeout(self.timeout, self.follow(uri, plain))
-            .await
-            .unwrap_or(Err(FetchError::Timeout))
+        tokio::time::timeout(self.timeout, self.follow(uri, plain)).await.unwrap_or(Err(FetchError::Timeout))
     }
 
     async fn follow(&self, uri: &Uri, plain: Plain) -> Result<Bytes, FetchError> {
@@ -189,9 +184,7 @@ impl Fetcher {
 
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fetcher")
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+        f.debug_struct("Fetcher").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -235,9 +228,7 @@ impl Target {
             .and_then(|location| location.to_str().ok())
             .ok_or(FetchError::Redirect("no Location"))?;
         if location.starts_with('/') && !location.starts_with("//") {
-            let path: Uri = location
-                .parse()
-                .map_err(|_| FetchError::Redirect("no legal Location"))?;
+            let path: Uri = location.parse().map_err(|_| FetchError::Redirect("no legal Location"))?;
             return Ok(path.path_and_query().map_or("/", |path| path.as_str()).to_owned());
         }
         let elsewhere = FetchError::Redirect("it leaves the server");
@@ -296,10 +287,7 @@ where
         .header(header::HOST, target.authority.as_str())
         .header(header::ACCEPT, "application/json")
         .header(header::ACCEPT_ENCODING, "identity")
-        .header(
-            header::USER_AGENT,
-            concat!("scopegate/", env!("CARGO_PKG_VERSION")),
-        )
+        .header(header::USER_AGENT, concat!("scopegate/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::new())
         .map_err(|_| FetchError::Url("no legal path"))?;
@@ -327,10 +315,7 @@ async fn answer(response: Response<Incoming>, target: &Target) -> Result<Answer,
         | StatusCode::TEMPORARY_REDIRECT
         | StatusCode::PERMANENT_REDIRECT => return target.redirected(headers).map(Answer::Moved),
         _ => {
-            return Err(FetchError::Status {
-                status,
-                retry_after: retry_after(headers),
-            });
+            return Err(FetchError::Status { status, retry_after: retry_after(headers) });
         }
     }
     if headers

@@ -20,10 +20,7 @@ async fn a_document_is_fetched_with_nothing_that_identifies_anybody() {
     assert_eq!(get(&server, "/keys?x=1").await.unwrap(), r#"{"a":1}"#);
     let heads = server.heads();
     assert_eq!(server.count("/keys?x=1"), 1);
-    assert!(
-        heads[0].contains(&format!("host: {}\r\n", server.address)),
-        "{heads:?}"
-    );
+    assert!(heads[0].contains(&format!("host: {}\r\n", server.address)), "{heads:?}");
     assert!(heads[0].contains("accept: application/json\r\n"), "{heads:?}");
     for name in ["authorization", "cookie", "referer"] {
         assert!(!heads[0].contains(name), "{heads:?}");
@@ -142,16 +139,9 @@ async fn plain_http_is_for_loopback_and_only_where_it_is_allowed() {
     let server = Server::start(|_| Reply::ok("{}")).await;
     let refused = fetcher().get(&server.uri("/keys"), Plain::Refuse).await;
     assert!(matches!(refused, Err(FetchError::Url(_))), "{refused:?}");
-    let remote = fetcher()
-        .get(&Uri::from_static("http://192.0.2.1/keys"), Plain::Loopback)
-        .await;
+    let remote = fetcher().get(&Uri::from_static("http://192.0.2.1/keys"), Plain::Loopback).await;
     assert!(matches!(remote, Err(FetchError::Resolve(None))), "{remote:?}");
-    for url in [
-        "ftp://127.0.0.1/",
-        "/keys",
-        "http://user:password@127.0.0.1/",
-        "127.0.0.1:80",
-    ] {
+    for url in ["ftp://127.0.0.1/", "/keys", "http://user:password@127.0.0.1/", "127.0.0.1:80"] {
         let result = fetcher().get(&url.parse().unwrap(), Plain::Loopback).await;
         assert!(matches!(result, Err(FetchError::Url(_))), "{url}: {result:?}");
     }
@@ -169,15 +159,9 @@ async fn what_is_no_http_is_an_error() {
         let result = get(&server, path).await;
         assert!(matches!(result, Err(FetchError::Http(_))), "{path}: {result:?}");
     }
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let uri: Uri = format!("http://{free}/").parse().unwrap();
-    assert!(matches!(
-        fetcher().get(&uri, Plain::Loopback).await,
-        Err(FetchError::Connect(_))
-    ));
+    assert!(matches!(fetcher().get(&uri, Plain::Loopback).await, Err(FetchError::Connect(_))));
 }
 
 /// A private authority and a certificate of it for these names.
@@ -197,10 +181,7 @@ fn certificate(names: &[&str], not_after: Option<(i32, u8, u8)>) -> (String, Tls
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
     (authority.pem(), TlsAcceptor::from(Arc::new(config)))
 }
@@ -217,18 +198,9 @@ async fn tls_is_verified() {
     };
     assert!(ask(&["127.0.0.1"], None, true).await.is_ok());
     for (result, why) in [
-        (
-            ask(&["127.0.0.1"], None, false).await,
-            "an authority nobody knows",
-        ),
-        (
-            ask(&["idp.example.com"], None, true).await,
-            "another host's certificate",
-        ),
-        (
-            ask(&["127.0.0.1"], Some((2020, 1, 1)), true).await,
-            "an expired certificate",
-        ),
+        (ask(&["127.0.0.1"], None, false).await, "an authority nobody knows"),
+        (ask(&["idp.example.com"], None, true).await, "another host's certificate"),
+        (ask(&["127.0.0.1"], Some((2020, 1, 1)), true).await, "an expired certificate"),
     ] {
         assert!(matches!(result, Err(FetchError::Tls(_))), "{why}: {result:?}");
     }
@@ -236,15 +208,8 @@ async fn tls_is_verified() {
 
 #[test]
 fn a_ca_file_without_a_certificate_is_refused() {
-    for pem in [
-        "",
-        "no PEM",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    ] {
-        assert!(
-            matches!(Fetcher::new(Some(pem.as_bytes())), Err(FetcherError::Authority)),
-            "{pem:?}"
-        );
+    for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        assert!(matches!(Fetcher::new(Some(pem.as_bytes())), Err(FetcherError::Authority)), "{pem:?}");
     }
 }
 
@@ -256,11 +221,7 @@ fn retry_after_is_seconds_or_a_date() {
         retry_after(&headers)
     };
     assert_eq!(parse("120"), Some(Duration::from_secs(120)));
-    assert_eq!(
-        parse("Sun, 06 Nov 1994 08:49:37 GMT"),
-        Some(Duration::ZERO),
-        "in the past"
-    );
+    assert_eq!(parse("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "in the past");
     assert!(parse("Fri, 06 Nov 2099 08:49:37 GMT").unwrap() > Duration::from_secs(1_000_000));
     for text in ["", "soon", "-1", "1.5", "99999999999999999999999"] {
         assert_eq!(parse(text), None, "{text}");

@@ -76,11 +76,7 @@ fn read(text: &[u8], policy: &IssuerPolicy) -> Result<Uri, RefreshError> {
         .ok_or(RefreshError::KeysUri("it is missing"))?
         .parse()
         .map_err(|_| RefreshError::KeysUri("it is no URL"))?;
-    let issuer: Uri = policy
-        .issuer
-        .as_str()
-        .parse()
-        .map_err(|_| RefreshError::Issuer("it is no URL"))?;
+    let issuer: Uri = policy.issuer.as_str().parse().map_err(|_| RefreshError::Issuer("it is no URL"))?;
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if policy.plain_http && issuer.scheme_str() == Some("http") => {}
@@ -88,9 +84,7 @@ fn read(text: &[u8], policy: &IssuerPolicy) -> Result<Uri, RefreshError> {
     }
     let host = uri.host().ok_or(RefreshError::KeysUri("it has no host"))?;
     if is_private(host) && !issuer.host().is_some_and(is_private) {
-        return Err(RefreshError::KeysUri(
-            "it is a private address, and the issuer is not",
-        ));
+        return Err(RefreshError::KeysUri("it is a private address, and the issuer is not"));
     }
     Ok(uri)
 }
@@ -169,18 +163,8 @@ mod tests {
         for (issuer, uri, accepted, why) in [
             (good, "https://idp.example.com/keys", true, "the same host"),
             (good, "https://keys.example.net/keys", true, "another host"),
-            (
-                "https://idp.example.com/",
-                "https://idp.example.com/keys",
-                false,
-                "a slash too many",
-            ),
-            (
-                "https://IDP.example.com",
-                "https://idp.example.com/keys",
-                false,
-                "another spelling",
-            ),
+            ("https://idp.example.com/", "https://idp.example.com/keys", false, "a slash too many"),
+            ("https://IDP.example.com", "https://idp.example.com/keys", false, "another spelling"),
             (good, "http://idp.example.com/keys", false, "plain HTTP"),
             (good, "file:///etc/passwd", false, "a file"),
             (good, "/keys", false, "relative"),
@@ -188,12 +172,7 @@ mod tests {
             (good, "https://127.0.0.1/keys", false, "loopback"),
             (good, "https://127.1/keys", false, "loopback, short"),
             (good, "https://2130706433/keys", false, "loopback as a number"),
-            (
-                good,
-                "https://0x7f.1/keys",
-                false,
-                "loopback in hex, last part a digit",
-            ),
+            (good, "https://0x7f.1/keys", false, "loopback in hex, last part a digit"),
             (good, "https://10.0.0.1/keys", false, "a private network"),
             (good, "https://[::1]/keys", false, "IPv6 loopback"),
             (good, "https://[::ffff:127.0.0.1]/keys", false, "IPv4 in IPv6"),

@@ -103,13 +103,8 @@ pub fn spawn_refresher(
     on_refresh: OnRefresh,
     runtime: &Handle,
 ) -> JoinHandle<()> {
-    let refresher = Refresher {
-        cell: Arc::downgrade(cell),
-        fetcher,
-        on_refresh,
-        failures: 0,
-        warnings: Vec::new(),
-    };
+    let refresher =
+        Refresher { cell: Arc::downgrade(cell), fetcher, on_refresh, failures: 0, warnings: Vec::new() };
     runtime.spawn(refresher.run())
 }
 
@@ -214,19 +209,13 @@ pub async fn fetch_keys(
 }
 
 const fn plain(policy: &IssuerPolicy) -> Plain {
-    if policy.plain_http {
-        Plain::Loopback
-    } else {
-        Plain::Refuse
-    }
+    if policy.plain_http { Plain::Loopback } else { Plain::Refuse }
 }
 
 /// The pause after a failure that `earlier` others preceded: doubling, at most `longest`, and at random between its half
 /// and its whole, so that replicas do not ask in step.
 fn backoff(earlier: u32, longest: Duration) -> Duration {
-    let whole = FIRST_BACKOFF
-        .saturating_mul(2u32.saturating_pow(earlier))
-        .min(longest);
+    let whole = FIRST_BACKOFF.saturating_mul(2u32.saturating_pow(earlier)).min(longest);
     whole.mul_f64(between(0.5, 1.0))
 }
 

@@ -53,9 +53,7 @@ impl Running {
     }
 
     fn has_key(&self, kid: &str) -> bool {
-        self.cell
-            .usable(Instant::now())
-            .is_some_and(|keys| keys.has_kid(kid))
+        self.cell.usable(Instant::now()).is_some_and(|keys| keys.has_kid(kid))
     }
 }
 
@@ -108,11 +106,7 @@ async fn keys_are_found_by_discovery() {
     let mut running = Running::start(policy.clone());
     assert_eq!(running.next().await, RefreshOutcome::Changed);
     assert!(running.has_key("a"));
-    assert_eq!(
-        server.count("/.well-known/oauth-authorization-server/realms/a"),
-        1,
-        "asked first"
-    );
+    assert_eq!(server.count("/.well-known/oauth-authorization-server/realms/a"), 1, "asked first");
 
     policy.issuer = Issuer::new(format!("{}/realms/a/", server.origin()));
     let mut running = Running::start(policy);
@@ -147,16 +141,8 @@ async fn an_outage_keeps_the_old_keys_until_they_are_too_old() {
     while running.next().await != RefreshOutcome::Failed {}
     let now = Instant::now();
     assert!(running.has_key("old"));
-    assert!(
-        running
-            .cell
-            .usable(now + HOUR - Duration::from_secs(30))
-            .is_some()
-    );
-    assert!(
-        running.cell.usable(now + HOUR + Duration::from_secs(1)).is_none(),
-        "too old"
-    );
+    assert!(running.cell.usable(now + HOUR - Duration::from_secs(30)).is_some());
+    assert!(running.cell.usable(now + HOUR + Duration::from_secs(1)).is_none(), "too old");
     let status = running.cell.status(now);
     assert!(status.usable && status.last_error.is_some_and(|(_, error)| error.contains("500")));
 
@@ -202,9 +188,7 @@ async fn a_storm_of_unknown_kids_causes_one_fetch_per_cooldown() {
         switch.rotated.store(true, Ordering::SeqCst);
 
         let at = Instant::now();
-        let waiting: Vec<_> = (0..1_000)
-            .filter_map(|_| running.cell.request_newer(at))
-            .collect();
+        let waiting: Vec<_> = (0..1_000).filter_map(|_| running.cell.request_newer(at)).collect();
         assert_eq!(waiting.len(), 1_000, "all wait for the one fetch");
         futures_util::future::join_all(waiting).await;
         assert_eq!(server.count("/keys"), 2, "down: {down}");
@@ -213,19 +197,12 @@ async fn a_storm_of_unknown_kids_causes_one_fetch_per_cooldown() {
 
         for _ in 0..1_000 {
             assert!(
-                running
-                    .cell
-                    .request_newer(at + HOUR - Duration::from_secs(1))
-                    .is_none(),
+                running.cell.request_newer(at + HOUR - Duration::from_secs(1)).is_none(),
                 "within the cooldown"
             );
         }
         assert!(running.has_key("old"), "valid tokens are not disturbed");
-        running
-            .cell
-            .request_newer(at + HOUR)
-            .expect("after the cooldown")
-            .await;
+        running.cell.request_newer(at + HOUR).expect("after the cooldown").await;
         assert_eq!(server.count("/keys"), 3, "down: {down}");
     }
 }
@@ -243,10 +220,7 @@ async fn a_cold_start_is_one_fetch_for_all_who_wait() {
     assert!(running.has_key("old"));
     assert_eq!(running.next().await, RefreshOutcome::Changed);
     assert_eq!(server.count("/keys"), 1);
-    assert!(
-        running.cell.request_newer(at).is_some(),
-        "the first fetch used up no cooldown"
-    );
+    assert!(running.cell.request_newer(at).is_some(), "the first fetch used up no cooldown");
 }
 
 #[tokio::test]
@@ -255,26 +229,19 @@ async fn workers_on_another_runtime_wait_for_the_fetch() {
     let running = Running::start(local(&server, "/keys"));
     let cell = Arc::clone(&running.cell);
     let worker = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut tries = 0;
             while cell.usable(Instant::now()).is_none() && tries < 2 {
                 tries += 1;
                 if let Some(fetch) = cell.request_newer(Instant::now()) {
-                    tokio::time::timeout(Duration::from_secs(10), fetch)
-                        .await
-                        .unwrap();
+                    tokio::time::timeout(Duration::from_secs(10), fetch).await.unwrap();
                 }
             }
             cell.usable(Instant::now()).is_some()
         })
     });
-    let usable = tokio::task::spawn_blocking(|| worker.join().unwrap())
-        .await
-        .unwrap();
+    let usable = tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
     assert!(usable);
 }
 
@@ -285,10 +252,7 @@ async fn a_server_that_asks_to_be_left_alone_is() {
     assert_eq!(running.next().await, RefreshOutcome::Failed);
     let now = Instant::now();
     let next = running.cell.status(now).next_attempt.unwrap();
-    assert!(
-        next > Duration::from_secs(1_700) && next <= Duration::from_secs(1_800),
-        "{next:?}"
-    );
+    assert!(next > Duration::from_secs(1_700) && next <= Duration::from_secs(1_800), "{next:?}");
     assert!(running.cell.request_newer(now).is_none(), "for workers too");
     assert!(running.cell.request_newer(now + HOUR / 2).is_some());
 }
@@ -308,16 +272,9 @@ async fn the_task_ends_with_its_cell() {
     let mut running = Running::start(local(&server, "/keys"));
     running.next().await;
     let Running { cell, task, .. } = running;
-    assert_eq!(
-        Arc::strong_count(&cell),
-        1,
-        "a sleeping task does not hold its cell"
-    );
+    assert_eq!(Arc::strong_count(&cell), 1, "a sleeping task does not hold its cell");
     drop(cell);
-    tokio::time::timeout(Duration::from_secs(10), task)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -333,16 +290,7 @@ async fn plain_http_keys_are_refused_unless_allowed() {
 #[test]
 fn pauses_double_up_to_the_interval() {
     let interval = Duration::from_secs(60);
-    for (earlier, whole) in [
-        (0, 1),
-        (1, 2),
-        (2, 4),
-        (5, 32),
-        (6, 60),
-        (31, 60),
-        (32, 60),
-        (u32::MAX, 60),
-    ] {
+    for (earlier, whole) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (31, 60), (32, 60), (u32::MAX, 60)] {
         let pause = backoff(earlier, interval);
         let whole = Duration::from_secs(whole);
         assert!(pause >= whole / 2 && pause <= whole, "after {earlier}: {pause:?}");

@@ -113,9 +113,7 @@ pub(super) struct Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events")
-            .field("watched", &self.watched)
-            .finish_non_exhaustive()
+        f.debug_struct("Events").field("watched", &self.watched).finish_non_exhaustive()
     }
 }
 
@@ -125,15 +123,9 @@ impl Events {
         let taking = Arc::clone(&interest);
         let watcher = enabled.then(|| notify::recommended_watcher(move |event| taking.take(event)));
         let watcher = watcher.and_then(|made| {
-            made.inspect_err(|error| tracing::warn!(%error, "no file events: files are only polled"))
-                .ok()
+            made.inspect_err(|error| tracing::warn!(%error, "no file events: files are only polled")).ok()
         });
-        Self {
-            watcher,
-            interest,
-            watched: HashMap::new(),
-            failed: HashSet::new(),
-        }
+        Self { watcher, interest, watched: HashMap::new(), failed: HashSet::new() }
     }
 
     /// Watches every directory on the way to these files, the configuration file first, and no others.
@@ -156,12 +148,8 @@ impl Events {
         let Some(watcher) = &mut self.watcher else { return };
         let gone =
             |path: &PathBuf, identity: &Identity| !directories.contains(path) || now(path) != Some(*identity);
-        let gone: Vec<_> = self
-            .watched
-            .iter()
-            .filter(|(path, was)| gone(path, was))
-            .map(|(path, _)| path.clone())
-            .collect();
+        let gone: Vec<_> =
+            self.watched.iter().filter(|(path, was)| gone(path, was)).map(|(path, _)| path.clone()).collect();
         for path in gone {
             self.watched.remove(&path);
             // A directory that was removed is not watched any more: that is an error, and what is wanted.
@@ -206,7 +194,5 @@ fn follow_all(files: &[PathBuf]) -> Way {
 
 /// Which directory is there now.
 fn now(path: &Path) -> Option<Identity> {
-    std::fs::metadata(path)
-        .ok()
-        .map(|metadata| Identity::of(&metadata))
+    std::fs::metadata(path).ok().map(|metadata| Identity::of(&metadata))
 }

@@ -50,11 +50,7 @@ pub(super) enum Content {
 
 impl Identity {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            made: metadata.created().ok(),
-        }
+        Self { device: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() }
     }
 }
 
@@ -65,9 +61,8 @@ impl Seen {
 
     /// SHA-256 in lower-case hex, if it can be read.
     pub(super) fn hash(&self) -> Option<Box<str>> {
-        const HEX: [char; 16] = [
-            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-        ];
+        const HEX: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         let Content::Bytes(hash) = &self.content else {
             return None;
         };
@@ -80,14 +75,8 @@ impl Seen {
 /// Reads a file as it is now.
 pub(super) fn look(path: &Path) -> Seen {
     match read(path) {
-        Ok((identity, hash)) => Seen {
-            identity: Some(identity),
-            content: Content::Bytes(hash),
-        },
-        Err(content) => Seen {
-            identity: None,
-            content,
-        },
+        Ok((identity, hash)) => Seen { identity: Some(identity), content: Content::Bytes(hash) },
+        Err(content) => Seen { identity: None, content },
     }
 }
 
@@ -101,10 +90,7 @@ fn read(path: &Path) -> Result<(Identity, [u8; 32]), Content> {
         return Err(Content::NotRegular);
     }
     // It may have become a FIFO since, and opening that must not wait for a writer.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     let file = file.map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
@@ -113,10 +99,7 @@ fn read(path: &Path) -> Result<(Identity, [u8; 32]), Content> {
     if metadata.len() > MAX_BYTES {
         return Err(Content::TooLarge);
     }
-    Ok((
-        Identity::of(&metadata),
-        hash(file).map_err(failed)?.ok_or(Content::TooLarge)?,
-    ))
+    Ok((Identity::of(&metadata), hash(file).map_err(failed)?.ok_or(Content::TooLarge)?))
 }
 
 /// SHA-256 of what is in a file, `None` if that is too much.

@@ -197,12 +197,8 @@ impl Task {
             let position = before.iter().position(|other| other == path)?;
             self.known.get(position).cloned()
         };
-        let known: Vec<Seen> = self
-            .files
-            .iter()
-            .zip(now)
-            .map(|(path, now)| known(path).unwrap_or(now))
-            .collect();
+        let known: Vec<Seen> =
+            self.files.iter().zip(now).map(|(path, now)| known(path).unwrap_or(now)).collect();
         self.known = known;
         if before.first() != self.files.first() {
             self.start_from_known();
@@ -224,10 +220,7 @@ impl Task {
     async fn observe(&mut self) {
         let seen = self.look().await;
         let now = Instant::now();
-        if seen
-            .first()
-            .is_some_and(|config| config.content == Content::Missing)
-        {
+        if seen.first().is_some_and(|config| config.content == Content::Missing) {
             self.missing = true;
         }
         if seen == self.known {
@@ -244,9 +237,7 @@ impl Task {
             Some(unsettled) => unsettled.since,
             None => now,
         };
-        let replaced = seen
-            .first()
-            .is_some_and(|config| self.judge(config) == ChangeKind::Replaced);
+        let replaced = seen.first().is_some_and(|config| self.judge(config) == ChangeKind::Replaced);
         if replaced && now.duration_since(since) >= self.timing.unrest {
             // Each of them was whole, so a stream of replacements need not hold up the policy for ever.
             self.tell(seen);
@@ -306,10 +297,7 @@ impl Task {
         let (files, events) = (Arc::clone(&self.files), Arc::clone(&self.events));
         let looking = tokio::task::spawn_blocking(move || {
             // Watched first and read then, so that no change falls in between.
-            events
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .watch(&files);
+            events.lock().unwrap_or_else(PoisonError::into_inner).watch(&files);
             files.iter().map(|path| look::look(path)).collect()
         });
         // It fails only when the runtime is shutting down.

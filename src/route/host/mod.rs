@@ -38,9 +38,7 @@ impl<'a> Host<'a> {
         let default_port = default_port(uri.scheme())?;
         let field = match field {
             Some(value) => {
-                let text = value
-                    .to_str()
-                    .map_err(|_| invalid("Host holds octets beyond ASCII"))?;
+                let text = value.to_str().map_err(|_| invalid("Host holds octets beyond ASCII"))?;
                 Some(parse_authority(text, default_port)?)
             }
             None => None,
@@ -93,28 +91,21 @@ impl HostPattern {
         };
         if name.contains('*') {
             return Err(
-                "a wildcard stands for whole labels at the start only, as in `*.example.com`".to_owned(),
+                "a wildcard stands for whole labels at the start only, as in `*.example.com`".to_owned()
             );
         }
         if !name.is_ascii() {
             return Err("write the name in its `xn--` form".to_owned());
         }
-        let (host, port) = parse_authority(name, None).map_err(|reject| {
-            reject
-                .cause
-                .map_or_else(|| "not a host".to_owned(), Cow::into_owned)
-        })?;
+        let (host, port) = parse_authority(name, None)
+            .map_err(|reject| reject.cause.map_or_else(|| "not a host".to_owned(), Cow::into_owned))?;
         if port.is_some() {
             return Err("a route is for a host on any port: remove the port".to_owned());
         }
         if below && host.starts_with('[') {
             return Err("an address has nothing below it".to_owned());
         }
-        Ok(if below {
-            Self::Below(host.into())
-        } else {
-            Self::Exact(host.into())
-        })
+        Ok(if below { Self::Below(host.into()) } else { Self::Exact(host.into()) })
     }
 
     /// Whether the pattern stands for this host, which is in lower case without port.
@@ -164,14 +155,8 @@ fn default_port(scheme: Option<&Scheme>) -> Result<Option<u16>, Reject> {
 
 /// Takes `host[:port]` apart; a default port is as none.
 fn parse_authority(text: &str, default_port: Option<u16>) -> Result<(Cow<'_, str>, Option<u16>), Reject> {
-    let name_end = if text.starts_with('[') {
-        text.find(']').map(|end| end + 1)
-    } else {
-        text.find(':')
-    };
-    let (name, port) = text
-        .split_at_checked(name_end.unwrap_or(text.len()))
-        .unwrap_or((text, ""));
+    let name_end = if text.starts_with('[') { text.find(']').map(|end| end + 1) } else { text.find(':') };
+    let (name, port) = text.split_at_checked(name_end.unwrap_or(text.len())).unwrap_or((text, ""));
     let port = match port.strip_prefix(':') {
         Some(digits) => Some(parse_port(digits)?),
         None if port.is_empty() => None,
@@ -217,23 +202,14 @@ fn normalise(name: &str) -> Result<Cow<'_, str>, Reject> {
     if previous == b'.' {
         return Err(invalid("a host with an empty label"));
     }
-    Ok(if upper_case {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    })
+    Ok(if upper_case { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
 }
 
 fn normalise_ipv6<'a>(name: &'a str, address: &str) -> Result<Cow<'a, str>, Reject> {
-    let address: Ipv6Addr = address
-        .parse()
-        .map_err(|_| invalid("brackets around what is no IPv6 address"))?;
+    let address: Ipv6Addr =
+        address.parse().map_err(|_| invalid("brackets around what is no IPv6 address"))?;
     let form = format!("[{address}]");
-    Ok(if form == name {
-        Cow::Borrowed(name)
-    } else {
-        Cow::Owned(form)
-    })
+    Ok(if form == name { Cow::Borrowed(name) } else { Cow::Owned(form) })
 }
 
 fn invalid(cause: &'static str) -> Reject {

@@ -18,12 +18,7 @@ fn the_host_is_found_where_it_is_beyond_doubt() {
         ("/", &["example.com."], "example.com", "one dot at the end"),
         ("/", &["example.com:8080"], "example.com", "port"),
         ("/", &["example.com.:8080"], "example.com", "dot and port"),
-        (
-            "/",
-            &["my_service"],
-            "my_service",
-            "underscore, as container names have",
-        ),
+        ("/", &["my_service"], "my_service", "underscore, as container names have"),
         ("/", &["127.0.0.1:80"], "127.0.0.1", "IPv4"),
         ("/", &["[::1]"], "[::1]", "IPv6"),
         ("/", &["[0:0::0:1]:443"], "[::1]", "IPv6 in another form"),

@@ -41,10 +41,7 @@ impl<'a> CanonicalPath<'a> {
     /// `request_invalid` for a target that does not start with `/`; `path_ambiguous` for what is refused always.
     pub fn parse(raw: &'a str) -> Result<Self, Reject> {
         if !raw.starts_with('/') {
-            return Err(Reject::because(
-                Reason::RequestInvalid,
-                "the target is no absolute path",
-            ));
+            return Err(Reject::because(Reason::RequestInvalid, "the target is no absolute path"));
         }
         let mut doubts = PathOptOuts::NONE;
         let mut escapes = false;
@@ -73,11 +70,7 @@ impl<'a> CanonicalPath<'a> {
         if escapes {
             Self::with_escapes(raw)
         } else {
-            Ok(Self {
-                text: Cow::Borrowed(raw),
-                doubts,
-                cuts: false,
-            })
+            Ok(Self { text: Cow::Borrowed(raw), doubts, cuts: false })
         }
     }
 
@@ -97,11 +90,7 @@ impl<'a> CanonicalPath<'a> {
                 return Err(ends_in_space());
             }
             match octet {
-                Octet {
-                    value: b'/',
-                    escaped: true,
-                    ..
-                } => doubts |= PathOptOuts::ENCODED_SLASH,
+                Octet { value: b'/', escaped: true, .. } => doubts |= PathOptOuts::ENCODED_SLASH,
                 Octet { value: b'\\', .. } => doubts |= PathOptOuts::ENCODED_BACKSLASH,
                 Octet { value: b'/', .. } if previous.is_plain_slash() => {
                     doubts |= PathOptOuts::EMPTY_SEGMENTS;
@@ -112,9 +101,7 @@ impl<'a> CanonicalPath<'a> {
                         doubts |= PathOptOuts::EMPTY_SEGMENTS;
                     }
                 }
-                Octet {
-                    value: b'?' | b'#', ..
-                } => cuts = true,
+                Octet { value: b'?' | b'#', .. } => cuts = true,
                 _ => {}
             }
             previous = octet;
@@ -212,10 +199,7 @@ const fn is_unreserved(byte: u8) -> bool {
 
 /// What of RFC 3986 §2.2 may stand in a segment, `;` aside.
 const fn is_unescaped_reserved(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
-    )
+    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 /// One octet of a path with its spelling.
@@ -229,11 +213,7 @@ struct Octet {
 
 impl Octet {
     const fn plain(value: u8) -> Self {
-        Self {
-            value,
-            escaped: false,
-            lower_case: false,
-        }
+        Self { value, escaped: false, lower_case: false }
     }
 
     const fn is_plain_slash(self) -> bool {
@@ -262,17 +242,11 @@ impl Iterator for Octets<'_> {
         let mut digit = || {
             let byte = self.0.next()?;
             lower_case |= byte.is_ascii_lowercase();
-            char::from(byte)
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
+            char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
         };
         let value = digit().and_then(|high| Some(high * 16 + digit()?));
         Some(match value {
-            Some(value) => Ok(Octet {
-                value,
-                escaped: true,
-                lower_case,
-            }),
+            Some(value) => Ok(Octet { value, escaped: true, lower_case }),
             None => Err(ambiguous("a percent sign without two hex digits")),
         })
     }

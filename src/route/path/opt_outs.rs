@@ -37,18 +37,12 @@ impl PathOptOuts {
 
     /// The flag with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        FLAGS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, flag)| *flag)
+        FLAGS.iter().find(|(known, _)| *known == name).map(|(_, flag)| *flag)
     }
 
     /// The names of the flags in this set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        FLAGS
-            .iter()
-            .filter(move |(_, flag)| self.contains(*flag))
-            .map(|(name, _)| *name)
+        FLAGS.iter().filter(move |(_, flag)| self.contains(*flag)).map(|(name, _)| *name)
     }
 
     /// Whether all flags of `other` are in this set.

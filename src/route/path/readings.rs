@@ -27,11 +27,8 @@ pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item
 
 /// The path as a server reads it that is lax in these ways; `cut` is for one that ends it at an escaped `?` or `#`.
 fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
-    let mut text = if lax.contains(PathOptOuts::DOUBLE_ENCODING) {
-        decode_once_more(text)
-    } else {
-        text.to_owned()
-    };
+    let mut text =
+        if lax.contains(PathOptOuts::DOUBLE_ENCODING) { decode_once_more(text) } else { text.to_owned() };
     if cut && let Some(end) = text.find("%3F").into_iter().chain(text.find("%23")).min() {
         text.truncate(end);
     }

@@ -76,16 +76,12 @@ impl Rewrite {
             };
         }
         let stripped = match &self.strip_prefix {
-            Some(prefix) => strip(path.as_str(), prefix).ok_or(Reject::because(
-                Reason::Internal,
-                "the path lacks the route's strip_prefix",
-            ))?,
+            Some(prefix) => strip(path.as_str(), prefix)
+                .ok_or(Reject::because(Reason::Internal, "the path lacks the route's strip_prefix"))?,
             None => path.as_str(),
         };
         if stripped.starts_with("//") && !path.as_str().starts_with("//") {
-            return Err(ambiguous(
-                "without its prefix the path would begin with two slashes",
-            ));
+            return Err(ambiguous("without its prefix the path would begin with two slashes"));
         }
         let result = match (&self.add_prefix, stripped) {
             (Some(prefix), rest) => Cow::Owned(format!("{prefix}{rest}")),
@@ -103,11 +99,8 @@ impl Rewrite {
 
 /// A prefix in canonical form without a slash at its end; `None` for `/`.
 fn parse_prefix(text: &str) -> Result<Option<Box<str>>, String> {
-    let path = CanonicalPath::parse(text).map_err(|reject| {
-        reject
-            .cause
-            .map_or_else(|| "an ambiguous path".to_owned(), Cow::into_owned)
-    })?;
+    let path = CanonicalPath::parse(text)
+        .map_err(|reject| reject.cause.map_or_else(|| "an ambiguous path".to_owned(), Cow::into_owned))?;
     if !path.doubts().is_empty() {
         return Err(format!("a prefix may not hold: {:?}", path.doubts()));
     }
@@ -134,10 +127,7 @@ fn strip<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 
 fn is_sent_as_is(path: &CanonicalPath<'_>, uri: &Uri) -> bool {
     // `Uri::path` says `/` where the target has no path at all, so look at the text itself.
-    uri.path() == path.as_str()
-        && uri
-            .path_and_query()
-            .is_some_and(|raw| raw.as_str().starts_with('/'))
+    uri.path() == path.as_str() && uri.path_and_query().is_some_and(|raw| raw.as_str().starts_with('/'))
 }
 
 fn target(path: &str, query: Option<&str>) -> Result<Target, Reject> {

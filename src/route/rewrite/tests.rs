@@ -13,28 +13,17 @@ fn rewritten(target: &str) -> Result<Target, Reject> {
 
 #[test]
 fn a_canonical_target_is_sent_as_it_came() {
-    for target in [
-        "/",
-        "/a/b",
-        "/a?",
-        "/a?x=%2e%2E&y=a|b",
-        "/a%20b?q",
-        "/a%2Fb",
-        "http://h/a?b",
-        "http://h",
-    ] {
+    for target in ["/", "/a/b", "/a?", "/a?x=%2e%2E&y=a|b", "/a%20b?q", "/a%2Fb", "http://h/a?b", "http://h"]
+    {
         assert_eq!(apply(None, None, target), Ok(Target::Unchanged), "{target}");
     }
 }
 
 #[test]
 fn what_is_sent_is_the_canonical_path() {
-    for (target, expected) in [
-        ("/%61", "/a"),
-        ("/%61?", "/a?"),
-        ("/a%c3%a9?x=%c3", "/a%C3%A9?x=%c3"),
-        ("http://h?x", "/?x"),
-    ] {
+    for (target, expected) in
+        [("/%61", "/a"), ("/%61?", "/a?"), ("/a%c3%a9?x=%c3", "/a%C3%A9?x=%c3"), ("http://h?x", "/?x")]
+    {
         assert_eq!(apply(None, None, target), rewritten(expected), "{target}");
     }
 }
@@ -60,10 +49,7 @@ fn prefixes_are_whole_segments() {
     ] {
         let result = apply(strip, add, target);
         let unchanged = result == Ok(Target::Unchanged) && target == expected;
-        assert!(
-            unchanged || result == rewritten(expected),
-            "{strip:?} {add:?} {target}: {result:?}"
-        );
+        assert!(unchanged || result == rewritten(expected), "{strip:?} {add:?} {target}: {result:?}");
     }
 }
 
@@ -85,13 +71,10 @@ fn a_rewrite_makes_no_authority_of_a_path() {
 
 #[test]
 fn prefixes_are_parsed_strictly() {
-    for prefix in [
-        "", "v1", "/v1/..", "/a//b", "//", "/a;b", "/a%2Fb", "/a?b", "/a#b", "/{x}", "/a b", "/a%00",
-    ] {
-        for (strip, add, key) in [
-            (Some(prefix), None, "strip_prefix"),
-            (None, Some(prefix), "add_prefix"),
-        ] {
+    for prefix in
+        ["", "v1", "/v1/..", "/a//b", "//", "/a;b", "/a%2Fb", "/a?b", "/a#b", "/{x}", "/a b", "/a%00"]
+    {
+        for (strip, add, key) in [(Some(prefix), None, "strip_prefix"), (None, Some(prefix), "add_prefix")] {
             let wrong = Rewrite::new(strip, add).unwrap_err();
             assert!(wrong.starts_with(key), "{prefix}: {wrong}");
         }

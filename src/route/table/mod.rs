@@ -123,10 +123,7 @@ impl RouteTable {
     ///
     /// The conflicts: each route once for each host pattern, with the first route it conflicts with.
     pub fn build(specs: impl IntoIterator<Item = RouteSpec>) -> Result<Self, Vec<Conflict>> {
-        let mut table = Self {
-            specs: specs.into_iter().collect(),
-            ..Self::default()
-        };
+        let mut table = Self { specs: specs.into_iter().collect(), ..Self::default() };
         let mut conflicts = Vec::new();
         let specs = std::mem::take(&mut table.specs);
         for (position, spec) in (0u32..).zip(&specs) {
@@ -138,11 +135,7 @@ impl RouteTable {
             endpoint.allow = allow(&specs, endpoint);
         }
         table.specs = specs;
-        if conflicts.is_empty() {
-            Ok(table)
-        } else {
-            Err(conflicts)
-        }
+        if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
     }
 
     fn insert(
@@ -206,9 +199,7 @@ impl RouteTable {
             .iter()
             .filter_map(|position| self.specs.get(*position as usize))
             .find(|spec| spec.methods.contains(method))
-            .ok_or(NotFound::Method {
-                allow: &endpoint.allow,
-            })?;
+            .ok_or(NotFound::Method { allow: &endpoint.allow })?;
         if hit.missed_by_case && self.leads_elsewhere(root, path.as_str(), hit.endpoint) {
             return Err(NotFound::Ambiguous);
         }
@@ -225,10 +216,7 @@ impl RouteTable {
             .map(|(name, value)| Some((name, decode(value)?)))
             .collect::<Option<_>>()
             .ok_or(NotFound::Ambiguous)?;
-        Ok(Found {
-            route: spec.index,
-            params,
-        })
+        Ok(Found { route: spec.index, params })
     }
 
     /// The methods of all routes with exactly this host pattern and path, names of parameters aside.
@@ -256,11 +244,7 @@ impl RouteTable {
             .exact
             .iter()
             .map(|(name, root)| (HostPattern::Exact(name.clone()), *root))
-            .chain(
-                self.below
-                    .iter()
-                    .map(|(name, root)| (HostPattern::Below(name.clone()), *root)),
-            )
+            .chain(self.below.iter().map(|(name, root)| (HostPattern::Below(name.clone()), *root)))
             .collect();
         hosts.sort();
         let pairs = self.specs.iter().flat_map(|spec| {
@@ -278,10 +262,7 @@ impl RouteTable {
                 && !hosts_of(spec).contains(host)
                 && !self.trie.covers(*root, spec.path.segments())
             {
-                hidden.push(Hidden {
-                    route: spec.index,
-                    host: host.clone(),
-                });
+                hidden.push(Hidden { route: spec.index, host: host.clone() });
             }
         }
         hidden
@@ -306,9 +287,7 @@ impl RouteTable {
 
     /// Whether a server that ignores letter case takes this reading of the path for one of another endpoint.
     fn leads_elsewhere(&self, root: NodeId, reading: &str, endpoint: EndpointId) -> bool {
-        self.trie
-            .find_folded(root, reading)
-            .is_some_and(|other| other != endpoint)
+        self.trie.find_folded(root, reading).is_some_and(|other| other != endpoint)
     }
 }
 

@@ -59,19 +59,13 @@ impl PathPattern {
             return Err(format!("a path has at most {MAX_SEGMENTS} segments"));
         }
         let names: Vec<&str> = parts.iter().filter_map(Part::name).collect();
-        if let Some((_, name)) = names
-            .iter()
-            .enumerate()
-            .find(|(i, name)| names.iter().take(*i).any(|earlier| earlier == *name))
+        if let Some((_, name)) =
+            names.iter().enumerate().find(|(i, name)| names.iter().take(*i).any(|earlier| earlier == *name))
         {
             return Err(format!("the parameter `{name}` occurs twice"));
         }
         let (segments, doubts) = canonical(&parts)?;
-        Ok(Self {
-            text: text.into(),
-            segments,
-            doubts,
-        })
+        Ok(Self { text: text.into(), segments, doubts })
     }
 
     /// The pattern as written.
@@ -132,9 +126,7 @@ impl<'a> Part<'a> {
         };
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         if name.is_empty() || !name.bytes().all(legal) {
-            return Err(format!(
-                "`{text}`: a name consists of letters, digits, `_` and `-`"
-            ));
+            return Err(format!("`{text}`: a name consists of letters, digits, `_` and `-`"));
         }
         Ok(part)
     }
@@ -157,11 +149,8 @@ fn canonical(parts: &[Part<'_>]) -> Result<(Box<[Segment]>, PathOptOuts), String
             Part::Param(_) | Part::Rest(_) => "x",
         });
     }
-    let path = CanonicalPath::parse(&skeleton).map_err(|reject| {
-        reject
-            .cause
-            .map_or_else(|| "an ambiguous path".to_owned(), Into::into)
-    })?;
+    let path = CanonicalPath::parse(&skeleton)
+        .map_err(|reject| reject.cause.map_or_else(|| "an ambiguous path".to_owned(), Into::into))?;
     let segments = path
         .as_str()
         .split('/')
@@ -183,15 +172,8 @@ fn canonical(parts: &[Part<'_>]) -> Result<(Box<[Segment]>, PathOptOuts), String
 pub struct Methods(Option<Box<[Method]>>);
 
 /// What a route without a list of methods says it answers.
-const COMMON: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::OPTIONS,
-];
+const COMMON: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 impl Methods {
     /// All methods but CONNECT and TRACE, which are never routed.

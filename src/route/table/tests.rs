@@ -6,26 +6,18 @@ use std::time::{Duration, Instant};
 /// A route from `hosts path methods`: hosts separated by commas or `-`, methods by commas or `*`.
 fn spec(index: u32, line: &str) -> RouteSpec {
     let parts: Vec<&str> = line.split_whitespace().collect();
-    let [hosts, path, methods] = parts[..] else {
-        panic!("{line}")
-    };
+    let [hosts, path, methods] = parts[..] else { panic!("{line}") };
     RouteSpec {
         index: RouteIndex(index),
         hosts: match hosts {
             "-" => Vec::new(),
-            hosts => hosts
-                .split(',')
-                .map(|host| HostPattern::parse(host).unwrap())
-                .collect(),
+            hosts => hosts.split(',').map(|host| HostPattern::parse(host).unwrap()).collect(),
         },
         path: PathPattern::parse(path).unwrap(),
         methods: match methods {
             "*" => Methods::any(),
             methods => Methods::only(
-                methods
-                    .split(',')
-                    .map(|method| Method::from_bytes(method.as_bytes()).unwrap())
-                    .collect(),
+                methods.split(',').map(|method| Method::from_bytes(method.as_bytes()).unwrap()).collect(),
             )
             .unwrap(),
         },
@@ -45,9 +37,7 @@ fn find(table: &RouteTable, host: &str, path: &str, method: &str) -> String {
         Ok(found) => found
             .params
             .iter()
-            .fold(found.route.0.to_string(), |text, (name, value)| {
-                format!("{text} {name}={value}")
-            }),
+            .fold(found.route.0.to_string(), |text, (name, value)| format!("{text} {name}={value}")),
         Err(NotFound::Route) => "404".to_owned(),
         Err(NotFound::Method { allow }) => format!("405 {allow}"),
         Err(NotFound::Ambiguous) => "400".to_owned(),
@@ -158,14 +148,8 @@ fn hosts_are_final() {
 
 #[test]
 fn methods_are_final() {
-    let table = build(&[
-        "- /a/{*rest} *",
-        "- /a/b GET,HEAD",
-        "- /a/{x} POST",
-        "- /a/{y} PUT",
-        "- /g GET",
-    ])
-    .unwrap();
+    let table =
+        build(&["- /a/{*rest} *", "- /a/b GET,HEAD", "- /a/{x} POST", "- /a/{y} PUT", "- /g GET"]).unwrap();
     for (path, method, expected) in [
         ("/a/b", "GET", "1"),
         ("/a/b", "POST", "405 GET, HEAD"),
@@ -177,16 +161,8 @@ fn methods_are_final() {
         ("/g", "FOO", "405 GET"),
         ("/g", "get", "405 GET"),
         ("/a/c/d", "PROPFIND", "0 rest=c/d"),
-        (
-            "/a/c/d",
-            "CONNECT",
-            "405 GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-        ),
-        (
-            "/a/c/d",
-            "TRACE",
-            "405 GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-        ),
+        ("/a/c/d", "CONNECT", "405 GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ("/a/c/d", "TRACE", "405 GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     ] {
         assert_eq!(find(&table, "h", path, method), expected, "{method} {path}");
     }
@@ -218,10 +194,7 @@ fn conflicts_name_both_routes() {
         (&["- /A GET", "- /a GET"], ""),
         (&["- /a GET", "- /a/ GET"], ""),
         (&["a.com,b.com /a GET", "b.com,c.com /a GET"], "0-1 b.com GET"),
-        (
-            &["a.com,b.com /a GET", "B.com,a.com. /a GET"],
-            "0-1 a.com GET; 0-1 b.com GET",
-        ),
+        (&["a.com,b.com /a GET", "B.com,a.com. /a GET"], "0-1 a.com GET; 0-1 b.com GET"),
         (&["a.com,A.com /a GET"], ""),
         (&["*.a.com /a GET", "b.a.com /a GET", "- /a GET"], ""),
         (&["- /a GET", "- /a GET", "- /a GET"], "0-1 * GET; 0-2 * GET"),
@@ -270,27 +243,17 @@ fn a_path_that_misses_a_literal_by_case_alone_is_refused() {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let table = build(&lines).unwrap();
         for (path, expected) in cases {
-            assert_eq!(
-                find(&table, "h", path, "GET"),
-                expected,
-                "{path} with {more} more"
-            );
+            assert_eq!(find(&table, "h", path, "GET"), expected, "{path} with {more} more");
         }
     }
 }
 
 #[test]
 fn a_doubtful_path_is_served_only_where_all_readings_agree() {
-    let lines = [
-        "- /files/{name} *",
-        "- /api/{*rest} *",
-        "- /api/admin/{*rest} *",
-        "- /api/a%2Fb *",
-    ];
-    let table = RouteTable::build((0..).zip(lines).map(|(i, line)| RouteSpec {
-        opt_outs: PathOptOuts::ALL,
-        ..spec(i, line)
-    }))
+    let lines = ["- /files/{name} *", "- /api/{*rest} *", "- /api/admin/{*rest} *", "- /api/a%2Fb *"];
+    let table = RouteTable::build(
+        (0..).zip(lines).map(|(i, line)| RouteSpec { opt_outs: PathOptOuts::ALL, ..spec(i, line) }),
+    )
     .unwrap();
     for (path, expected) in [
         ("/files/a%2Fb", "0 name=a/b"),
@@ -384,19 +347,13 @@ fn merged(path: &str) -> String {
 }
 
 fn without_params(path: &str) -> String {
-    path.split('/')
-        .map(|segment| segment.split(';').next().unwrap())
-        .collect::<Vec<_>>()
-        .join("/")
+    path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/")
 }
 
 /// What servers of seven kinds make of a path, each laxer than the one before, and each kind of laxness alone.
 fn oracles(path: &str) -> Vec<String> {
     let mut seen = vec![without_dots(path)];
-    let plain = unescape(
-        path,
-        ".-_~abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
-    );
+    let plain = unescape(path, ".-_~abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
     seen.push(without_dots(&unescape(&plain, "/\\")));
     seen.push(without_dots(&plain.replace('\\', "/")));
     seen.push(without_dots(&merged(&plain)));
@@ -436,34 +393,21 @@ fn generated() -> impl Iterator<Item = String> {
         .flat_map(|separator| dots.iter().map(move |dots| format!("{separator}{dots}")))
         .collect();
     let starts = ["/public", "/api", "/api/x", "/public/a", "/%61pi", "/API"];
-    let ends = [
-        "/api/admin/x",
-        "admin/x",
-        "Admin/x",
-        "/admin/x",
-        "%2fadmin%2fx",
-        "/Admin/x",
-        "//api/admin/x",
-    ];
+    let ends =
+        ["/api/admin/x", "admin/x", "Admin/x", "/admin/x", "%2fadmin%2fx", "/Admin/x", "//api/admin/x"];
     let two = steps.clone();
     let one = steps.clone();
     let deep = ["/..", "%2f..", "/%2e%2e", "//", ";/", "%252f", "%5c.."];
     let shallow = starts.into_iter().flat_map(move |start| {
         let one = one.clone();
-        ends.into_iter().flat_map(move |end| {
-            one.clone()
-                .into_iter()
-                .map(move |step| format!("{start}{step}{end}"))
-        })
+        ends.into_iter()
+            .flat_map(move |end| one.clone().into_iter().map(move |step| format!("{start}{step}{end}")))
     });
     let double = ["/public", "/api"].into_iter().flat_map(move |start| {
         let (first, second) = (steps.clone(), two.clone());
-        first.into_iter().flat_map(move |a| {
-            second
-                .clone()
-                .into_iter()
-                .map(move |b| format!("{start}{a}{b}/admin/x"))
-        })
+        first
+            .into_iter()
+            .flat_map(move |a| second.clone().into_iter().map(move |b| format!("{start}{a}{b}/admin/x")))
     });
     let fourfold = (0..deep.len().pow(4)).map(move |mut choice| {
         let mut path = "/public/a".to_owned();
@@ -478,17 +422,11 @@ fn generated() -> impl Iterator<Item = String> {
 
 #[test]
 fn no_reading_of_a_served_path_is_for_a_stricter_route() {
-    let lines = [
-        "- /public/{*rest} *",
-        "- /api/{*rest} *",
-        "- /api/admin/{*rest} *",
-    ];
+    let lines = ["- /public/{*rest} *", "- /api/{*rest} *", "- /api/admin/{*rest} *"];
     for opt_outs in [PathOptOuts::NONE, PathOptOuts::ALL] {
-        let table = RouteTable::build((0..).zip(lines).map(|(i, line)| RouteSpec {
-            opt_outs,
-            ..spec(i, line)
-        }))
-        .unwrap();
+        let table =
+            RouteTable::build((0..).zip(lines).map(|(i, line)| RouteSpec { opt_outs, ..spec(i, line) }))
+                .unwrap();
         let (mut all, mut served) = (0, 0);
         for raw in generated() {
             all += 1;
@@ -657,33 +595,16 @@ fn a_large_table_is_built_and_searched_in_no_time() {
     let started = Instant::now();
     let table = RouteTable::build(specs).unwrap();
     // Generous: the machine may be busy and the build is not optimised.
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     let started = Instant::now();
     for i in (0..100_000u32).step_by(10) {
         let path = format!("/v1/items{i}/7/parts/x/y");
-        assert_eq!(
-            find(&table, &format!("h{i}.example.com"), &path, "GET"),
-            format!("{i} id=7 rest=x/y")
-        );
+        assert_eq!(find(&table, &format!("h{i}.example.com"), &path, "GET"), format!("{i} id=7 rest=x/y"));
         let path = format!("/v1/items{}/7/parts/x/y", i + 1);
-        assert_eq!(
-            find(&table, "other", &path, "GET"),
-            format!("{} id=7 rest=x/y", i + 1)
-        );
-        assert_eq!(
-            find(&table, "other", &format!("/v1/items{i}/7/parts/x"), "GET"),
-            "404"
-        );
+        assert_eq!(find(&table, "other", &path, "GET"), format!("{} id=7 rest=x/y", i + 1));
+        assert_eq!(find(&table, "other", &format!("/v1/items{i}/7/parts/x"), "GET"), "404");
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -693,10 +614,7 @@ fn a_search_that_fails_late_visits_no_node_twice() {
     let table = RouteTable::build(
         (0..)
             .zip([deep.as_str(), &other_case, "- /{*all} *"])
-            .map(|(i, line)| RouteSpec {
-                opt_outs: PathOptOuts::ALL,
-                ..spec(i, line)
-            }),
+            .map(|(i, line)| RouteSpec { opt_outs: PathOptOuts::ALL, ..spec(i, line) }),
     )
     .unwrap();
     let path = format!("{}/nowhere;x", "/a".repeat(60));

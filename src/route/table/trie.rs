@@ -116,17 +116,9 @@ impl Trie {
 
     /// The most specific pattern that matches a canonical path.
     pub(super) fn find<'p>(&self, root: NodeId, path: &'p str) -> Option<Hit<'p>> {
-        let mut search = Search {
-            trie: self,
-            captures: Captures::new(),
-            missed_by_case: false,
-        };
+        let mut search = Search { trie: self, captures: Captures::new(), missed_by_case: false };
         let endpoint = search.descend(root, path.strip_prefix('/'))?;
-        Some(Hit {
-            endpoint,
-            captures: search.captures,
-            missed_by_case: search.missed_by_case,
-        })
+        Some(Hit { endpoint, captures: search.captures, missed_by_case: search.missed_by_case })
     }
 
     /// The most specific pattern that matches a path to a server that ignores letter case.
@@ -140,10 +132,7 @@ impl Trie {
         let (segment, tail_after) = split(tail);
         let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
         let exact = node.literals.exact(&decoded);
-        let others = node
-            .literals
-            .folded(&decoded)
-            .filter(|child| Some(*child) != exact);
+        let others = node.literals.folded(&decoded).filter(|child| Some(*child) != exact);
         // Where literals differ by case only, the exact one first; none twice, or the time would double at each segment.
         exact
             .into_iter()
@@ -168,11 +157,7 @@ impl Trie {
             Segment::Literal(_) | Segment::Param(_) => node.param,
             Segment::Rest(_) => None,
         };
-        node.rest.is_some()
-            || literal
-                .into_iter()
-                .chain(param)
-                .any(|child| self.covers(child, tail))
+        node.rest.is_some() || literal.into_iter().chain(param).any(|child| self.covers(child, tail))
     }
 
     fn node(&self, id: NodeId) -> Option<&Node> {
@@ -278,10 +263,7 @@ impl Literals {
             None => (self.list.as_slice(), None),
             Some(index) => (&[][..], index.get(&*fold(text))),
         };
-        let indexed = indexed
-            .into_iter()
-            .flatten()
-            .filter_map(|position| self.list.get(*position as usize));
+        let indexed = indexed.into_iter().flatten().filter_map(|position| self.list.get(*position as usize));
         scanned
             .iter()
             .filter(move |(known, _)| is_same_folded(known, text))
@@ -291,11 +273,7 @@ impl Literals {
 }
 
 fn is_same_folded(a: &str, b: &str) -> bool {
-    if a.is_ascii() && b.is_ascii() {
-        a.eq_ignore_ascii_case(b)
-    } else {
-        fold(a) == fold(b)
-    }
+    if a.is_ascii() && b.is_ascii() { a.eq_ignore_ascii_case(b) } else { fold(a) == fold(b) }
 }
 
 /// The text with letter case levelled; upper case first, as file systems do, so that `ſ` and `s` are one.

@@ -245,20 +245,12 @@ impl IssuerCell {
         let progress = self.progress();
         KeyStatus {
             usable: fetched.as_ref().is_some_and(|fetched| self.is_fresh(fetched, at)),
-            keys: fetched
-                .iter()
-                .flat_map(|fetched| fetched.keys.iter())
-                .map(KeyInfo::of)
-                .collect(),
-            age: fetched
-                .as_ref()
-                .map(|fetched| at.saturating_duration_since(fetched.at)),
+            keys: fetched.iter().flat_map(|fetched| fetched.keys.iter()).map(KeyInfo::of).collect(),
+            age: fetched.as_ref().map(|fetched| at.saturating_duration_since(fetched.at)),
             fetched_at: fetched.as_ref().map(|fetched| fetched.time),
             last_attempt: progress.last_attempt,
             last_error: progress.last_error.clone(),
-            next_attempt: progress
-                .next_attempt
-                .map(|next| next.saturating_duration_since(at)),
+            next_attempt: progress.next_attempt.map(|next| next.saturating_duration_since(at)),
         }
     }
 
@@ -290,11 +282,7 @@ impl Drop for IssuerCell {
 
 impl KeyInfo {
     fn of(key: &crate::authenticate::keys::VerificationKey) -> Self {
-        Self {
-            kid: key.kid().map(Box::from),
-            algorithm: key.algorithm().as_str(),
-            key_type: key.key_type(),
-        }
+        Self { kid: key.kid().map(Box::from), algorithm: key.algorithm().as_str(), key_type: key.key_type() }
     }
 }
 

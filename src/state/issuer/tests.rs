@@ -13,10 +13,7 @@ fn set(keys: &[Value]) -> KeySet {
 
 fn file(content: &[u8]) -> IssuerPolicy {
     let mut policy = policy();
-    policy.keys = KeySource::File {
-        path: "keys.json".into(),
-        content: content.into(),
-    };
+    policy.keys = KeySource::File { path: "keys.json".into(), content: content.into() };
     policy
 }
 
@@ -34,19 +31,12 @@ fn keys_are_usable_until_they_are_too_old() {
     assert!(cell.store(set(&[P256.jwk("a")]), at, NOW), "new");
     let key = cell.usable(at).unwrap().iter().next().unwrap().thumbprint();
     let max_stale = cell.policy().refresh.max_stale;
-    for (age, fresh) in [
-        (Duration::ZERO, true),
-        (max_stale, true),
-        (max_stale + SECOND, false),
-    ] {
+    for (age, fresh) in [(Duration::ZERO, true), (max_stale, true), (max_stale + SECOND, false)] {
         assert_eq!(cell.usable(at + age).is_some(), fresh, "{age:?}");
         assert_eq!(cell.publishes(&key, at + age), fresh, "{age:?}");
         assert_eq!(cell.status(at + age).usable, fresh, "{age:?}");
     }
-    assert!(
-        cell.usable(at - SECOND).is_some(),
-        "a time before the fetch is no fault"
-    );
+    assert!(cell.usable(at - SECOND).is_some(), "a time before the fetch is no fault");
     assert!(cell.has_had_keys());
 }
 
@@ -56,15 +46,8 @@ fn equal_keys_only_grow_younger_and_a_withdrawn_key_is_gone() {
     let at = Instant::now();
     cell.store(set(&[P256.jwk("a"), P384.jwk("b")]), at, NOW);
     let before = cell.usable(at).unwrap();
-    let withdrawn = before
-        .iter()
-        .find(|key| key.kid() == Some("b"))
-        .unwrap()
-        .thumbprint();
-    assert!(
-        !cell.store(set(&[P256.jwk("a"), P384.jwk("b")]), at + SECOND, NOW),
-        "the same"
-    );
+    let withdrawn = before.iter().find(|key| key.kid() == Some("b")).unwrap().thumbprint();
+    assert!(!cell.store(set(&[P256.jwk("a"), P384.jwk("b")]), at + SECOND, NOW), "the same");
     assert!(Arc::ptr_eq(&before, &cell.usable(at).unwrap()));
     assert_eq!(cell.status(at + SECOND).age, Some(Duration::ZERO));
     assert!(cell.store(set(&[P256.jwk("a")]), at, NOW), "others");
@@ -83,17 +66,9 @@ fn a_failure_keeps_keys_and_the_next_success_clears_the_error() {
     assert!(cell.usable(at).is_some());
     cell.store(set(&[P256.jwk("a")]), at, NOW);
     let status = cell.status(at);
-    assert_eq!(
-        (status.last_error, status.last_attempt, status.fetched_at),
-        (None, Some(NOW), Some(NOW))
-    );
-    let [key] = &status.keys[..] else {
-        panic!("one key")
-    };
-    assert_eq!(
-        (key.kid.as_deref(), key.algorithm, key.key_type),
-        (Some("a"), "ES256", "EC")
-    );
+    assert_eq!((status.last_error, status.last_attempt, status.fetched_at), (None, Some(NOW), Some(NOW)));
+    let [key] = &status.keys[..] else { panic!("one key") };
+    assert_eq!((key.kid.as_deref(), key.algorithm, key.key_type), (Some("a"), "ES256", "EC"));
 }
 
 #[test]
@@ -106,22 +81,13 @@ fn the_cooldown_begins_with_the_request_and_not_with_its_result() {
     assert!(cell.request_newer(at).is_some());
     assert!(cell.is_wanted());
     cell.begin(NOW);
-    let mut joined = Box::pin(
-        cell.request_newer(at + SECOND)
-            .expect("joins the running attempt"),
-    );
+    let mut joined = Box::pin(cell.request_newer(at + SECOND).expect("joins the running attempt"));
     assert!(joined.as_mut().now_or_never().is_none(), "it has not ended");
     cell.failed("500", NOW);
-    assert!(
-        joined.as_mut().now_or_never().is_some(),
-        "it has ended, though in failure"
-    );
+    assert!(joined.as_mut().now_or_never().is_some(), "it has ended, though in failure");
     assert!(!cell.is_wanted());
 
-    assert!(
-        cell.request_newer(at + cooldown - SECOND).is_none(),
-        "the failure gave nothing back"
-    );
+    assert!(cell.request_newer(at + cooldown - SECOND).is_none(), "the failure gave nothing back");
     assert!(cell.request_newer(at + cooldown).is_some());
 }
 
@@ -169,10 +135,7 @@ fn a_successor_keeps_keys_only_if_their_origin_is_unchanged() {
     same_origin.leeway = SECOND;
     let cell = IssuerCell::succeeding(same_origin, &old);
     assert!(cell.usable(at).is_some());
-    assert!(
-        cell.epoch() > old.epoch(),
-        "facts read under the old configuration are not used"
-    );
+    assert!(cell.epoch() > old.epoch(), "facts read under the old configuration are not used");
 
     let changes: [fn(&mut IssuerPolicy); 3] = [
         |policy| policy.issuer = crate::types::Issuer::new("https://other.example.com"),
