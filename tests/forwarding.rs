@@ -42,14 +42,15 @@ async fn identity_headers_are_stripped_on_public_routes_and_for_claims_the_token
 }
 
 #[tokio::test]
-async fn a_name_that_an_upstream_could_take_for_an_identity_header_is_refused() {
+async fn a_name_that_an_upstream_could_take_for_another_is_removed() {
     let rig = Rig::start().await;
-    for name in ["X_User", "x_user", "X_Tenant", "X-Sco_pes"] {
+    for name in ["X_User", "x_user", "X_Tenant", "X-Sco_pes", "X.User", "Content_Length", "x~y"] {
         for call in [rig.gateway.get("/status"), rig.get("/orders/1")] {
-            assert_eq!(call.header(name, "root").send().await.verdict(), "400 request_invalid", "{name}");
+            assert_eq!(call.header(name, "7").send().await.verdict(), "200 -", "{name}");
+            let seen = rig.upstream.last();
+            assert!(seen.fields.names().all(|seen| !seen.eq_ignore_ascii_case(name)), "{name}: {seen:?}");
         }
     }
-    assert_eq!(rig.upstream.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -59,10 +60,9 @@ async fn a_claim_cannot_smuggle_a_header() {
     let response = rig.gateway.get("/orders/1").token(&token).send().await;
     for seen in rig.upstream.requests() {
         assert!(!seen.fields.has("x-admin"), "{seen:?}");
-        let tenant = seen.header("x-tenant").unwrap_or_default();
-        assert!(!tenant.contains(char::is_control), "{tenant:?}");
+        assert!(!seen.fields.has("x-tenant"), "a value that fits in no header is no tenant: {seen:?}");
     }
-    assert!([200, 401, 403].contains(&response.status), "{}", response.verdict());
+    assert_eq!(response.status, 200);
 }
 
 #[tokio::test]

@@ -154,16 +154,6 @@ async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not()
 }
 
 #[tokio::test]
-async fn a_connection_is_held_to_the_name_it_was_made_for() {
-    let tls = Tls::start(None).await;
-    let stream =
-        tls.connect("second.example.com", &["http/1.1"], None).to(tls.gateway.https()).await.unwrap();
-    let call = tls.gateway.get("/orders/1").token(&tls.issuer.token().mint());
-    let response = call.on(&mut Client::over(stream)).await.unwrap();
-    assert_eq!(response.verdict(), "421 misdirected", "its certificate does not serve api.example.com");
-}
-
-#[tokio::test]
 async fn plain_http_at_a_tls_port_harms_nobody() {
     let tls = Tls::start(None).await;
     let mut plain = Client::connect(tls.gateway.https()).await;

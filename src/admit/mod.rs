@@ -4,13 +4,12 @@
 //! before anything is decided on it:
 //!
 //! 1. Method: CONNECT and TRACE are never answered. Target: within the limit, not `*`, no octets beyond ASCII.
-//! 2. Field names hold letters, digits and `-` alone: a server behind could take `X_User` for `X-User`.
-//! 3. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
+//! 2. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
 //!    removes a Content-Length beside Transfer-Encoding and closes; what it leaves is judged here.
-//! 4. HTTP/1.1 without Host is refused here, all else about the host in [`crate::route::host`].
-//! 5. HTTP/2 knows no field that is about a connection.
-//! 6. Expect is `100-continue` or absent. A request that asks for an upgrade has no body.
-//! 7. Number and size of fields are bounded in both protocols; each crumb of a Cookie counts.
+//! 3. HTTP/1.1 without Host is refused here, all else about the host in [`crate::route::host`].
+//! 4. HTTP/2 knows no field that is about a connection.
+//! 5. Expect is `100-continue` or absent. A request that asks for an upgrade has no body.
+//! 6. Number and size of fields are bounded in both protocols; each crumb of a Cookie counts.
 //!
 //! The head alone is looked at: no I/O, one pass over the fields, no allocation for a request that is taken.
 
@@ -34,9 +33,6 @@ pub struct Head<'a> {
 
 /// What a field takes beside its name and value: the colon, a space and the end of the line.
 const FIELD_OVERHEAD: usize = 4;
-
-/// Longest part of a bad field name that is shown to the operator, in characters.
-const SHOWN_NAME: usize = 64;
 
 /// Checks the head.
 ///
@@ -117,7 +113,7 @@ impl<'a> Once<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads all fields once; refuses bad names and too many bytes.
+    /// Reads all fields once; refuses too many bytes.
     fn read(headers: &'a HeaderMap, limits: &Limits) -> Result<Self, Reject> {
         let mut fields = Self::default();
         let mut bytes = 0;
@@ -133,8 +129,7 @@ impl<'a> Fields<'a> {
                 "host" => fields.has_host = true,
                 "transfer-encoding" => fields.transfer_encoding.note(value),
                 "upgrade" => fields.has_upgrade = true,
-                other if other.bytes().all(is_name_byte) => {}
-                other => return Err(bad_name(other)),
+                _ => {}
             }
         }
         Ok(fields)
@@ -220,19 +215,6 @@ fn names_upgrade(value: &HeaderValue) -> bool {
         .as_bytes()
         .split(|byte| *byte == b',')
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-}
-
-const fn is_name_byte(byte: u8) -> bool {
-    // `HeaderName` is in lower case already.
-    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')
-}
-
-fn bad_name(name: &str) -> Reject {
-    let shown: String = name.escape_debug().take(SHOWN_NAME).collect();
-    Reject::because(
-        Reason::RequestInvalid,
-        format!("field name `{shown}` holds other characters than letters, digits and `-`"),
-    )
 }
 
 fn invalid(cause: &'static str) -> Reject {

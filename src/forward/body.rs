@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::headers;
+use super::headers::{self, TrailerNames};
 use super::pool::Lease;
 use crate::reject::Reason;
 
@@ -75,13 +75,20 @@ pub struct Streaming {
     body: Incoming,
     left: u64,
     pause: Duration,
+    trailers: TrailerNames,
     timer: Option<Pin<Box<Sleep>>>,
     progress: Rc<Progress>,
 }
 
 impl ClientBody {
-    /// Wraps a body: at most `limit` bytes, no pause longer than `pause`.
-    pub fn new(body: Incoming, limit: u64, pause: Duration, progress: &Rc<Progress>) -> Self {
+    /// Wraps a body: at most `limit` bytes, no pause longer than `pause`, no trailer fields but `trailers`.
+    pub(super) fn new(
+        body: Incoming,
+        limit: u64,
+        pause: Duration,
+        trailers: TrailerNames,
+        progress: &Rc<Progress>,
+    ) -> Self {
         if body.is_end_stream() {
             progress.ended.set(true);
             return Self::Empty;
@@ -90,6 +97,7 @@ impl ClientBody {
             body,
             left: limit,
             pause,
+            trailers,
             timer: None,
             progress: Rc::clone(progress),
         }))
@@ -124,7 +132,7 @@ impl Streaming {
     /// Counts a frame; `None` is a trailer section of which nothing may go on.
     fn account(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Broken> {
         let Some(data) = frame.data_ref() else {
-            let trailers = frame.into_trailers().ok().map(headers::request_trailers);
+            let trailers = frame.into_trailers().ok().map(|all| headers::keep_trailers(all, &self.trailers));
             return Ok(trailers.filter(|trailers| !trailers.is_empty()).map(Frame::trailers));
         };
         let length = data.len() as u64;

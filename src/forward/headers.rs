@@ -6,7 +6,7 @@
 //! 2. What only the gateway may say is removed: identity, forwarding and override fields, on every route.
 //! 3. The gateway's own fields are set, after the removal, so that nothing the client names can take them away.
 //!
-//! Field names that an upstream could confuse with these (`X_User`) never get here: [`crate::admit`] refuses them.
+//! Fields whose names an upstream could confuse with others (`X_User`) are removed with the rest, as nginx does.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -85,6 +85,11 @@ fn is_gateway_only(name: &str) -> bool {
     )
 }
 
+/// A name that some servers read as another: `X_User` becomes the same variable as `X-User` in CGI and its descendants.
+fn is_odd(name: &str) -> bool {
+    name.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'-'))
+}
+
 /// The client as the upstream should see it.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -158,6 +163,8 @@ pub struct Outgoing<'a> {
     pub identity_headers: &'a [HeaderName],
     /// The protocol to switch to, if this is a request that may.
     pub upgrade: Option<&'static str>,
+    /// The trailer fields that may follow the body.
+    pub trailers: &'a [HeaderName],
 }
 
 /// Removes what must not go on, and sets what the gateway says. Identity follows by [`identify`].
@@ -170,6 +177,7 @@ pub fn to_upstream(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
             let text = name.as_str();
             is_hop_by_hop(text)
                 || is_gateway_only(text)
+                || is_odd(text)
                 || (**name == header::AUTHORIZATION && !outgoing.forward_token)
                 || outgoing.identity_headers.contains(name)
         })
@@ -184,6 +192,9 @@ pub fn to_upstream(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
     if let Some(protocol) = outgoing.upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    }
+    for name in outgoing.trailers {
+        headers.append(header::TRAILER, HeaderValue::from_name(name.clone()));
     }
     set_forwarding(headers, outgoing);
 }
@@ -330,31 +341,40 @@ pub fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
-/// What may go on of a request's trailer section (RFC 9110 §6.5.1): nothing that frames, routes, authenticates or
-/// identifies.
-pub(super) fn request_trailers(mut trailers: HeaderMap) -> HeaderMap {
-    let doomed: Vec<HeaderName> = trailers
-        .keys()
+/// Names of a trailer section that may go on.
+pub(super) type TrailerNames = SmallVec<[HeaderName; 2]>;
+
+/// The trailer fields that a request announces and that may go on (RFC 9110 §6.5.1, §6.6.2): nothing that frames, routes,
+/// authenticates or identifies. A field that is not announced does not go on.
+pub(super) fn announced_trailers(headers: &HeaderMap, identity_headers: &[HeaderName]) -> TrailerNames {
+    let announced = headers.get_all(header::TRAILER).iter();
+    announced
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| {
             let text = name.as_str();
-            is_hop_by_hop(text)
+            !(is_hop_by_hop(text)
                 || is_gateway_only(text)
-                || text.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'-'))
-                || text.starts_with("x-")
+                || is_odd(text)
+                || text.starts_with("content-")
+                || identity_headers.contains(name)
                 || matches!(
-                    **name,
+                    *name,
                     header::AUTHORIZATION
-                        | header::CONTENT_ENCODING
-                        | header::CONTENT_LENGTH
-                        | header::CONTENT_RANGE
-                        | header::CONTENT_TYPE
+                        | header::CACHE_CONTROL
                         | header::COOKIE
                         | header::HOST
+                        | header::MAX_FORWARDS
+                        | header::RANGE
                         | header::VIA
-                )
+                ))
         })
-        .cloned()
-        .collect();
+        .collect()
+}
+
+/// Leaves of a trailer section what was announced and may go on.
+pub(super) fn keep_trailers(mut trailers: HeaderMap, names: &TrailerNames) -> HeaderMap {
+    let doomed: Vec<HeaderName> = trailers.keys().filter(|name| !names.contains(name)).cloned().collect();
     for name in doomed {
         trailers.remove(name);
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::reject::{Reason, Reject};
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
 use body::{ClientBody, Progress, UpstreamBody};
-use headers::{Client, Outgoing};
+use headers::{Client, Outgoing, TrailerNames};
 use pool::{Lease, Pool, SendError};
 
 /// The surroundings of a request that forwarding needs beside the permit.
@@ -64,11 +64,12 @@ pub async fn forward(
     incoming: Incoming,
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
-    let body = limited(way.route, incoming, &progress)?;
+    let trailers = headers::announced_trailers(&parts.headers, &way.snapshot.identity_headers);
+    let body = limited(way.route, incoming, trailers.clone(), &progress)?;
     let upgrade = (way.route.websocket && upgrade::asks(&parts.method, parts.version, &parts.headers))
         .then_some(upgrade::WEBSOCKET);
     let client_side = upgrade.and_then(|_| parts.extensions.remove::<hyper::upgrade::OnUpgrade>());
-    prepare(permit, target, way, &mut parts, upgrade)?;
+    prepare(permit, target, way, &mut parts, upgrade, &trailers)?;
 
     let (mut response, lease) = exchange(way, parts, body, &progress).await?;
     let expires = way.token_left.map(|left| Instant::now() + left);
@@ -86,12 +87,17 @@ pub async fn forward(
 }
 
 /// Refuses a body whose declared length is too large, and limits one that is not declared.
-fn limited(route: &Route, incoming: Incoming, progress: &Rc<Progress>) -> Result<ClientBody, Reject> {
+fn limited(
+    route: &Route,
+    incoming: Incoming,
+    trailers: TrailerNames,
+    progress: &Rc<Progress>,
+) -> Result<ClientBody, Reject> {
     let declared = http_body::Body::size_hint(&incoming).lower();
     if declared > route.body_limit {
         return Err(Reject::new(Reason::BodyTooLarge));
     }
-    Ok(ClientBody::new(incoming, route.body_limit, route.body_idle, progress))
+    Ok(ClientBody::new(incoming, route.body_limit, route.body_idle, trailers, progress))
 }
 
 /// Turns the client's request head into the upstream's.
@@ -101,6 +107,7 @@ fn prepare(
     way: Way<'_>,
     parts: &mut Parts,
     upgrade: Option<&'static str>,
+    trailers: &[HeaderName],
 ) -> Result<(), Reject> {
     let host = authority(parts)?;
     let outgoing = Outgoing {
@@ -113,6 +120,7 @@ fn prepare(
         forward_token: way.route.forward_token,
         identity_headers: &way.snapshot.identity_headers,
         upgrade,
+        trailers,
     };
     headers::to_upstream(&mut parts.headers, &outgoing);
     if let Some(principal) = permit.principal() {

@@ -22,6 +22,11 @@ impl Fields {
         self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
     }
 
+    /// The names as they came, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Whether a field with this name is there.
     pub fn has(&self, name: &str) -> bool {
         !self.all(name).is_empty()
