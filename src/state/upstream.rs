@@ -3,8 +3,8 @@
 //! Connections are not here: each worker has its own (see [`crate::forward`]), found by [`UpstreamCell::id`].
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,6 +40,8 @@ pub struct UpstreamCell {
     /// TLS settings, if any endpoint needs them.
     pub tls: Option<Arc<ClientConfig>>,
     addresses: ArcSwap<Vec<Address>>,
+    /// What each endpoint's name last stood for.
+    found: Mutex<Vec<Vec<Address>>>,
 }
 
 impl UpstreamCell {
@@ -57,13 +59,16 @@ impl UpstreamCell {
         } else {
             None
         };
-        let literal = policy.endpoints.iter().filter_map(|endpoint| {
+        let literal = |endpoint: &Endpoint| {
             let ip: IpAddr = endpoint.host.parse().ok()?;
             address(endpoint, SocketAddr::new(ip, endpoint.port))
-        });
+        };
+        let found: Vec<Vec<Address>> =
+            policy.endpoints.iter().map(|endpoint| literal(endpoint).into_iter().collect()).collect();
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            addresses: ArcSwap::from_pointee(literal.collect()),
+            addresses: ArcSwap::from_pointee(found.concat()),
+            found: Mutex::new(found),
             tls,
             policy,
         }))
@@ -82,12 +87,14 @@ impl UpstreamCell {
     /// Looks all names up once. Addresses of a name that cannot be looked up at the moment stay as they were.
     /// Returns how long the answer may be used.
     pub async fn look_up(&self) -> Duration {
-        let mut found = Vec::new();
         let mut failed = false;
-        for endpoint in &self.policy.endpoints {
+        for (position, endpoint) in self.policy.endpoints.iter().enumerate() {
             let query = tokio::net::lookup_host((&*endpoint.host, endpoint.port));
             match tokio::time::timeout(LOOK_UP_TIMEOUT, query).await {
-                Ok(Ok(sockets)) => found.extend(sockets.filter_map(|socket| address(endpoint, socket))),
+                Ok(Ok(sockets)) => {
+                    let found = sockets.filter_map(|socket| address(endpoint, socket)).collect();
+                    self.note(position, found);
+                }
                 Ok(Err(error)) => {
                     failed = true;
                     tracing::warn!(upstream = %self.policy.name, host = %endpoint.host, %error, "name look-up failed");
@@ -98,19 +105,31 @@ impl UpstreamCell {
                 }
             }
         }
-        if found.is_empty() || failed {
-            // Half an answer is worse than the last whole one, unless there never was one.
-            if !found.is_empty() && self.addresses.load().is_empty() {
-                self.addresses.store(Arc::new(found));
+        if failed && self.addresses.load().is_empty() { RETRY_INTERVAL } else { LOOK_UP_INTERVAL }
+    }
+
+    /// Notes what the name of an endpoint stands for now.
+    fn note(&self, position: usize, found: Vec<Address>) {
+        let all = {
+            let mut names = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(name) = names.get_mut(position) {
+                *name = found;
             }
-            return RETRY_INTERVAL;
+            let mut all: Vec<Address> = Vec::new();
+            for address in names.iter().flatten() {
+                if !all.contains(address) {
+                    all.push(address.clone());
+                }
+            }
+            all
+        };
+        // Name servers turn the order with each answer; that is no change.
+        let before = self.addresses.load();
+        let same = before.len() == all.len() && before.iter().all(|address| all.contains(address));
+        if !same && !all.is_empty() {
+            tracing::info!(upstream = %self.policy.name, addresses = all.len(), "upstream addresses changed");
+            self.addresses.store(Arc::new(all));
         }
-        found.dedup();
-        if **self.addresses.load() != found {
-            tracing::info!(upstream = %self.policy.name, addresses = found.len(), "upstream addresses changed");
-            self.addresses.store(Arc::new(found));
-        }
-        LOOK_UP_INTERVAL
     }
 }
 
@@ -129,5 +148,44 @@ pub async fn keep_looking_up(cell: std::sync::Weak<UpstreamCell>, first: Duratio
         tokio::time::sleep(wait).await;
         let Some(cell) = cell.upgrade() else { return };
         wait = cell.look_up().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{HostHeader, UpstreamTls};
+    use crate::types::UpstreamName;
+
+    fn cell(hosts: &[(&str, u16)]) -> Arc<UpstreamCell> {
+        let endpoint =
+            |(host, port): &(&str, u16)| Endpoint { secure: false, host: (*host).into(), port: *port };
+        let policy = UpstreamPolicy {
+            name: UpstreamName::new("orders"),
+            endpoints: hosts.iter().map(endpoint).collect(),
+            protocol: UpstreamProtocol::Http1,
+            host: HostHeader::Preserve,
+            tls: UpstreamTls::default(),
+        };
+        UpstreamCell::new(policy).unwrap()
+    }
+
+    fn ports(cell: &UpstreamCell) -> std::collections::BTreeSet<u16> {
+        cell.addresses().iter().map(|address| address.socket.port()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_looked_up_holds_no_other_name_up() {
+        let cell = cell(&[("127.0.0.1", 1), ("no name", 2), ("localhost", 3)]);
+        assert_eq!(ports(&cell), [1].into());
+        cell.look_up().await;
+        assert_eq!(ports(&cell), [1, 3].into());
+    }
+
+    #[tokio::test]
+    async fn an_address_in_numbers_is_there_before_all_names_are() {
+        let cell = cell(&[("no name", 1), ("127.0.0.1", 2)]);
+        cell.look_up().await;
+        assert_eq!(ports(&cell), [2].into());
     }
 }
