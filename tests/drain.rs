@@ -63,6 +63,7 @@ async fn what_does_not_end_in_time_is_cut() {
     let answer = client.response_to("GET").await;
     assert!(answer.is_none_or(|response| response.status == 503));
     rig.gateway.wait_exit().await;
+    rig.gateway.wait_for_log(|entry| entry["path"] == "/orders/1").await;
 }
 
 #[tokio::test]

@@ -63,6 +63,22 @@ async fn a_file_written_in_place_without_its_end_waits_and_says_so() {
 }
 
 #[tokio::test]
+async fn another_file_takes_effect_though_the_policy_has_no_end_mark() {
+    let rig = Rig::with(needs("orders:other")).await;
+    rig.gateway.write_config_in_place(&text(&rig, &needs("orders:read").without_end()));
+    rig.gateway.wait_reload_error().await;
+    assert_eq!(rig.gateway.reload().await.status, 200);
+    let token = "another-admin-token-0123456789abcdef";
+    std::fs::write(rig.gateway.dir().join("new"), token).unwrap();
+    std::fs::rename(rig.gateway.dir().join("new"), rig.gateway.dir().join("admin.token")).unwrap();
+    support::eventually("the new token counts", || async {
+        let reload = rig.gateway.admin("POST", "/api/v1/reload").token(token).body("");
+        (reload.send().await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_swap_of_a_mounted_folder_takes_effect() {
     let issuer = TestIssuer::start().await;
     let upstream = Upstream::start(|_| ok("hello")).await;

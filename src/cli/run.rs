@@ -27,6 +27,9 @@ use crate::snapshot::{AccessLogTarget, Gateway as GatewayPolicy};
 use crate::state::clock;
 use crate::state::live::Process;
 
+/// How long the workers may take to drop what they cut off.
+const CUT: Duration = Duration::from_secs(1);
+
 /// Runs the gateway until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  scopegate run --config /etc/scopegate/routes.yaml --log-format json\n\n\
@@ -93,20 +96,26 @@ pub(super) enum RunError {
 pub fn run(args: &Args) -> ExitCode {
     let result = trace::init(args.log_format, args.log_level.as_deref())
         .map_err(RunError::from)
-        .and_then(|()| background()?.block_on(serve(args, |_| Ok(()))));
+        .and_then(|()| in_background(serve(args, |_| Ok(()))));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error),
     }
 }
 
-/// The runtime for all work beside requests.
-pub(super) fn background() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Runs the process on the runtime for all work beside requests. Once it has ended, nothing is waited for: a name look-up
+/// cannot be stopped and takes as long as it takes.
+pub(super) fn in_background<E: From<io::Error>>(
+    process: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("scopegate-background")
         .enable_all()
-        .build()
+        .build()?;
+    let ended = runtime.block_on(process);
+    runtime.shutdown_background();
+    ended
 }
 
 /// The addresses that were bound.
@@ -286,7 +295,7 @@ impl Workers {
             tokio::select! {
                 told = signals.next() => match told {
                     Told::End => return Ok(()),
-                    Told::Reload => reloads.signal().await,
+                    Told::Reload => reloads.signal(),
                 },
                 Some(number) = self.ended.recv() => return Err(RunError::Worker(number)),
             }
@@ -297,18 +306,22 @@ impl Workers {
     async fn drain(&mut self, signals: &mut Signals, limit: Duration) -> Result<(), RunError> {
         tracing::info!(limit = ?limit, "draining");
         self.announcer.announce(Phase::Drain);
-        let all_ended = async {
-            while self.running > 0 && self.ended.recv().await.is_some() {
-                self.running -= 1;
-            }
-        };
         tokio::select! {
-            () = all_ended => tracing::info!("drained"),
+            () = self.all_ended() => tracing::info!("drained"),
             () = tokio::time::sleep(limit) => tracing::warn!("the drain timeout passed; what still ran was cut off"),
             () = signals.end() => tracing::warn!("a second signal; what still ran was cut off"),
         }
         self.announcer.announce(Phase::Stop);
+        // The workers drop what still runs, and with it write its log lines.
+        let _ = tokio::time::timeout(CUT, self.all_ended()).await;
         Ok(())
+    }
+
+    /// Waits until no worker runs any more. May be given up and asked for again.
+    async fn all_ended(&mut self) {
+        while self.running > 0 && self.ended.recv().await.is_some() {
+            self.running -= 1;
+        }
     }
 }
 

@@ -107,9 +107,9 @@ impl Reloads {
     }
 
     /// Asks for a reload without waiting.
-    pub async fn signal(&self) {
-        // An error means that the process is ending.
-        let _ = self.commands.send(Command::Signal).await;
+    pub fn signal(&self) {
+        // An error means that the process is ending, or that so many ask already that one more changes nothing.
+        let _ = self.commands.try_send(Command::Signal);
     }
 
     /// How reloads went.
@@ -263,10 +263,11 @@ impl Reloader {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let Loaded { snapshot, warnings, complete } = read.map_err(|_| Refusal::Internal)??;
-        if whole_only && !complete {
+        let previous = self.process.live.load_full();
+        // What is in force was whole; where it is there still, another file has changed, such as a certificate.
+        if whole_only && !complete && snapshot.hash != previous.snapshot.hash {
             return Err(Refusal::Incomplete);
         }
-        let previous = self.process.live.load_full();
         // The watcher has seen the file settle with this content. Another content is on its way to its own change.
         let unsettled = seen.is_some_and(|seen| seen != snapshot.hash);
         if unsettled || is_same(&snapshot, &previous.snapshot) {
