@@ -4,7 +4,7 @@
 //! 2. An address that refused a connection is passed over for a second, unless there is no other.
 //! 3. An HTTP/1 connection carries one request at a time and is kept for the next only after its response was read to the
 //!    end; whatever else happens closes it.
-//! 4. A kept connection is closed after [`KEEP`], which is less than upstreams commonly wait.
+//! 4. A kept connection is closed after `KEEP`, which is less than upstreams commonly wait.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,6 +1,6 @@
 //! The way of one request: decide (route → authenticate → authorize) → forward → respond.
 //!
-//! [`Gateway::answer`] lists the stages in their order; everything around it observes.
+//! `Gateway::answer` lists the stages in their order; everything around it observes.
 
 mod exchange;
 mod view;
