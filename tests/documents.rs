@@ -1,6 +1,5 @@
 //! The documents say what the program does: tables, examples and commands of README.md are held to the code.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
