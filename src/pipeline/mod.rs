@@ -144,6 +144,12 @@ impl Gateway {
         permit: &Permit,
     ) -> Option<Way<'a>> {
         let route = view.live.snapshot.route(permit.route())?;
+        let token_left = permit.principal().map(|principal| {
+            // As long as a new request with this token would be accepted.
+            let issuer = view.live.snapshot.issuers.get(principal.issuer());
+            let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
+            principal.facts().expires.plus(leeway).since(clock::now())
+        });
         Some(Way {
             snapshot: &view.live.snapshot,
             route,
@@ -152,7 +158,7 @@ impl Gateway {
             peer: peer.address.ip(),
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
-            token_left: permit.principal().map(|principal| principal.facts().expires.since(clock::now())),
+            token_left,
         })
     }
 
