@@ -34,6 +34,9 @@ const LOCAL_RESETS: usize = 256;
 /// hyper's read buffer must hold the header section and some of a body.
 const LEAST_BUFFER: usize = 64 * 1024;
 
+/// How long a process that drains still waits for the first bytes of a connection.
+const LATE: Duration = Duration::from_secs(1);
+
 /// How far an alarm is set that nothing needs at the moment.
 const REARM: Duration = Duration::from_secs(5);
 
@@ -51,7 +54,15 @@ pub(super) async fn serve<H: Handler>(
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
-    let opened = timeout(limits.header_timeout, open(handler.tls(listener), socket, &mut peer)).await;
+    let mut draining = shutdown.clone();
+    let late = async {
+        draining.reached(Phase::Drain).await;
+        tokio::time::sleep(LATE).await;
+    };
+    let opened = tokio::select! {
+        opened = timeout(limits.header_timeout, open(handler.tls(listener), socket, &mut peer)) => opened,
+        () = late => return,
+    };
     let (stream, multiplexed) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(None)) => return,

@@ -179,7 +179,7 @@ impl<H: Handler> Desk<H> {
     fn serve(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, listener: usize) {
         let desk = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            desk.handler.opened(listener);
+            let _open = desk.handler.opened(listener);
             let _left = Leaving(&desk);
             connection::serve(Rc::clone(&desk.handler), socket, address, listener, desk.shutdown.clone())
                 .await;
