@@ -12,7 +12,7 @@ use crate::route::host::Host;
 use crate::route::path::CanonicalPath;
 use crate::route::rewrite::Target;
 use crate::route::table::{Found, NotFound};
-use crate::snapshot::{Access, Resource, Snapshot};
+use crate::snapshot::{Access, Resource, Resources, Snapshot};
 use crate::types::{Check, Checks, Outcome, RouteIndex, Timestamp};
 
 /// What was decided.
@@ -93,6 +93,10 @@ fn run<'s, K: Knowledge>(
                 Err(Reject::new(Reason::MethodNotAllowed))
             }
         };
+    }
+    if Resources::are_at(path.as_str()) {
+        // What an upstream says here could send clients elsewhere for their tokens.
+        return Err(Reject::because(Reason::RouteUnknown, "no such protected resource"));
     }
 
     if let Some(route) = preflight(snapshot, head, &host, &path) {

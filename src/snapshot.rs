@@ -361,10 +361,16 @@ pub struct Resource {
 }
 
 impl Resources {
+    /// Whether metadata of protected resources is here, or nothing: no route takes these paths.
+    pub fn are_at(path: &str) -> bool {
+        path.strip_prefix("/.well-known/oauth-protected-resource")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The resource whose metadata is at this host and path.
     pub fn find(&self, host: &str, path: &str) -> Option<&Resource> {
         // Cheap for every request that is not about metadata.
-        if !path.starts_with("/.well-known/oauth-protected-resource") {
+        if !Self::are_at(path) {
             return None;
         }
         self.0.iter().find(|resource| *resource.host == *host && *resource.metadata_path == *path)

@@ -48,7 +48,7 @@ pub(super) const SECTIONS: [&str; 8] =
     ["version", "gateway", "hosts", "issuers", "scopes", "upstreams", "owners", "routes"];
 
 /// Listeners, limits and timeouts of the process.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawGateway {
     /// Public listeners.
