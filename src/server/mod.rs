@@ -62,8 +62,10 @@ pub struct TlsPeer {
 /// Why a connection ended without a request that a handler saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abort {
-    /// The bytes were no HTTP request; the client got a bare 400, 414 or 431 where it could.
+    /// The bytes were no HTTP request; the client got a bare 400 where it could.
     Malformed,
+    /// The head was larger than allowed; the client got a bare 414 or 431.
+    TooLarge,
     /// The header section did not arrive in time.
     HeaderTimeout,
     /// The TLS handshake failed or took too long.
