@@ -12,8 +12,11 @@ use crate::route::host::Host;
 use crate::route::path::CanonicalPath;
 use crate::route::rewrite::Target;
 use crate::route::table::{Found, NotFound};
-use crate::snapshot::{Access, Resource, Snapshot};
+use crate::snapshot::{Access, Resource, Resources, Snapshot};
 use crate::types::{Check, Checks, Outcome, RouteIndex, Timestamp};
+
+/// The methods that a route may answer.
+const ANY_METHOD: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 /// What was decided.
 #[derive(Debug)]
@@ -82,7 +85,10 @@ fn run<'s, K: Knowledge>(
     now: Timestamp,
     record: &mut DecisionRecord<'s>,
 ) -> Result<Verdict<'s>, Reject> {
-    admit::check(head, &snapshot.gateway.limits)?;
+    admit::check(head, &snapshot.gateway.limits).inspect_err(|reject| {
+        // A method that no path answers: the answer names those that some do (RFC 9110 §15.5.6).
+        record.allow = (reject.reason == Reason::MethodNotAllowed).then_some(ANY_METHOD);
+    })?;
     let host = Host::of(head.uri, head.headers)?;
     let path = CanonicalPath::parse(head.uri.path())?;
     if let Some(resource) = snapshot.resources.find(host.as_str(), path.as_str()) {
@@ -93,6 +99,10 @@ fn run<'s, K: Knowledge>(
                 Err(Reject::new(Reason::MethodNotAllowed))
             }
         };
+    }
+    if Resources::are_at(path.as_str()) {
+        // What an upstream says here could send clients elsewhere for their tokens.
+        return Err(Reject::because(Reason::RouteUnknown, "no such protected resource"));
     }
 
     if let Some(route) = preflight(snapshot, head, &host, &path) {

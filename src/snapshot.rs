@@ -3,7 +3,7 @@
 //! A request loads the snapshot once and ends on it, whatever is reloaded meanwhile. What outlives a snapshot (keys,
 //! connections, token facts) is in [`crate::state`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::RouteTable;
 use crate::types::{
-    Audience, Issuer, Owner, RouteId, RouteIndex, Scope, Secret, UpstreamIndex, UpstreamName,
+    Audience, Issuer, IssuerIndex, Owner, RouteId, RouteIndex, Scope, Secret, UpstreamIndex, UpstreamName,
 };
 
 /// A compiled policy.
@@ -50,6 +50,15 @@ impl Snapshot {
     /// The route at this position.
     pub fn route(&self, index: RouteIndex) -> Option<&Route> {
         self.routes.get(index.get())
+    }
+
+    /// The issuers that a route accepts.
+    pub fn issuers_in_use(&self) -> BTreeSet<IssuerIndex> {
+        let requirements = self.routes.iter().filter_map(|route| match &route.access {
+            Access::Protected(requirement) => Some(requirement),
+            Access::Public => None,
+        });
+        requirements.flat_map(|requirement| &requirement.issuers).copied().collect()
     }
 
     /// The upstream at this position.
@@ -244,8 +253,8 @@ pub enum HostHeader {
 pub struct UpstreamTls {
     /// PEM of the authorities to trust instead of the public ones.
     pub ca: Option<Arc<[u8]>>,
-    /// PEM of the client certificate chain and of its key.
-    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    /// The client certificate, if one is shown.
+    pub client: Option<CertifiedFiles>,
 }
 
 impl std::fmt::Debug for UpstreamTls {
@@ -361,10 +370,16 @@ pub struct Resource {
 }
 
 impl Resources {
+    /// Whether metadata of protected resources is here, or nothing: no route takes these paths.
+    pub fn are_at(path: &str) -> bool {
+        path.strip_prefix("/.well-known/oauth-protected-resource")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The resource whose metadata is at this host and path.
     pub fn find(&self, host: &str, path: &str) -> Option<&Resource> {
         // Cheap for every request that is not about metadata.
-        if !path.starts_with("/.well-known/oauth-protected-resource") {
+        if !Self::are_at(path) {
             return None;
         }
         self.0.iter().find(|resource| *resource.host == *host && *resource.metadata_path == *path)

@@ -10,41 +10,41 @@ use crate::snapshot::Admin;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Checks a request; `open` is one that needs no token anywhere.
-pub(super) fn check(
+/// Why a request is refused; `open` is one that needs no token anywhere.
+pub(super) fn refusal(
     policy: &Admin,
     request: &Request<Incoming>,
     write: bool,
     open: bool,
-) -> Result<(), Answer> {
+) -> Option<Answer> {
     if !is_known_host(policy, request) {
-        return Err(plain(
+        return Some(plain(
             StatusCode::MISDIRECTED_REQUEST,
             "unknown Host: use the address, localhost, or a name listed in gateway.admin.hosts\n",
         ));
     }
     if is_cross_origin(request) {
-        return Err(plain(StatusCode::FORBIDDEN, "requests of another origin are refused\n"));
+        return Some(plain(StatusCode::FORBIDDEN, "requests of another origin are refused\n"));
     }
     let local = policy.address.ip().is_loopback();
     if !write && (open || local) {
-        return Ok(());
+        return None;
     }
     match &policy.token {
         None if write => {
-            Err(plain(StatusCode::FORBIDDEN, "writes need gateway.admin.token, which is not configured\n"))
+            Some(plain(StatusCode::FORBIDDEN, "writes need gateway.admin.token, which is not configured\n"))
         }
-        None => Err(plain(
+        None => Some(plain(
             StatusCode::FORBIDDEN,
             "off loopback, only metrics and health answer without gateway.admin.token\n",
         )),
         Some(token) => match bearer(request.headers().get(header::AUTHORIZATION)) {
-            Some(presented) if token.matches(presented) => Ok(()),
+            Some(presented) if token.matches(presented) => None,
             Some(_) | None => {
                 let mut response = plain(StatusCode::UNAUTHORIZED, "the admin token is needed\n");
                 let challenge = HeaderValue::from_static("Bearer realm=\"scopegate admin\"");
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-                Err(response)
+                Some(response)
             }
         },
     }

@@ -94,7 +94,7 @@ impl Admin {
         let write = !matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path();
         let open = matches!(path, "/metrics" | "/healthz" | "/readyz");
-        if let Err(refusal) = guard::check(policy, &request, write, open) {
+        if let Some(refusal) = guard::refusal(policy, &request, write, open) {
             return refusal;
         }
         match (request.method(), path) {
@@ -156,8 +156,10 @@ impl Admin {
         }
         let live = self.process.live.load();
         let waiting: Vec<_> = live
-            .issuers
+            .snapshot
+            .issuers_in_use()
             .iter()
+            .filter_map(|index| live.issuers.get(index.get()))
             .filter(|cell| !cell.has_had_keys())
             .map(|cell| cell.policy().name.as_str())
             .collect();

@@ -100,7 +100,7 @@ impl TestKey {
 
     /// A token of these parts, whatever they say of themselves.
     pub(crate) fn sign(&self, algorithm: Algorithm, header: &Value, claims: &Value) -> String {
-        self.sign_text(algorithm, &header.to_string(), &claims.to_string())
+        self.sign_text(algorithm, header.to_string(), claims.to_string())
     }
 
     /// A token of these texts, JSON or not.

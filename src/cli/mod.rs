@@ -29,10 +29,16 @@ enum Command {
     Check(check::Args),
     Demo(demo::Args),
     /// Has a running gateway reload its policy, and tells the outcome.
+    #[command(after_help = "Example:\n  scopegate reload --config /etc/scopegate/routes.yaml\n\n\
+        The admin address and token are those of the policy, unless --admin and --token-file say otherwise.\n\
+        Exit code 0: the file on disk is in force; 1: it is not, and the last good policy stays.")]
     Reload(client::Args),
     Run(run::Args),
     Schema(schema::Args),
     /// Prints the status of a running gateway as JSON.
+    #[command(
+        after_help = "Example:\n  scopegate status | jq .reload\n  scopegate status --admin 127.0.0.1:9090"
+    )]
     Status(client::Args),
 }
 

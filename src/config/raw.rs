@@ -48,13 +48,13 @@ pub(super) const SECTIONS: [&str; 8] =
     ["version", "gateway", "hosts", "issuers", "scopes", "upstreams", "owners", "routes"];
 
 /// Listeners, limits and timeouts of the process.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawGateway {
     /// Public listeners.
     #[schemars(length(min = 1))]
     pub(super) listen: Vec<RawListener>,
-    /// The admin listener: metrics, health, status, console. Keep it off public networks.
+    /// The admin listener: metrics, health, status, reload. Keep it off public networks.
     pub(super) admin: Option<RawAdmin>,
     /// Networks (CIDR) whose peers may speak for a client address. Default: none.
     #[serde(default)]

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::body::ClientBody;
+use crate::observe::metrics::Counted;
 use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;
 use crate::state::upstream::{Address, UpstreamCell};
@@ -37,6 +38,8 @@ pub(super) enum Sender {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: Sender,
+    /// Counts it as long as it is open.
+    pub(super) counted: Option<Counted>,
     driver: AbortHandle,
 }
 
@@ -112,7 +115,7 @@ where
                 .await
                 .map_err(io::Error::other)?;
             let driver = drive(connection.with_upgrades());
-            Ok(Connection { sender: Sender::Http1(sender), driver })
+            Ok(Connection { sender: Sender::Http1(sender), counted: None, driver })
         }
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => {
             let (sender, connection) = http2::Builder::new(LocalExecutor)
@@ -123,7 +126,7 @@ where
                 .await
                 .map_err(io::Error::other)?;
             let driver = drive(connection);
-            Ok(Connection { sender: Sender::Http2(sender), driver })
+            Ok(Connection { sender: Sender::Http2(sender), counted: None, driver })
         }
     }
 }

@@ -5,7 +5,7 @@
 //! 3. The request goes out on a connection of this worker ([`pool`]).
 //! 4. It is sent again, once and on a new connection, only if nothing of it was sent, or if a kept connection turned out
 //!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2).
-//! 5. The answer streams back; a switch of protocols becomes a tunnel ([`upgrade`]).
+//! 5. The answer streams back; a switch of protocols becomes a tunnel (`upgrade`).
 
 pub mod body;
 mod connect;

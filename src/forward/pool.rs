@@ -5,9 +5,10 @@
 //! 3. An HTTP/1 connection carries one request at a time and is kept for the next only after its response was read to the
 //!    end; whatever else happens closes it.
 //! 4. An HTTP/2 connection that let a request down gets no new ones; those it carries may end on it.
-//! 5. A kept connection is closed after [`KEEP`], which is less than upstreams commonly wait.
+//! 5. A kept connection is closed after `KEEP`, which is less than upstreams commonly wait.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connect::{Connection, Sender, connect};
+use crate::observe::metrics::Counted;
 use crate::reject::{Reason, Reject};
 use crate::state::upstream::{Address, UpstreamCell};
 
@@ -30,13 +32,19 @@ const STREAMS: usize = 100;
 const MULTIPLEXED: usize = 8;
 
 /// The connections of one worker to one upstream.
-#[derive(Debug)]
 pub struct Pool {
     /// What is known of the upstream.
     pub cell: Arc<UpstreamCell>,
     seen: RefCell<Arc<Vec<Address>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
     turn: Cell<usize>,
+    count: Box<dyn Fn() -> Counted>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("cell", &self.cell).field("slots", &self.slots).finish_non_exhaustive()
+    }
 }
 
 /// The connections to one address.
@@ -164,9 +172,10 @@ pub(super) enum SendError {
 }
 
 impl Pool {
-    /// An empty pool.
-    pub fn new(cell: Arc<UpstreamCell>) -> Self {
+    /// An empty pool. `count` is called for each connection that is opened; the connection holds what it returns.
+    pub fn new(cell: Arc<UpstreamCell>, count: impl Fn() -> Counted + 'static) -> Self {
         Self {
+            count: Box::new(count),
             seen: RefCell::new(Arc::new(Vec::new())),
             slots: RefCell::new(Vec::new()),
             turn: Cell::new(0),
@@ -184,7 +193,7 @@ impl Pool {
         let mut last = Reject::because(Reason::UpstreamUnreachable, "the upstream has no address");
         let mut tried = Vec::new();
         while let Some(slot) = self.choose(&tried) {
-            match Slot::lend(&slot, &self.cell, fresh, limit).await {
+            match Slot::lend(&slot, self, fresh, limit).await {
                 Ok(lease) => {
                     slot.refused.set(None);
                     return Ok(lease);
@@ -197,6 +206,12 @@ impl Pool {
             }
         }
         Err(last)
+    }
+
+    async fn open(&self, address: &Address, limit: Duration) -> Result<Connection, Reject> {
+        let mut connection = connect(&self.cell, address, limit).await?;
+        connection.counted = Some((self.count)());
+        Ok(connection)
     }
 
     /// Closes what has not been used for a while.
@@ -271,18 +286,13 @@ impl Slot {
         self.refused.get().is_some_and(|since| now.duration_since(since) < PASSED_OVER)
     }
 
-    async fn lend(
-        slot: &Rc<Self>,
-        cell: &UpstreamCell,
-        fresh: bool,
-        limit: Duration,
-    ) -> Result<Lease, Reject> {
-        if cell.policy.protocol == crate::snapshot::UpstreamProtocol::Http1 {
+    async fn lend(slot: &Rc<Self>, pool: &Pool, fresh: bool, limit: Duration) -> Result<Lease, Reject> {
+        if pool.cell.policy.protocol == crate::snapshot::UpstreamProtocol::Http1 {
             let kept = if fresh { None } else { slot.kept() };
             let reused = kept.is_some();
             let connection = match kept {
                 Some(connection) => connection,
-                None => connect(cell, &slot.address, limit).await?,
+                None => pool.open(&slot.address, limit).await?,
             };
             return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), reused));
         }
@@ -290,7 +300,7 @@ impl Slot {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
         }
         // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
-        match tokio::time::timeout(limit, Self::open(slot, cell, limit)).await {
+        match tokio::time::timeout(limit, Self::open(slot, pool, limit)).await {
             Ok(lease) => lease,
             Err(_) => Err(Reject::because(
                 Reason::UpstreamTimeout,
@@ -300,13 +310,13 @@ impl Slot {
     }
 
     /// A new HTTP/2 connection, or the one that somebody else has opened meanwhile.
-    async fn open(slot: &Rc<Self>, cell: &UpstreamCell, limit: Duration) -> Result<Lease, Reject> {
+    async fn open(slot: &Rc<Self>, pool: &Pool, limit: Duration) -> Result<Lease, Reject> {
         let _one_at_a_time = slot.opening.lock().await;
         if let Some(shared) = slot.shared() {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
         }
         let shared = Rc::new(Multiplexed {
-            connection: connect(cell, &slot.address, limit).await?,
+            connection: pool.open(&slot.address, limit).await?,
             streams: Cell::new(0),
             used: Cell::new(Instant::now()),
             retired: Cell::new(false),
@@ -370,7 +380,8 @@ mod tests {
             host: HostHeader::Preserve,
             tls: UpstreamTls::default(),
         };
-        let pool = Pool::new(UpstreamCell::new(policy).unwrap());
+        let metrics = crate::observe::metrics::Metrics::new().worker();
+        let pool = Pool::new(UpstreamCell::new(policy).unwrap(), move || metrics.in_flight());
         let limit = Duration::from_millis(200);
         let begun = Instant::now();
         let lends = (0..20).map(|_| pool.lend(false, limit));

@@ -1,6 +1,6 @@
 //! The way of one request: decide (route → authenticate → authorize) → forward → respond.
 //!
-//! [`Gateway::answer`] lists the stages in their order; everything around it observes.
+//! `Gateway::answer` lists the stages in their order; everything around it observes.
 
 mod exchange;
 mod view;
@@ -39,7 +39,7 @@ const KEY_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Gateway {
     process: Arc<Process>,
-    metrics: WorkerMetrics,
+    metrics: Rc<WorkerMetrics>,
     log: WorkerLog,
     ids: Ids,
     view: RefCell<Rc<View>>,
@@ -52,11 +52,12 @@ impl Gateway {
     ///
     /// No randomness from the system.
     pub fn new(process: Arc<Process>, log: WorkerLog) -> Result<Self, getrandom::Error> {
+        let metrics = Rc::new(process.metrics.worker());
         Ok(Self {
-            metrics: process.metrics.worker(),
             log,
             ids: Ids::new()?,
-            view: RefCell::new(Rc::new(View::new(process.live.load_full(), None))),
+            view: RefCell::new(Rc::new(View::new(process.live.load_full(), None, &metrics))),
+            metrics,
             process,
         })
     }
@@ -167,7 +168,7 @@ impl Gateway {
         let mut view = self.view.borrow_mut();
         let live = self.process.live.load();
         if !Arc::ptr_eq(&live, &view.live) {
-            *view = Rc::new(View::new(Arc::clone(&live), Some(&view)));
+            *view = Rc::new(View::new(Arc::clone(&live), Some(&view), &self.metrics));
         }
         Rc::clone(&view)
     }
@@ -209,6 +210,7 @@ impl Handler for Gateway {
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
             Abort::Malformed => Reason::RequestInvalid,
+            Abort::TooLarge => Reason::HeadersTooLarge,
             Abort::HeaderTimeout => Reason::RequestTimeout,
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::forward::pool::Pool;
+use crate::observe::metrics::WorkerMetrics;
 use crate::state::live::Live;
 
 /// A policy with this worker's own connections, by upstream position.
@@ -18,13 +19,16 @@ pub(super) struct View {
 
 impl View {
     /// A view of `live`; connections of `previous` to unchanged upstreams are taken over.
-    pub(super) fn new(live: Arc<Live>, previous: Option<&Self>) -> Self {
+    pub(super) fn new(live: Arc<Live>, previous: Option<&Self>, metrics: &Rc<WorkerMetrics>) -> Self {
         let pools = live
             .upstreams
             .iter()
-            .map(|cell| {
+            .zip(&live.upstream_metrics)
+            .map(|(cell, metric)| {
+                let (metrics, metric) = (Rc::clone(metrics), *metric);
+                let count = move || metrics.upstream_connection_opened(metric);
                 let old = previous.and_then(|view| view.pools.iter().find(|pool| pool.cell.id == cell.id));
-                old.map_or_else(|| Rc::new(Pool::new(Arc::clone(cell))), Rc::clone)
+                old.map_or_else(|| Rc::new(Pool::new(Arc::clone(cell), count)), Rc::clone)
             })
             .collect();
         Self { live, pools }

@@ -2,7 +2,7 @@
 //!
 //! 1. Every refusal is `application/problem+json` (RFC 9457), or a gRPC status where the client speaks gRPC.
 //! 2. A refused credential carries a Bearer challenge (RFC 6750 §3) with the resource's metadata (RFC 9728 §5.1).
-//! 3. The owner and the required scopes are told to authenticated callers only.
+//! 3. The owner is told to authenticated callers only (403), the required scopes to those that lack one.
 //! 4. Nothing that the client sent stands in an answer.
 //! 5. A dependency that is down is 503 with `Retry-After`.
 

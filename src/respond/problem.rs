@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::Refused;
-use crate::reject::{Control, Row};
+use crate::reject::{Reason, Row};
 
 /// Where the reasons are documented; the name of the reason follows.
 const TYPE_BASE: &str = "https://scopegate.dev/reasons/";
@@ -28,7 +28,8 @@ struct Problem<'a> {
 }
 
 pub(super) fn response(refused: &Refused<'_>, row: &'static Row) -> Response<Bytes> {
-    let known = |control| refused.authenticated && control == Control::Authorization;
+    // A 403 is given to known callers only.
+    let known = refused.authenticated && row.status == 403;
     let problem = Problem {
         r#type: format!("{TYPE_BASE}{}", row.name),
         title: row.title,
@@ -36,10 +37,9 @@ pub(super) fn response(refused: &Refused<'_>, row: &'static Row) -> Response<Byt
         reason: row.name,
         control: row.control.as_str(),
         route: refused.route().map(|route| route.id.as_str()),
-        owner: known(row.control)
-            .then(|| refused.snapshot.owner(refused.route, row.control).map(AsRef::as_ref))
-            .flatten(),
-        required_scopes: known(row.control).then(|| refused.scopes().iter().map(AsRef::as_ref).collect()),
+        owner: known.then(|| refused.snapshot.owner(refused.route, row.control).map(AsRef::as_ref)).flatten(),
+        required_scopes: (known && refused.reject.reason == Reason::ScopeMissing)
+            .then(|| refused.scopes().iter().map(AsRef::as_ref).collect()),
         request_id: refused.request_id,
         detail: row.detail,
     };

@@ -225,6 +225,9 @@ impl<H: Handler> Connection<H> {
                 tracing::debug!(client = %self.peer.address, "the client takes no more of an answer")
             }
             Ended::HeaderTimeout => self.handler.aborted(&self.peer, Abort::HeaderTimeout),
+            Ended::Failed(error) if error.is_parse_too_large() => {
+                self.handler.aborted(&self.peer, Abort::TooLarge);
+            }
             Ended::Failed(error) if error.is_parse() => {
                 tracing::debug!(%error, client = %self.peer.address, "no HTTP request");
                 self.handler.aborted(&self.peer, Abort::Malformed);

@@ -80,10 +80,10 @@ pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientCo
         .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?
         .with_webpki_verifier(verifier);
     let mut config = match &policy.client {
-        Some((cert, private)) => builder
+        Some(files) => builder
             .with_client_auth_cert(
-                chain(cert, "the upstream's `tls.client_cert`")?,
-                key(private, "the upstream's `tls.client_key`")?,
+                chain(&files.cert, "the upstream's `tls.client_cert`")?,
+                key(&files.key, "the upstream's `tls.client_key`")?,
             )
             .map_err(|source| TlsError::Refused { what: "the upstream's client certificate", source })?,
         None => builder.with_no_client_auth(),

@@ -413,4 +413,8 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
     let errors = parse(&text).unwrap_err();
     let lines: Vec<u32> = errors.0.iter().map(|d| d.line).collect();
     assert_eq!(lines, [12, 17, 31], "{errors}");
+    // A section that cannot be read hides none of the others.
+    let text = with("gateway:\n", "gateway:\n  lisen: 1\n").replace("- id: status", "- ID: status");
+    let lines: Vec<u32> = parse(&text).unwrap_err().0.iter().map(|d| d.line).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
 }

@@ -64,9 +64,14 @@ impl Gateway {
     /// Starts with the `routes.yaml` of this folder.
     pub async fn start_in(dir: tempfile::TempDir) -> Self {
         std::fs::write(dir.path().join("admin.token"), ADMIN_TOKEN).unwrap();
+        Self::start_command("run", dir).await
+    }
+
+    /// Starts this subcommand with the `routes.yaml` of this folder.
+    pub async fn start_command(subcommand: &str, dir: tempfile::TempDir) -> Self {
         let ready_file = dir.path().join("ready.json");
         let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-            .arg("run")
+            .arg(subcommand)
             .arg("--config")
             .arg(dir.path().join("routes.yaml"))
             .arg("--ready-file")

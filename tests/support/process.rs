@@ -62,6 +62,11 @@ pub async fn curl<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output 
     run("curl", own.into_iter().map(OsStr::to_owned).chain(args)).await
 }
 
+/// The built binary, run to its end.
+pub async fn scopegate<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    run(env!("CARGO_BIN_EXE_scopegate"), args).await
+}
+
 /// nghttp, the HTTP/2 client of nghttp2.
 pub async fn nghttp<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     run("nghttp", args).await

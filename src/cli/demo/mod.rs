@@ -54,11 +54,11 @@ enum DemoError {
     #[error("cannot write {path}: {source}")]
     Write { path: String, source: io::Error },
     #[error("the demo plays `{key}`, so it must be {wanted}, such as `{example}`")]
-    Policy { key: &'static str, wanted: &'static str, example: &'static str },
+    Policy { key: String, wanted: &'static str, example: &'static str },
     #[error(
         "cannot listen on {address}: {source}; change the port in `{key}` of {file}, or stop what uses it"
     )]
-    Bind { address: SocketAddr, key: &'static str, file: String, source: io::Error },
+    Bind { address: SocketAddr, key: String, file: String, source: io::Error },
     #[error("the demo's keys cannot be made or read: {0}")]
     Keys(#[from] keys::KeyError),
 }
@@ -81,8 +81,8 @@ async fn demo(args: &Args) -> Result<(), DemoError> {
     let keys = keys::load_or_make(&folder)?;
     let parts = Parts::of(&config::load(&args.config)?.snapshot)?;
 
-    let issuer = listen(parts.issuer_address, "issuers.*.issuer", &args.config).await?;
-    let api = listen(parts.api_address, "upstreams.*.url", &args.config).await?;
+    let issuer = listen(parts.issuer_address, &parts.issuer_key, &args.config).await?;
+    let api = listen(parts.api_address, &parts.api_key, &args.config).await?;
     let shown = Shown { parts: &parts, config: &args.config, written };
     tokio::spawn(serve::serve(
         issuer,
@@ -113,10 +113,10 @@ fn write_error(path: &Path, source: io::Error) -> DemoError {
     DemoError::Write { path: path.display().to_string(), source }
 }
 
-async fn listen(address: SocketAddr, key: &'static str, file: &Path) -> Result<TcpListener, DemoError> {
+async fn listen(address: SocketAddr, key: &str, file: &Path) -> Result<TcpListener, DemoError> {
     TcpListener::bind(address).await.map_err(|source| DemoError::Bind {
         address,
-        key,
+        key: key.to_owned(),
         file: file.display().to_string(),
         source,
     })
@@ -126,26 +126,33 @@ async fn listen(address: SocketAddr, key: &'static str, file: &Path) -> Result<T
 struct Parts {
     issuer: String,
     issuer_address: SocketAddr,
+    /// Where the configuration says that address.
+    issuer_key: String,
     api_address: SocketAddr,
+    /// Where the configuration says that address.
+    api_key: String,
     audience: String,
 }
 
 impl Parts {
     fn of(snapshot: &Snapshot) -> Result<Self, DemoError> {
-        let issuer_error = || DemoError::Policy {
-            key: "issuers.*.issuer",
+        let issuer_error = |name: &str| DemoError::Policy {
+            key: format!("issuers.{name}.issuer"),
             wanted: "the origin of a loopback address with a port",
             example: "http://127.0.0.1:9400",
         };
-        let (_, policy) = snapshot.issuers.iter().next().ok_or_else(issuer_error)?;
+        let (_, policy) = snapshot.issuers.iter().next().ok_or_else(|| issuer_error("*"))?;
         let issuer = policy.issuer.as_str().to_owned();
         let address = issuer.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').parse().ok());
-        let issuer_address: SocketAddr =
-            address.filter(|address: &SocketAddr| address.ip().is_loopback()).ok_or_else(issuer_error)?;
+        let issuer_address: SocketAddr = address
+            .filter(|address: &SocketAddr| address.ip().is_loopback())
+            .ok_or_else(|| issuer_error(policy.name.as_str()))?;
 
-        let endpoint = snapshot.upstreams.first().and_then(|upstream| upstream.endpoints.first());
-        let api_address = endpoint.and_then(loopback).ok_or(DemoError::Policy {
-            key: "upstreams.*.url",
+        let api = snapshot.upstreams.first();
+        let api_key = format!("upstreams.{}.url", api.map_or("*", |upstream| upstream.name.as_str()));
+        let endpoint = api.and_then(|upstream| upstream.endpoints.first());
+        let api_address = endpoint.and_then(loopback).ok_or_else(|| DemoError::Policy {
+            key: api_key.clone(),
             wanted: "a loopback address with a port",
             example: "http://127.0.0.1:9401",
         })?;
@@ -154,7 +161,8 @@ impl Parts {
             crate::snapshot::Access::Public => None,
         });
         let audience = audience.map(ToString::to_string).unwrap_or_default();
-        Ok(Self { issuer, issuer_address, api_address, audience })
+        let issuer_key = format!("issuers.{}.issuer", policy.name.as_str());
+        Ok(Self { issuer, issuer_address, issuer_key, api_address, api_key, audience })
     }
 }
 

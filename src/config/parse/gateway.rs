@@ -19,10 +19,19 @@ use crate::snapshot::{
 const MOST_WORKERS: usize = 1024;
 
 impl Parser<'_, '_> {
-    /// Compiles the section. What is wrong in one part does not hide what is wrong in another.
-    pub(super) fn gateway(&mut self, node: &Node<'_>) -> Option<Gateway> {
-        let raw: RawGateway = self.faults.take(decode(node))?;
-        let listen = self.listeners(&raw.listen, node);
+    /// Compiles the section. What is wrong in one part does not hide what is wrong in another; a section that cannot be
+    /// read at all is an error and stands as one without listeners, so that the other sections are checked too.
+    pub(super) fn gateway(&mut self, node: &Node<'_>) -> Gateway {
+        match self.faults.take(decode::<RawGateway>(node)) {
+            Some(raw) => {
+                let listen = self.listeners(&raw.listen, node);
+                self.gateway_with(listen, &raw, node)
+            }
+            None => self.gateway_with(Vec::new(), &RawGateway::default(), node),
+        }
+    }
+
+    fn gateway_with(&mut self, listen: Vec<Listener>, raw: &RawGateway, node: &Node<'_>) -> Gateway {
         let admin = raw.admin.as_ref().and_then(|admin| self.admin(admin, node));
         let mut taken: HashSet<SocketAddr> = HashSet::new();
         let addresses = listen.iter().map(|l| l.address).chain(admin.iter().map(|a| a.address));
@@ -60,19 +69,19 @@ impl Parser<'_, '_> {
             Some(AutoOr::Number(n)) => Some(n),
             Some(AutoOr::Auto) | None => None,
         };
-        Some(Gateway {
+        Gateway {
             listen,
             admin,
             trusted_proxies,
             workers,
-            token_cache_bytes: raw.token_cache.map_or(64 << 20, |cache| cache.bytes.0),
+            token_cache_bytes: raw.token_cache.as_ref().map_or(64 << 20, |cache| cache.bytes.0),
             limits: self.limits(&raw.limits, node),
             timeouts: self.timeouts(&raw.timeouts, node),
             access_log: match raw.access_log {
                 RawAccessLog::Stdout => AccessLogTarget::Stdout,
                 RawAccessLog::Off => AccessLogTarget::Off,
             },
-        })
+        }
     }
 
     fn listeners(&mut self, raw: &[RawListener], node: &Node<'_>) -> Vec<Listener> {

@@ -69,7 +69,7 @@ impl Parser<'_, '_> {
     /// Compiles the whole file. `None` where something essential is missing; whether there are errors, the faults say.
     pub(super) fn snapshot(&mut self, root: &Node<'_>, hash: Box<str>) -> Option<Snapshot> {
         self.sections(root)?;
-        let gateway = root.get("gateway").and_then(|node| self.gateway(node));
+        let gateway = root.get("gateway").map(|node| self.gateway(node));
         let (issuers, issuer_names) = self.issuers(root.get("issuers"));
         let (upstreams, upstream_names) = self.upstreams(root.get("upstreams"));
         let scopes = self.implications(root.get("scopes"));

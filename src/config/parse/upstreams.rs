@@ -7,7 +7,7 @@ use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw::{RawProtocol, RawUpstream, RawUpstreamTls};
 use crate::config::read::{Node, decode};
 use crate::config::url::Url;
-use crate::snapshot::{Endpoint, HostHeader, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
+use crate::snapshot::{CertifiedFiles, Endpoint, HostHeader, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
 use crate::types::UpstreamName;
 
 impl Parser<'_, '_> {
@@ -119,10 +119,10 @@ impl Parser<'_, '_> {
             (None, None) => None,
             (Some(cert), Some(key)) => {
                 let place = node.place_of(&["tls", "client_cert"]);
-                let (_, cert) = self.read(cert, place)?;
+                let (cert_path, cert) = self.read(cert, place)?;
                 let (_, key) = self.read(key, node.place_of(&["tls", "client_key"]))?;
                 self.check_pair(&cert, &key, place, "client_cert");
-                Some((cert, key))
+                Some(CertifiedFiles { cert_path, cert, key })
             }
             (Some(_), None) | (None, Some(_)) => {
                 let message = "`client_cert` and `client_key` belong together";
