@@ -117,3 +117,16 @@ async fn a_client_that_takes_no_more_of_an_answer_is_given_up() {
     assert_eq!(entry["route"], "orders");
     rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
 }
+
+#[tokio::test]
+async fn the_process_takes_as_many_open_files_as_it_may() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(512);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let rig = Rig::start().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", rig.gateway.pid())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let values: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(values[0], values[1], "{line}");
+}

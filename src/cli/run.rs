@@ -133,6 +133,7 @@ pub(super) async fn serve(
     ready: impl FnOnce(&Addresses) -> io::Result<()>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
+    raise_open_files();
     let started = clock::now();
     let metrics = Metrics::new();
     let Loaded { snapshot, warnings, .. } = config::load(&args.config)?;
@@ -253,6 +254,16 @@ fn start_workers(
         thread::Builder::new().name(format!("scopegate-worker-{number}")).spawn(body)?;
     }
     Ok(Workers { announcer, ended, running: workers })
+}
+
+/// Takes as many open files as the system grants. The soft limit is low by default for programs that use `select`; here it
+/// would let a few clients with many streams each use up what accepting and fetching keys need too.
+fn raise_open_files() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Connections that the limit of open files leaves room for, each with one to an upstream.
