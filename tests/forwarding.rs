@@ -66,6 +66,41 @@ async fn a_claim_cannot_smuggle_a_header() {
 }
 
 #[tokio::test]
+async fn a_claim_is_passed_on_as_it_is_or_not_at_all() {
+    let route = format!(
+        "
+- id: orders
+  match: {{ host: api.example.com, path: '/orders/{{*rest}}' }}
+  require: {{ issuers: [corp], audience: {AUDIENCE}, scopes: [orders:read] }}
+  upstream: orders
+  forward: {{ identity_headers: {{ X-Groups: claim.groups }} }}
+"
+    );
+    let rig = Rig::routes(&route).await;
+    for (claim, wanted) in [
+        (serde_json::json!("Doe, John"), Some("Doe, John")),
+        (serde_json::json!(["a", "b"]), Some("a,b")),
+        (serde_json::json!(["a,b", "c"]), None),
+        (serde_json::json!(["a%2Cb", "c"]), Some("a%2Cb,c")),
+    ] {
+        let token = rig.issuer.token().claim("groups", claim.clone()).mint();
+        assert_eq!(rig.gateway.get("/orders/1").token(&token).send().await.status, 200);
+        assert_eq!(rig.upstream.last().header("x-groups"), wanted, "{claim}");
+    }
+}
+
+#[tokio::test]
+async fn no_field_that_speaks_for_a_proxy_gets_through() {
+    let rig = Rig::start().await;
+    for name in
+        ["X-Forwarded-Email", "X-Forwarded-Access-Token", "X-Forwarded-By", "X-Original-Forwarded-For"]
+    {
+        assert_eq!(rig.gateway.get("/status").header(name, "1").send().await.status, 200);
+        assert!(!rig.upstream.last().fields.has(name), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_token_is_forwarded_only_where_the_route_says_so() {
     let route = format!(
         "

@@ -50,18 +50,8 @@ fn is_gateway_only(name: &str) -> bool {
         name,
         "forwarded"
             | "x-forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-forwarded-proto"
-            | "x-forwarded-scheme"
-            | "x-forwarded-ssl"
-            | "x-forwarded-server"
-            | "x-forwarded-uri"
-            | "x-forwarded-method"
-            | "x-forwarded-user"
-            | "x-forwarded-client-cert"
+            | "x-original-forwarded-for"
+            | "x-original-host"
             | "x-real-ip"
             | "x-client-ip"
             | "x-cluster-client-ip"
@@ -82,7 +72,7 @@ fn is_gateway_only(name: &str) -> bool {
             | "txn-token"
             | "early-data"
             | "expect"
-    )
+    ) || name.starts_with("x-forwarded-")
 }
 
 /// A name that some servers read as another: `X_User` becomes the same variable as `X-User` in CGI and its descendants.
@@ -307,6 +297,10 @@ fn claim(facts: &TokenFacts, path: &ClaimPath) -> Option<HeaderValue> {
                 if !text.is_empty() {
                     text.push(',');
                 }
+                // A comma within an item could pass for two items.
+                if matches!(item, Json::String(item) if item.contains(',')) {
+                    return None;
+                }
                 scalar(&mut text, item)?;
             }
         }
@@ -319,8 +313,6 @@ fn scalar(text: &mut String, json: &Json) -> Option<()> {
     match json {
         Json::Bool(flag) => write!(text, "{flag}").ok(),
         Json::Number(number) => write!(text, "{number}").ok(),
-        // A comma within an item could pass for two items.
-        Json::String(item) if item.contains(',') => write!(text, "{}", item.replace(',', "%2C")).ok(),
         Json::String(item) => write!(text, "{item}").ok(),
         Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
