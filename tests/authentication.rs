@@ -374,3 +374,26 @@ async fn a_relaxed_issuer_accepts_other_types_but_keeps_its_claims() {
         assert_eq!(rig.gateway.get("/orders/1").token(&token).send().await.verdict(), wanted, "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_refused_head_has_no_body_and_the_same_fields() {
+    let rig = Rig::start().await;
+    let (get, head) = (rig.gateway.get("/orders/1"), rig.gateway.call("HEAD", "/orders/1"));
+    let mut client = Client::connect(rig.gateway.address()).await;
+    for _ in 0..2 {
+        let (get, head) = (get.on(&mut client).await.unwrap(), head.on(&mut client).await.unwrap());
+        assert_eq!((head.status, head.challenge()), (401, get.challenge()));
+        assert_eq!(head.header("content-length"), get.header("content-length"));
+    }
+}
+
+#[tokio::test]
+async fn an_algorithm_that_the_issuer_may_not_use_is_refused() {
+    let rig = Rig::with(Policy::default().issuer("algorithms: [ES256]")).await;
+    for alg in Alg::ALL {
+        let verdict =
+            rig.gateway.get("/orders/1").token(&rig.issuer.token().alg(alg).mint()).send().await.verdict();
+        let wanted = if alg == Alg::Es256 { "200 -" } else { "401 algorithm_refused" };
+        assert_eq!(verdict, wanted, "{alg:?}");
+    }
+}

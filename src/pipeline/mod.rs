@@ -152,7 +152,12 @@ impl Gateway {
             peer: peer.address.ip(),
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
-            token_left: permit.principal().map(|principal| principal.facts().expires.since(clock::now())),
+            token_left: permit.principal().map(|principal| {
+                // As long as the token would still be accepted, so that a stream is not cut as it begins.
+                let issuer = view.live.snapshot.issuers.get(principal.issuer());
+                let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
+                principal.facts().expires.plus(leeway).since(clock::now())
+            }),
         })
     }
 
