@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Alg, Behaviour, Policy, Rig, TestIssuer};
+use support::{Alg, Behaviour, Client, Policy, Rig, TestIssuer};
 
 const METADATA: &str = r#"resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"#;
 

@@ -1,6 +1,7 @@
 //! Watching files: real files, real events, and the same without events.
 //!
 //! Nothing here sleeps: every test waits for the change that it made.
+#![cfg(test)]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -101,7 +101,21 @@ impl From<Reject> for Stop {
     }
 }
 
-/// A verified caller. Only [`authenticate`] makes one.
+/// A verified caller. Only [`authenticate`] makes one; facts alone are not enough:
+///
+/// ```compile_fail,E0451
+/// # use scopegate::{authenticate::{Principal, TokenFacts}, types::IssuerIndex};
+/// fn forge(facts: std::sync::Arc<TokenFacts>) -> Principal {
+///     Principal { facts, issuer: IssuerIndex(0), remembered: true }
+/// }
+/// ```
+///
+/// ```
+/// # use scopegate::authenticate::Principal;
+/// fn who(principal: &Principal) -> Option<&str> {
+///     principal.facts().subject.as_deref()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Principal {
     facts: Arc<TokenFacts>,

@@ -5,7 +5,24 @@ use crate::reject::Reject;
 use crate::types::RouteIndex;
 
 /// A passed decision. Its fields are private and its makers visible to `authorize` alone, so that `forward`, which takes
-/// one, cannot be reached without a decision.
+/// one, cannot be reached without a decision:
+///
+/// ```compile_fail,E0624
+/// scopegate::authorize::Permit::public(scopegate::types::RouteIndex(0));
+/// ```
+///
+/// ```compile_fail,E0451
+/// # use scopegate::{authorize::Permit, types::RouteIndex};
+/// Permit { route: RouteIndex(0), principal: None, shadowed: None };
+/// ```
+///
+/// `decide` asks for one:
+///
+/// ```
+/// # use scopegate::{authorize::{Permit, admit_public}, types::RouteIndex};
+/// let permit: Permit = admit_public(RouteIndex(0));
+/// assert!(permit.route() == RouteIndex(0) && permit.principal().is_none());
+/// ```
 #[derive(Debug)]
 pub struct Permit {
     route: RouteIndex,

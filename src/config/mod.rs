@@ -127,6 +127,8 @@ pub fn boot_changes(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
         ("gateway.workers", old.workers != new.workers),
         ("gateway.admin.address", admin(old) != admin(new)),
         ("gateway.token_cache", old.token_cache_bytes != new.token_cache_bytes),
+        ("gateway.limits.connections", old.limits.connections != new.limits.connections),
+        ("gateway.access_log", old.access_log != new.access_log),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

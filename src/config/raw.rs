@@ -54,7 +54,7 @@ pub(super) struct RawGateway {
     /// Public listeners.
     #[schemars(length(min = 1))]
     pub(super) listen: Vec<RawListener>,
-    /// The admin listener: metrics, health, status, console. Keep it off public networks.
+    /// The admin listener: metrics, health, status, reload. Keep it off public networks.
     pub(super) admin: Option<RawAdmin>,
     /// Networks (CIDR) whose peers may speak for a client address. Default: none.
     #[serde(default)]

@@ -20,6 +20,7 @@ use crate::reject::Reason;
 pub struct Progress {
     bytes: Cell<u64>,
     ended: Cell<bool>,
+    awaits_client: Cell<bool>,
     fault: Cell<Option<Reason>>,
 }
 
@@ -32,6 +33,11 @@ impl Progress {
     /// Whether all of it was handed to the upstream's connection.
     pub fn ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// Whether the upstream could take more than the client has sent.
+    pub fn awaits_client(&self) -> bool {
+        self.awaits_client.get()
     }
 
     /// Why it broke off on the client's side.
@@ -106,6 +112,7 @@ impl ClientBody {
 
 impl Streaming {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.progress.awaits_client.set(false);
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -133,6 +140,8 @@ impl Streaming {
     fn account(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Broken> {
         let Some(data) = frame.data_ref() else {
             let trailers = frame.into_trailers().ok().map(|all| headers::keep_trailers(all, &self.trailers));
+            // Nothing follows, and whoever sends it on does not ask.
+            self.progress.ended.set(true);
             return Ok(trailers.filter(|trailers| !trailers.is_empty()).map(Frame::trailers));
         };
         let length = data.len() as u64;
@@ -156,6 +165,7 @@ impl Streaming {
         let pause = self.pause;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
         if timer.as_mut().poll(cx).is_pending() {
+            self.progress.awaits_client.set(true);
             return Poll::Pending;
         }
         self.progress.fault.set(Some(Reason::RequestTimeout));

@@ -5,7 +5,7 @@
 //! 3. The request goes out on a connection of this worker ([`pool`]).
 //! 4. It is sent again, once and on a new connection, only if nothing of it was sent, or if a kept connection turned out
 //!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2).
-//! 5. The answer streams back; a switch of protocols becomes a tunnel ([`upgrade`]).
+//! 5. The answer streams back; a switch of protocols becomes a tunnel (`upgrade`).
 
 pub mod body;
 mod connect;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -71,19 +71,37 @@ pub async fn forward(
     let client_side = upgrade.and_then(|_| parts.extensions.remove::<hyper::upgrade::OnUpgrade>());
     prepare(permit, target, way, &mut parts, upgrade, &trailers)?;
 
+    // A time too far to be told is none.
+    let expires = way.token_left.and_then(|left| Instant::now().checked_add(left));
     let (mut response, lease) = exchange(way, parts, body, &progress).await?;
-    let expires = way.token_left.map(|left| Instant::now() + left);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = client_side.filter(|_| upgrade::agrees(response.headers())) else {
             return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
         };
         return Ok(switch(response, client_side, lease, &progress, expires, way.request_id));
     }
+    check_framing(response.headers())?;
     // The client is spoken to in this gateway's own version, whatever the upstream speaks.
     *response.version_mut() = Version::HTTP_11;
     headers::to_client(response.headers_mut(), way.request_id);
     let expires = expires.filter(|_| outlives_token(response.headers()));
     Ok(response.map(|incoming| UpstreamBody::new(incoming, Some(lease), progress, expires)))
+}
+
+/// Refuses an answer whose end two readers could find at different places (RFC 9112 §6.3). hyper takes the coding before
+/// the length and reads other codings to the end of the connection, but leaves the fields as they came.
+fn check_framing(headers: &HeaderMap) -> Result<(), Reject> {
+    let unclear = |what| Err(Reject::because(Reason::UpstreamInvalid, what));
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (codings.next(), codings.next(), lengths.next(), lengths.next()) {
+        (None, None, None, None) => Ok(()),
+        (None, None, Some(length), None) if length.as_bytes().iter().all(u8::is_ascii_digit) => Ok(()),
+        (None, ..) => unclear("an answer with more than one Content-Length, or one that is no number"),
+        (Some(coding), None, None, None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(_), _, Some(_), _) => unclear("an answer with Transfer-Encoding and Content-Length"),
+        (Some(_), ..) => unclear("an answer with a Transfer-Encoding other than `chunked` alone"),
+    }
 }
 
 /// Refuses a body whose declared length is too large, and limits one that is not declared.
@@ -251,10 +269,12 @@ async fn attempt(
         Some(Ok(response)) => return Ok(Attempt::Answered(response)),
         Some(Err(SendError::Unsent(request, error))) => {
             tracing::debug!(error = ?error, address = %lease.address(), "a kept connection was closed");
+            lease.retire();
             return Ok(Attempt::Unsent(request));
         }
         Some(Err(SendError::Sent(error))) => error,
         None => {
+            lease.retire();
             return Err(Reject::because(Reason::UpstreamTimeout, format!("no answer within {limit:?}")));
         }
     };
@@ -264,8 +284,13 @@ async fn attempt(
     let reject = Reject::because(Reason::UpstreamInvalid, format!("{}: {error}", lease.address()));
     // A connection that ended without a byte of an answer may have been closed before the request came to it.
     if lease.reused
-        && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(&error))
+        && (error.is_incomplete_message()
+            || error.is_closed()
+            || error.is_canceled()
+            || is_reset(&error)
+            || is_refused(&error))
     {
+        lease.retire();
         Ok(Attempt::Died(reject))
     } else {
         Err(reject)
@@ -286,8 +311,18 @@ fn is_reset(error: &hyper::Error) -> bool {
     })
 }
 
+/// Whether an HTTP/2 upstream said that it has not looked at the request: it refused the stream, or is going away
+/// (RFC 9113 §8.7).
+fn is_refused(error: &hyper::Error) -> bool {
+    use std::error::Error;
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|h2| {
+        h2.is_remote() && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
 /// Waits for an answer: `limit` from the last byte of the request that moved. A client that pauses is caught by the body
-/// itself, an upstream that reads nothing is caught here.
+/// itself, whose limit may be the longer one; an upstream that reads nothing is caught here.
 async fn answer_within<T>(
     answer: impl Future<Output = T>,
     limit: Duration,
@@ -298,14 +333,14 @@ async fn answer_within<T>(
         let (sending, before) = (!progress.ended(), progress.bytes());
         match tokio::time::timeout(limit, answer.as_mut()).await {
             Ok(answered) => return Some(answered),
-            Err(_) if sending && progress.bytes() > before => {}
+            Err(_) if sending && (progress.bytes() > before || progress.awaits_client()) => {}
             Err(_) => return None,
         }
     }
 }
 
 /// Whether a response is a stream that may outlive the token it was permitted with.
-fn outlives_token(headers: &http::HeaderMap) -> bool {
+fn outlives_token(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
         value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")

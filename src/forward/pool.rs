@@ -4,7 +4,8 @@
 //! 2. An address that refused a connection is passed over for a second, unless there is no other.
 //! 3. An HTTP/1 connection carries one request at a time and is kept for the next only after its response was read to the
 //!    end; whatever else happens closes it.
-//! 4. A kept connection is closed after [`KEEP`], which is less than upstreams commonly wait.
+//! 4. An HTTP/2 connection that let a request down gets no new ones; those it carries may end on it.
+//! 5. A kept connection is closed after `KEEP`, which is less than upstreams commonly wait.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -56,12 +57,14 @@ struct Multiplexed {
     connection: Connection,
     streams: Cell<usize>,
     used: Cell<Instant>,
+    /// Whether a request was let down by it.
+    retired: Cell<bool>,
 }
 
 impl Multiplexed {
     fn sender(&self) -> Option<hyper::client::conn::http2::SendRequest<super::body::ClientBody>> {
         match &self.connection.sender {
-            Sender::Http2(sender) if !sender.is_closed() => Some(sender.clone()),
+            Sender::Http2(sender) if !sender.is_closed() && !self.retired.get() => Some(sender.clone()),
             Sender::Http2(_) | Sender::Http1(_) => None,
         }
     }
@@ -135,6 +138,14 @@ impl Lease {
             Some(request) => SendError::Unsent(Box::new(request), Some(error.into_error())),
             None => SendError::Sent(error.into_error()),
         })
+    }
+
+    /// Gives the connection no new requests: it does not answer, or is about to end. An upstream that vanished would
+    /// otherwise swallow all of them for as long as TCP has hope.
+    pub(super) fn retire(&self) {
+        if let Carrier::Shared(shared) = &self.carrier {
+            shared.retired.set(true);
+        }
     }
 
     /// The address it leads to.
@@ -278,6 +289,18 @@ impl Slot {
         if let Some(shared) = slot.shared().filter(|_| !fresh) {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
         }
+        // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
+        match tokio::time::timeout(limit, Self::open(slot, cell, limit)).await {
+            Ok(lease) => lease,
+            Err(_) => Err(Reject::because(
+                Reason::UpstreamTimeout,
+                format!("{}: no connection within {limit:?}", slot.address.socket),
+            )),
+        }
+    }
+
+    /// A new HTTP/2 connection, or the one that somebody else has opened meanwhile.
+    async fn open(slot: &Rc<Self>, cell: &UpstreamCell, limit: Duration) -> Result<Lease, Reject> {
         let _one_at_a_time = slot.opening.lock().await;
         if let Some(shared) = slot.shared() {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
@@ -286,6 +309,7 @@ impl Slot {
             connection: connect(cell, &slot.address, limit).await?,
             streams: Cell::new(0),
             used: Cell::new(Instant::now()),
+            retired: Cell::new(false),
         });
         slot.multiplexed.borrow_mut().push(Rc::clone(&shared));
         Ok(Self::lease(slot, Carrier::Shared(shared), false))
@@ -322,5 +346,37 @@ impl Slot {
         let usable = || shared.iter().filter(|shared| shared.sender().is_some());
         let least = usable().min_by_key(|shared| shared.streams.get())?;
         (least.streams.get() < STREAMS || usable().count() >= MULTIPLEXED).then(|| Rc::clone(least))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Endpoint, HostHeader, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
+    use crate::types::UpstreamName;
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_connection_that_another_opens_waits_no_longer_than_the_limit() {
+        // Accepts in the kernel and never says a word of TLS.
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let policy = UpstreamPolicy {
+            name: UpstreamName::new("mute"),
+            endpoints: vec![Endpoint {
+                secure: true,
+                host: "127.0.0.1".into(),
+                port: mute.local_addr().unwrap().port(),
+            }],
+            protocol: UpstreamProtocol::H2,
+            host: HostHeader::Preserve,
+            tls: UpstreamTls::default(),
+        };
+        let pool = Pool::new(UpstreamCell::new(policy).unwrap());
+        let limit = Duration::from_millis(200);
+        let begun = Instant::now();
+        let lends = (0..20).map(|_| pool.lend(false, limit));
+        for lent in futures_util::future::join_all(lends).await {
+            assert_eq!(lent.unwrap_err().reason, Reason::UpstreamTimeout);
+        }
+        assert!(begun.elapsed() < limit * 10, "{:?}", begun.elapsed());
     }
 }

@@ -1,6 +1,6 @@
 //! The way of one request: decide (route → authenticate → authorize) → forward → respond.
 //!
-//! [`Gateway::answer`] lists the stages in their order; everything around it observes.
+//! `Gateway::answer` lists the stages in their order; everything around it observes.
 
 mod exchange;
 mod view;
@@ -144,6 +144,12 @@ impl Gateway {
         permit: &Permit,
     ) -> Option<Way<'a>> {
         let route = view.live.snapshot.route(permit.route())?;
+        let token_left = permit.principal().map(|principal| {
+            // As long as a new request with this token would be accepted.
+            let issuer = view.live.snapshot.issuers.get(principal.issuer());
+            let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
+            principal.facts().expires.plus(leeway).since(clock::now())
+        });
         Some(Way {
             snapshot: &view.live.snapshot,
             route,
@@ -152,12 +158,7 @@ impl Gateway {
             peer: peer.address.ip(),
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
-            token_left: permit.principal().map(|principal| {
-                // As long as the token would still be accepted, so that a stream is not cut as it begins.
-                let issuer = view.live.snapshot.issuers.get(principal.issuer());
-                let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
-                principal.facts().expires.plus(leeway).since(clock::now())
-            }),
+            token_left,
         })
     }
 

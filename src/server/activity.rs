@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) enum Waiting {
     Next(Instant),
     /// For its own running requests: no limit here.
     Requests,
+    /// For the client to take bytes of an answer, since then.
+    Reader(Instant),
 }
 
 /// The state of one connection.
@@ -32,6 +34,10 @@ pub(super) struct Activity {
     running: AtomicU32,
     /// Milliseconds after `opened`, shifted by one; the lowest bit says that a header section has begun.
     since: AtomicU64,
+    /// Milliseconds after `opened`, shifted by one, since when the client takes no bytes; the lowest bit says that it is so.
+    blocked: AtomicU64,
+    /// Whether the last request had a body, of which the client may still send.
+    with_body: AtomicBool,
     /// HTTP/2 frames other than requests keep nothing waiting for a header section.
     multiplexed: bool,
 }
@@ -43,6 +49,8 @@ impl Activity {
             opened: Instant::now(),
             running: AtomicU32::new(0),
             since: AtomicU64::new(u64::from(!multiplexed)),
+            blocked: AtomicU64::new(0),
+            with_body: AtomicBool::new(false),
             multiplexed,
         }
     }
@@ -55,19 +63,46 @@ impl Activity {
         }
     }
 
+    /// The client's side takes no more bytes at the moment.
+    pub(super) fn blocked(&self) {
+        if self.blocked.load(Ordering::Relaxed) & 1 == 0 {
+            self.blocked.store(self.now() | 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The client's side took bytes.
+    pub(super) fn wrote(&self) {
+        if self.blocked.load(Ordering::Relaxed) & 1 == 0 {
+            return;
+        }
+        self.blocked.store(0, Ordering::Relaxed);
+        // The rest of an answer that goes out slowly is no idle time.
+        if self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client may still be sending the body of its last request.
+    pub(super) fn may_be_sending(&self) -> bool {
+        !self.multiplexed && self.with_body.load(Ordering::Relaxed)
+    }
+
     /// A request begins; it ends when the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Running {
+    pub(super) fn begin(self: &Arc<Self>, with_body: bool) -> Running {
+        self.with_body.store(with_body, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
     }
 
     /// What the connection waits for.
     pub(super) fn waiting(&self) -> Waiting {
+        let time = |shifted: u64| self.opened + Duration::from_millis(shifted >> 1);
         if self.running.load(Ordering::Relaxed) > 0 {
-            return Waiting::Requests;
+            let blocked = self.blocked.load(Ordering::Relaxed);
+            return if blocked & 1 == 1 { Waiting::Reader(time(blocked)) } else { Waiting::Requests };
         }
         let since = self.since.load(Ordering::Relaxed);
-        let at = self.opened + Duration::from_millis(since >> 1);
+        let at = time(since);
         if since & 1 == 1 { Waiting::Header(at) } else { Waiting::Next(at) }
     }
 

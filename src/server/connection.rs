@@ -9,17 +9,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, Tracked, Waiting};
 use super::shutdown::{Listening, Phase};
-use super::stream::{Stream, Transport};
+use super::stream::{Gone, Stream, Transport};
 use super::{Abort, ConnectionLimits, Handler, Peer, TlsPeer};
 
 /// Concurrent streams of one HTTP/2 connection.
@@ -31,11 +32,13 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams this side had to reset before the connection ends (CVE-2025-8671).
 const LOCAL_RESETS: usize = 256;
+/// How long a silent connection is before the system asks whether the other end is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// hyper's read buffer must hold the header section and some of a body.
 const LEAST_BUFFER: usize = 64 * 1024;
 
-/// How long a process that drains still waits for the first bytes of a connection.
-const LATE: Duration = Duration::from_secs(1);
+/// How long a connection that has not said a word is still listened to on drain: its first request may be on its way.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// How far an alarm is set that nothing needs at the moment.
 const REARM: Duration = Duration::from_secs(5);
@@ -50,20 +53,20 @@ pub(super) async fn serve<H: Handler>(
 ) {
     let limits = handler.limits();
     let mut peer = Peer { address, listener, tls: None };
-    if let Err(error) = socket.set_nodelay(true) {
+    // A client that vanished is noticed also where nothing is to be sent, such as in a tunnel.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    let set = socket.set_nodelay(true).and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
     let mut draining = shutdown.clone();
-    let late = async {
-        draining.reached(Phase::Drain).await;
-        tokio::time::sleep(LATE).await;
-    };
     let opened = tokio::select! {
+        biased;
         opened = timeout(limits.header_timeout, open(handler.tls(listener), socket, &mut peer)) => opened,
-        () = late => return,
+        () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => return,
     };
-    let (stream, multiplexed) = match opened {
+    let (stream, gone, multiplexed) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(None)) => return,
         Ok(Err(Some(abort))) => return handler.aborted(&peer, abort),
@@ -81,6 +84,8 @@ pub(super) async fn serve<H: Handler>(
     } else {
         connection.http1(stream).await;
     }
+    // A tunnel counts as a connection for as long as it lasts. An error says that the stream is gone, as wanted.
+    let _ = gone.await;
 }
 
 /// Agrees on TLS and on the protocol version. `Err(None)` is a client that left without a word.
@@ -88,11 +93,11 @@ async fn open(
     tls: Option<Arc<rustls::ServerConfig>>,
     socket: TcpStream,
     peer: &mut Peer,
-) -> Result<(Stream, bool), Option<Abort>> {
+) -> Result<(Stream, Gone, bool), Option<Abort>> {
     let Some(config) = tls else {
-        let mut stream = Stream::new(Transport::Plain(socket));
+        let (mut stream, gone) = Stream::new(Transport::Plain(socket));
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
-        return Ok((stream, multiplexed));
+        return Ok((stream, gone, multiplexed));
     };
     let socket = TlsAcceptor::from(config).accept(socket).await.map_err(|error| {
         tracing::debug!(%error, client = %peer.address, "TLS handshake failed");
@@ -104,7 +109,8 @@ async fn open(
         client_verified: session.peer_certificates().is_some(),
     });
     let multiplexed = session.alpn_protocol() == Some(b"h2");
-    Ok((Stream::new(Transport::Tls(Box::new(socket))), multiplexed))
+    let (stream, gone) = Stream::new(Transport::Tls(Box::new(socket)));
+    Ok((stream, gone, multiplexed))
 }
 
 /// Spawns onto the worker's own thread.
@@ -142,7 +148,8 @@ impl<H: Handler> Connection<H> {
         self.report(ended);
     }
 
-    async fn http2(self, stream: Stream) {
+    async fn http2(self, mut stream: Stream) {
+        stream.report_to(Arc::clone(&self.activity));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())
@@ -162,7 +169,7 @@ impl<H: Handler> Connection<H> {
         &self,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Tracked<H::Body>>, std::convert::Infallible>> + use<H> {
-        let running = self.activity.begin();
+        let running = self.activity.begin(!request.body().is_end_stream());
         let answered = Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request);
         async move { Ok(answered.await.map(|body| Tracked::new(body, running))) }
     }
@@ -182,6 +189,7 @@ impl<H: Handler> Connection<H> {
                     Ok(Ok(())) => return Ended::Done,
                     Ok(Err(error)) => return Ended::Failed(error),
                     Err(Waiting::Header(_)) => return Ended::HeaderTimeout,
+                    Err(Waiting::Reader(_)) => return Ended::Unread,
                     // A second idle period after the goodbye: the client does not close, so this side does.
                     Err(Waiting::Next(_) | Waiting::Requests) if draining => return Ended::Done,
                     Err(Waiting::Next(_) | Waiting::Requests) => {
@@ -202,7 +210,9 @@ impl<H: Handler> Connection<H> {
         let waiting = self.activity.waiting();
         match waiting {
             Waiting::Header(since) => Some((since + self.limits.header_timeout, waiting)),
-            Waiting::Next(since) => Some((since + self.limits.idle_timeout, waiting)),
+            Waiting::Next(since) | Waiting::Reader(since) => {
+                Some((since + self.limits.idle_timeout, waiting))
+            }
             Waiting::Requests => None,
         }
     }
@@ -210,6 +220,10 @@ impl<H: Handler> Connection<H> {
     fn report(&self, ended: Ended) {
         match ended {
             Ended::Done => {}
+            // The requests it cuts off are recorded as such.
+            Ended::Unread => {
+                tracing::debug!(client = %self.peer.address, "the client takes no more of an answer")
+            }
             Ended::HeaderTimeout => self.handler.aborted(&self.peer, Abort::HeaderTimeout),
             Ended::Failed(error) if error.is_parse() => {
                 tracing::debug!(%error, client = %self.peer.address, "no HTTP request");
@@ -224,6 +238,7 @@ impl<H: Handler> Connection<H> {
 enum Ended {
     Done,
     HeaderTimeout,
+    Unread,
     Failed(hyper::Error),
 }
 

@@ -3,9 +3,9 @@
 //! 1. Each worker is one thread with one single-threaded runtime, its own `SO_REUSEPORT` listeners ([`listener`]) and its
 //!    own connections; a request never leaves its worker ([`worker`]).
 //! 2. A new connection goes to the worker with the fewest, if the counts differ by more than one.
-//! 3. TLS is agreed on within the header timeout, off the accept loop ([`connection`]).
-//! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface ([`stream`]).
-//! 5. The header section must arrive within one timeout, a connection without requests ends after another ([`activity`]).
+//! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
+//! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
+//! 5. The header section must arrive within one timeout, a connection without requests ends after another (`activity`).
 //! 6. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;

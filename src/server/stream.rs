@@ -3,10 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
@@ -23,13 +26,25 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A transport that first yields what was read ahead, and reports that bytes arrived.
+/// How long what a client still sends is read and thrown away after the last answer. A socket closed on unread bytes is
+/// reset, and a reset can overtake the answer that said why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A transport that first yields what was read ahead, and reports that bytes move.
 #[derive(Debug)]
 pub(super) struct Stream {
     transport: Transport,
     ahead: Ahead,
     activity: Option<Arc<Activity>>,
+    /// Whether this side has said its last word.
+    ended: bool,
+    linger: Option<Pin<Box<Sleep>>>,
+    /// Dropped with the stream, wherever it went.
+    _alive: oneshot::Sender<()>,
 }
+
+/// Resolves when a stream is gone: with its HTTP connection, or with the tunnel that took it over.
+pub(super) type Gone = oneshot::Receiver<()>;
 
 /// At most one preface of bytes that were read before the protocol was known.
 #[derive(Debug, Default)]
@@ -47,8 +62,10 @@ impl Ahead {
 
 impl Stream {
     /// Wraps a transport.
-    pub(super) fn new(transport: Transport) -> Self {
-        Self { transport, ahead: Ahead::default(), activity: None }
+    pub(super) fn new(transport: Transport) -> (Self, Gone) {
+        let (alive, gone) = oneshot::channel();
+        let ahead = Ahead::default();
+        (Self { transport, ahead, activity: None, ended: false, linger: None, _alive: alive }, gone)
     }
 
     /// Reads ahead until it is clear whether the client opened with the HTTP/2 preface.
@@ -76,9 +93,44 @@ impl Stream {
         }
     }
 
-    /// Reports from now on to `activity` when bytes arrive.
+    /// Reports from now on to `activity` when bytes move.
     pub(super) fn report_to(&mut self, activity: Arc<Activity>) {
         self.activity = Some(activity);
+    }
+
+    /// Reports how an attempt to send went, and passes it on.
+    fn sent<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match (&self.activity, &polled) {
+            (Some(activity), Poll::Pending) => activity.blocked(),
+            (Some(activity), Poll::Ready(Ok(_))) => activity.wrote(),
+            (Some(_), Poll::Ready(Err(_))) | (None, _) => {}
+        }
+        polled
+    }
+
+    /// Reads and throws away what a client still sends of a body that nobody wants, to its end or for a while.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.activity.as_ref().is_some_and(|activity| activity.may_be_sending()) {
+            return Poll::Ready(());
+        }
+        // Looked at first: a client that never stops uses up what the runtime lets a task do at a time.
+        let timer = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut scratch = [0; 8 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let polled = match &mut self.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_read(cx, &mut buffer),
+                Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_read(cx, &mut buffer),
+            };
+            match polled {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 }
 
@@ -108,10 +160,12 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().transport {
+        let this = self.get_mut();
+        let polled = match &mut this.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, buf),
-        }
+        };
+        this.sent(polled)
     }
 
     fn poll_write_vectored(
@@ -119,10 +173,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().transport {
+        let this = self.get_mut();
+        let polled = match &mut this.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write_vectored(cx, bufs),
-        }
+        };
+        this.sent(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -133,16 +189,26 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
+        let this = self.get_mut();
+        match &mut this.transport {
+            // Has nothing to flush, so this says nothing of the client.
             Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_flush(cx),
+            Transport::Tls(socket) => {
+                let polled = Pin::new(socket.as_mut()).poll_flush(cx);
+                this.sent(polled)
+            }
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
+        let this = self.get_mut();
+        if !this.ended {
+            ready!(match &mut this.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+                Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
+            })?;
+            this.ended = true;
         }
+        this.poll_linger(cx).map(Ok)
     }
 }

@@ -112,12 +112,14 @@ impl Worker {
         }
         // The accept loops empty the kernel's queues before they end, so that no accepted client is reset.
         while accepting.join_next().await.is_some() {}
-        while let Ok(handed) = inbox.0.try_recv() {
-            desk.take(handed);
-        }
-        tokio::select! {
-            () = shutdown.reached(Phase::Stop) => {}
-            () = desk.emptied() => {}
+        // Another worker may have handed over a connection just before it learned of the drain.
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.reached(Phase::Stop) => break,
+                Some(handed) = inbox.0.recv() => desk.take(handed),
+                () = desk.emptied() => break,
+            }
         }
         Ok(())
     }
@@ -162,7 +164,9 @@ impl<H: Handler> Desk<H> {
             self.handler.aborted(&Peer { address, listener, tls: None }, Abort::TooMany);
             return;
         }
-        let target = self.crew.takes_next(self.number);
+        // A worker that drains may be gone before it looks into its inbox.
+        let draining = self.shutdown.phase() >= Phase::Drain;
+        let target = if draining { self.number } else { self.crew.takes_next(self.number) };
         self.enter(target);
         match self.crew.0.get(target) {
             Some(seat) if target != self.number => {
@@ -225,18 +229,25 @@ async fn accept<H: Handler>(desk: Rc<Desk<H>>, listener: usize, socket: TcpListe
             }
         }
     }
-    // Whoever is in the kernel's queue by now has been accepted in the client's eyes.
-    while let Some(Ok((stream, address))) = ready_now(socket.accept()).await {
-        desk.place(stream, address, listener);
+    if let Err(error) = empty(&desk, listener, socket) {
+        tracing::warn!(%error, "connections that waited to be accepted were lost");
     }
 }
 
-/// What a future has to say at once.
-async fn ready_now<F: Future>(future: F) -> Option<F::Output> {
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = std::future::ready(()) => None,
+/// Accepts whoever is in the kernel's queue by now: accepted in the client's eyes. The system is asked itself, since the
+/// runtime may not have heard of the last ones, and lets a task accept only so many at a time.
+fn empty<H: Handler>(desk: &Rc<Desk<H>>, listener: usize, socket: TcpListener) -> io::Result<()> {
+    let socket = socket.into_std()?;
+    loop {
+        match socket.accept() {
+            Ok((stream, address)) => {
+                stream.set_nonblocking(true)?;
+                desk.place(TcpStream::from_std(stream)?, address, listener);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -163,11 +163,13 @@ fn warnings_point_at_what_someone_should_look_at() {
 #[test]
 fn only_what_lives_as_long_as_the_process_needs_a_restart() {
     let old = parse(GOOD).unwrap().snapshot.gateway;
-    let rows: [(&str, &str, &[&str]); 6] = [
+    let rows: [(&str, &str, &[&str]); 8] = [
         ("127.0.0.1:8080", "127.0.0.1:8081", &["gateway.listen"]),
         ("127.0.0.1:9090", "127.0.0.1:9091", &["gateway.admin.address"]),
         ("  admin:", "  workers: 3\n  admin:", &["gateway.workers"]),
         ("  admin:", "  token_cache: { bytes: 1MiB }\n  admin:", &["gateway.token_cache"]),
+        ("  admin:", "  limits: { connections: 9 }\n  admin:", &["gateway.limits.connections"]),
+        ("  admin:", "  access_log: off\n  admin:", &["gateway.access_log"]),
         ("  admin:", "  timeouts: { idle: 1s }\n  limits: { body: 1KiB }\n  admin:", &[]),
         ("id: status", "id: other", &[]),
     ];

@@ -11,6 +11,7 @@
 //! 5. A worker records without waiting: a lock is taken at the first use of a series only.
 
 mod cells;
+mod labels;
 mod names;
 mod render;
 #[cfg(test)]
@@ -29,6 +30,8 @@ use std::time::Duration;
 use http::Method;
 
 use self::cells::{Counter, Gauge, Histogram, KeyHasher, Level, Registry, Series, Span, lock};
+use self::labels::{MethodLabel, Names, OTHER_NAME, label};
+pub use self::names::{NAMES, Name};
 pub use self::render::{Extra, TokenCacheStats};
 use crate::reject::Reason;
 use crate::types::{IssuerName, RouteId, Timestamp, UpstreamName};
@@ -319,53 +322,6 @@ impl Drop for Counted {
     }
 }
 
-/// A method as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum MethodLabel {
-    Connect,
-    Delete,
-    Get,
-    Head,
-    Options,
-    Patch,
-    Post,
-    Put,
-    Trace,
-    Other,
-}
-
-impl MethodLabel {
-    fn of(method: &Method) -> Self {
-        match *method {
-            Method::CONNECT => Self::Connect,
-            Method::DELETE => Self::Delete,
-            Method::GET => Self::Get,
-            Method::HEAD => Self::Head,
-            Method::OPTIONS => Self::Options,
-            Method::PATCH => Self::Patch,
-            Method::POST => Self::Post,
-            Method::PUT => Self::Put,
-            Method::TRACE => Self::Trace,
-            _ => Self::Other,
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "CONNECT",
-            Self::Delete => "DELETE",
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Options => "OPTIONS",
-            Self::Patch => "PATCH",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Trace => "TRACE",
-            Self::Other => OTHER_NAME,
-        }
-    }
-}
-
 impl Decision {
     const fn as_str(self) -> &'static str {
         match self {
@@ -384,54 +340,4 @@ struct Policy {
     last_refused: bool,
     revision: u64,
     in_force: Option<(Box<str>, Timestamp)>,
-}
-
-/// The label of what has no name.
-const NONE_NAME: &str = "none";
-/// The label of what is beyond the bounds.
-const OTHER_NAME: &str = "other";
-/// Handles of the two.
-const NONE: u32 = 0;
-const OTHER: u32 = 1;
-
-fn label(route: Option<MetricRoute>) -> u32 {
-    route.map_or(NONE, |route| route.0)
-}
-
-/// Names and their handles. The labels `none` and `other` are always there; what is configured under one of these
-/// names is counted with them rather than making a second series with equal labels.
-#[derive(Debug)]
-struct Names {
-    handles: HashMap<Arc<str>, u32>,
-    names: Vec<Arc<str>>,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        let mut names = Self { handles: HashMap::new(), names: Vec::new() };
-        names.intern(NONE_NAME);
-        names.intern(OTHER_NAME);
-        names
-    }
-}
-
-impl Names {
-    fn intern(&mut self, name: &str) -> u32 {
-        if let Some(handle) = self.handles.get(name) {
-            return *handle;
-        }
-        let Some(handle) =
-            u32::try_from(self.names.len()).ok().filter(|handle| (*handle as usize) < MAX_NAMES)
-        else {
-            return OTHER;
-        };
-        let name: Arc<str> = name.into();
-        self.names.push(Arc::clone(&name));
-        self.handles.insert(name, handle);
-        handle
-    }
-
-    fn name(&self, handle: u32) -> &str {
-        self.names.get(handle as usize).map_or(OTHER_NAME, |name| name)
-    }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use prometheus::TextEncoder;
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily};
 
+use super::Metrics;
 use super::cells::{Distribution, Level, Series, Span, Sums, lock};
+use super::labels::{NONE_NAME, Names, OTHER_NAME};
 use super::names::{self, Name};
-use super::{Metrics, NONE_NAME, Names, OTHER_NAME};
 use crate::types::IssuerName;
 
 /// Counts of the token cache at this moment.

@@ -278,6 +278,46 @@ fn live_state_is_added_at_the_scrape() {
 }
 
 #[test]
+fn every_metric_has_the_labels_it_is_documented_with() {
+    let metrics = Metrics::new();
+    let route = route(&metrics, "orders");
+    let upstream = metrics.upstream_handle(&UpstreamName::new("legacy"));
+    let listener = metrics.listener_handle("127.0.0.1:8080".parse().unwrap());
+    let worker = metrics.worker();
+    let _held = (worker.connection_opened(listener), worker.upstream_connection_opened(upstream));
+    worker.request(route, &Method::GET, 200, Duration::ZERO);
+    worker.decision(route, Decision::Permit, None);
+    worker.decision_duration(Duration::ZERO);
+    worker.upstream(upstream, Duration::ZERO);
+    worker.upstream_error(upstream, Reason::UpstreamTimeout);
+    metrics.policy_applied("abc", Timestamp(1));
+    let issuer = IssuerName::new("corp");
+    metrics.jwks_refresh(&issuer, RefreshOutcome::Changed);
+    let scrape = Scrape::with(&metrics, |extra| {
+        extra.jwks(&issuer, Some(Duration::ZERO), 1);
+        extra.token_cache(TokenCacheStats::default());
+    });
+    let own = scrape.types.keys().filter(|name| name.starts_with("scopegate_")).count();
+    assert_eq!(own, NAMES.len(), "a metric is missing in the list, or in this test");
+    for name in NAMES {
+        assert_eq!(scrape.types.get(name.name).map(String::as_str), Some(name.kind()), "{}", name.name);
+        let suffix = if name.kind() == "histogram" { "_count" } else { "" };
+        let series = format!("{}{suffix}", name.name);
+        let mut samples = scrape.samples.keys().filter_map(|sample| {
+            let (of, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+            (of == series).then(|| labels.trim_end_matches('}'))
+        });
+        let labels: Vec<_> = samples
+            .next()
+            .unwrap_or_else(|| panic!("{series} has no sample"))
+            .split(',')
+            .filter_map(|label| Some(label.split_once('=')?.0))
+            .collect();
+        assert_eq!(labels, name.labels, "{}", name.name);
+    }
+}
+
+#[test]
 fn a_duration_on_a_bound_belongs_to_that_bucket() {
     let metrics = Metrics::new();
     let worker = metrics.worker();

@@ -1,0 +1,105 @@
+//! Label values: from closed sets, or from configuration within bounds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{MAX_NAMES, MetricRoute};
+
+/// The label of what has no name.
+pub(super) const NONE_NAME: &str = "none";
+/// The label of what is beyond the bounds.
+pub(super) const OTHER_NAME: &str = "other";
+/// Handles of the two.
+pub(super) const NONE: u32 = 0;
+pub(super) const OTHER: u32 = 1;
+
+pub(super) fn label(route: Option<MetricRoute>) -> u32 {
+    route.map_or(NONE, |route| route.0)
+}
+
+/// Names and their handles. The labels `none` and `other` are always there; what is configured under one of these
+/// names is counted with them rather than making a second series with equal labels.
+#[derive(Debug)]
+pub(super) struct Names {
+    handles: HashMap<Arc<str>, u32>,
+    pub(super) names: Vec<Arc<str>>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let mut names = Self { handles: HashMap::new(), names: Vec::new() };
+        names.intern(NONE_NAME);
+        names.intern(OTHER_NAME);
+        names
+    }
+}
+
+impl Names {
+    pub(super) fn intern(&mut self, name: &str) -> u32 {
+        if let Some(handle) = self.handles.get(name) {
+            return *handle;
+        }
+        let Some(handle) =
+            u32::try_from(self.names.len()).ok().filter(|handle| (*handle as usize) < MAX_NAMES)
+        else {
+            return OTHER;
+        };
+        let name: Arc<str> = name.into();
+        self.names.push(Arc::clone(&name));
+        self.handles.insert(name, handle);
+        handle
+    }
+
+    pub(super) fn name(&self, handle: u32) -> &str {
+        self.names.get(handle as usize).map_or(OTHER_NAME, |name| name)
+    }
+}
+
+/// A method as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum MethodLabel {
+    Connect,
+    Delete,
+    Get,
+    Head,
+    Options,
+    Patch,
+    Post,
+    Put,
+    Trace,
+    Other,
+}
+
+impl MethodLabel {
+    pub(super) fn of(method: &Method) -> Self {
+        match *method {
+            Method::CONNECT => Self::Connect,
+            Method::DELETE => Self::Delete,
+            Method::GET => Self::Get,
+            Method::HEAD => Self::Head,
+            Method::OPTIONS => Self::Options,
+            Method::PATCH => Self::Patch,
+            Method::POST => Self::Post,
+            Method::PUT => Self::Put,
+            Method::TRACE => Self::Trace,
+            _ => Self::Other,
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Delete => "DELETE",
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Trace => "TRACE",
+            Self::Other => OTHER_NAME,
+        }
+    }
+}
