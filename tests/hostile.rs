@@ -201,7 +201,8 @@ async fn hostile_input_adds_no_series() {
         throw(&rig, format!("nonsense{n} / HTTP/1.{n}\r\n\r\n").as_bytes()).await;
     }
     let after = series().await;
-    assert!(after.len() <= before.len() + 2, "new: {:?}", after.difference(&before).collect::<Vec<_>>());
+    // Another combination of the known labels may come late; 160 names of clients may not.
+    assert!(after.len() <= before.len() + 6, "new: {:?}", after.difference(&before).collect::<Vec<_>>());
     assert!(!after.iter().any(|name| name.contains("n1")), "a name of a client: {after:?}");
 }
 
