@@ -247,3 +247,36 @@ async fn the_log_stays_json_and_keeps_secrets_whatever_is_asked_for() {
         }
     }
 }
+
+#[tokio::test]
+async fn http2_requests_that_break_its_rules_are_refused() {
+    let rig = rig().await;
+    let url = format!("http://{}/status", rig.gateway.address());
+    let ask = |fields: &[&'static str]| {
+        let own = ["-H:authority: api.example.com", "-v", "--timeout=5"].map(str::to_owned);
+        let args: Vec<_> = own
+            .into_iter()
+            .chain(fields.iter().map(|&field| field.to_owned()))
+            .chain([url.clone()])
+            .collect();
+        async { process::nghttp(args).await.stdout }
+    };
+    assert!(ask(&[]).await.contains(":status: 200"), "without a fault it is a good request");
+    for (what, fields) in [
+        ("two hosts", vec!["-Hhost: other.example.com"]),
+        ("a field of one connection", vec!["-Hconnection: keep-alive"]),
+        ("an upgrade", vec!["-Hupgrade: websocket"]),
+        ("a coding of HTTP/1", vec!["-Htransfer-encoding: chunked"]),
+        ("another te", vec!["-Hte: gzip"]),
+        ("no method", vec!["-H:method: "]),
+        ("a target without a slash", vec!["-H:path: status"]),
+        ("an empty target", vec!["-H:path: "]),
+        ("the method CONNECT", vec!["-H:method: CONNECT"]),
+    ] {
+        let output = ask(&fields).await;
+        let status = output.lines().find_map(|line| line.split(":status: ").nth(1)).unwrap_or("none");
+        assert!(!status.starts_with('2'), "{what}: {status}\n{output}");
+        assert_eq!(rig.upstream.requests().len(), 1, "{what}");
+    }
+    unharmed(&rig).await;
+}
