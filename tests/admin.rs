@@ -123,6 +123,31 @@ async fn without_a_token_in_the_configuration_every_change_is_refused() {
 }
 
 #[tokio::test]
+async fn off_loopback_only_metrics_and_health_answer_without_the_token() {
+    let issuer = TestIssuer::start().await;
+    let upstream = Upstream::start(|_| ok("hello")).await;
+    let text = Policy::default()
+        .render(issuer.url(), &upstream.url())
+        .replace("address: 127.0.0.1:0", "address: 0.0.0.0:0");
+    for (what, config, with_token) in [
+        ("no token", text.replace(", token: { file: admin.token }", ""), 403),
+        ("a token", text.clone(), 200),
+    ] {
+        let gateway = Gateway::start(&config).await;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], gateway.admin_address().port()));
+        let call = |path: &str| support::Call::new(address, "GET", path).host(&address.to_string());
+        for path in ["/metrics", "/healthz", "/readyz"] {
+            assert_eq!(call(path).send().await.status, 200, "{what}: {path}");
+        }
+        for path in ["/api/v1/status", "/api/v1/routes"] {
+            let status = call(path).send().await.status;
+            assert!([401, 403].contains(&status), "{what}: {path} {status}");
+            assert_eq!(call(path).token(ADMIN_TOKEN).send().await.status, with_token, "{what}: {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_web_page_elsewhere_can_neither_read_nor_change() {
     let rig = Rig::start().await;
     let address = rig.gateway.admin_address();

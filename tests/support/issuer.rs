@@ -8,7 +8,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
+    RsaEncoding, RsaKeyPair,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,8 +24,16 @@ use super::upstream::{Recorded, Reply, Upstream};
 pub enum Alg {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
+    /// The same with SHA-384.
+    Rs384,
+    /// The same with SHA-512.
+    Rs512,
     /// RSASSA-PSS with SHA-256, by the same key.
     Ps256,
+    /// The same with SHA-384.
+    Ps384,
+    /// The same with SHA-512.
+    Ps512,
     /// ECDSA on P-256.
     Es256,
     /// ECDSA on P-384.
@@ -35,13 +44,40 @@ pub enum Alg {
 
 impl Alg {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Rs256, Self::Ps256, Self::Es256, Self::Es384, Self::EdDsa];
+    pub const ALL: [Self; 9] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
+
+    /// How its RSA signatures are encoded; `None` for other keys.
+    fn rsa(self) -> Option<&'static dyn RsaEncoding> {
+        Some(match self {
+            Self::Rs256 => &RSA_PKCS1_SHA256,
+            Self::Rs384 => &RSA_PKCS1_SHA384,
+            Self::Rs512 => &RSA_PKCS1_SHA512,
+            Self::Ps256 => &RSA_PSS_SHA256,
+            Self::Ps384 => &RSA_PSS_SHA384,
+            Self::Ps512 => &RSA_PSS_SHA512,
+            Self::Es256 | Self::Es384 | Self::EdDsa => return None,
+        })
+    }
 
     /// The `alg` value.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
             Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
             Self::EdDsa => "EdDSA",
@@ -77,27 +113,25 @@ impl Keys {
 
     fn kid(&self, alg: Alg) -> String {
         let kind = match alg {
-            Alg::Rs256 | Alg::Ps256 => "rsa",
             Alg::Es256 => "p256",
             Alg::Es384 => "p384",
             Alg::EdDsa => "ed25519",
+            _ => "rsa",
         };
         format!("{kind}-{}", self.generation)
     }
 
     fn sign(&self, alg: Alg, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
+        if let Some(encoding) = alg.rsa() {
+            let mut signature = vec![0; self.rsa.public_modulus_len()];
+            self.rsa.sign(encoding, &random, message, &mut signature).unwrap();
+            return signature;
+        }
         match alg {
-            Alg::Rs256 | Alg::Ps256 => {
-                let padding: &dyn aws_lc_rs::signature::RsaEncoding =
-                    if alg == Alg::Rs256 { &RSA_PKCS1_SHA256 } else { &RSA_PSS_SHA256 };
-                let mut signature = vec![0; self.rsa.public_modulus_len()];
-                self.rsa.sign(padding, &random, message, &mut signature).unwrap();
-                signature
-            }
             Alg::Es256 => self.p256.sign(&random, message).unwrap().as_ref().to_vec(),
             Alg::Es384 => self.p384.sign(&random, message).unwrap().as_ref().to_vec(),
-            Alg::EdDsa => self.ed25519.sign(message).as_ref().to_vec(),
+            _ => self.ed25519.sign(message).as_ref().to_vec(),
         }
     }
 

@@ -124,7 +124,7 @@ impl Policy {
         let algorithms = if self.issuer.contains("algorithms:") {
             ""
         } else {
-            "algorithms: [RS256, PS256, ES256, ES384, EdDSA]"
+            "algorithms: [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA]"
         };
         [
             "version: 1\ngateway:\n  listen:".to_owned(),

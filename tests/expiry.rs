@@ -1,0 +1,118 @@
+//! What lasts longer than the token it was permitted with: streams and tunnels end when the token does.
+#![cfg(test)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Client, Policy, Reply, Rig};
+use tokio::sync::mpsc;
+
+const EVENTS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+
+/// A stream whose head came through with a token of these times, and what feeds it.
+async fn stream(rig: &Rig, times: (i64, i64), head: &[u8]) -> (Client, mpsc::UnboundedSender<Vec<u8>>) {
+    let (events, source) = mpsc::unbounded_channel();
+    let source = std::sync::Mutex::new(Some(source));
+    rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
+    let mut client = Client::connect(rig.gateway.address()).await;
+    let token = rig.issuer.token().times(times.0, times.1).mint();
+    client.send(rig.gateway.get("/orders/1").token(&token).bytes()).await;
+    events.send(head.to_vec()).unwrap();
+    (client, events)
+}
+
+/// How long it is until the peer closes.
+async fn until_closed(client: &mut Client) -> Duration {
+    let started = Instant::now();
+    while !client.raw().await.is_empty() {}
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn an_event_stream_ends_with_its_token() {
+    let rig = Rig::with(Policy::default().issuer("leeway: 0s")).await;
+    let (mut client, events) = stream(&rig, (0, 3), EVENTS).await;
+    client.until("data: 1").await;
+    let (lasted, ()) = tokio::join!(until_closed(&mut client), async {
+        // It is not silence that ends it.
+        while events.send(b"data: more\n\n".to_vec()).is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&lasted), "{lasted:?}");
+    let entry = rig.gateway.wait_for_log(|entry| entry["path"] == "/orders/1").await;
+    assert_eq!(entry["reason"], "token_expired", "{entry}");
+    rig.upstream.wait("the upstream's work ends too", |upstream| upstream.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn the_leeway_counts_for_streams_as_it_does_for_requests() {
+    let rig = Rig::with(Policy::default().issuer("leeway: 30s")).await;
+    let (mut client, events) = stream(&rig, (-60, -5), EVENTS).await;
+    client.until("data: 1").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    events.send(b"data: 2\n\n".to_vec()).unwrap();
+    client.until("data: 2").await;
+}
+
+#[tokio::test]
+async fn a_download_that_was_permitted_is_finished() {
+    let rig = Rig::with(Policy::default().issuer("leeway: 0s")).await;
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/zip\r\nContent-Length: 8\r\n\r\nhalf";
+    let (mut client, pieces) = stream(&rig, (0, 2), head).await;
+    client.until("half").await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    pieces.send(b"whol".to_vec()).unwrap();
+    client.until("whol").await;
+}
+
+const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+async fn tunnel(rig: &Rig, times: (i64, i64)) -> Client {
+    rig.upstream.answers(|_| Reply::Upgrade);
+    let mut client = Client::connect(rig.gateway.address()).await;
+    let token = rig.issuer.token().times(times.0, times.1).mint();
+    let call = rig.gateway.get("/orders/1").token(&token);
+    client.send(UPGRADE.iter().fold(call, |call, (name, value)| call.header(name, value)).bytes()).await;
+    assert_eq!(client.status().await, 101);
+    client.send("ping").await;
+    client.until("ping").await;
+    client
+}
+
+#[tokio::test]
+async fn a_web_socket_ends_with_its_token() {
+    let rig = Rig::with(Policy::default().issuer("leeway: 0s")).await;
+    let mut client = tunnel(&rig, (0, 3)).await;
+    let lasted = until_closed(&mut client).await;
+    assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&lasted), "{lasted:?}");
+    rig.upstream.wait("the upstream's side ends too", |upstream| upstream.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_web_socket_outlasts_its_token_by_the_leeway_alone() {
+    let rig = Rig::with(Policy::default().issuer("leeway: 3s")).await;
+    let mut client = tunnel(&rig, (-60, 0)).await;
+    let lasted = until_closed(&mut client).await;
+    assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&lasted), "{lasted:?}");
+}
+
+#[tokio::test]
+async fn a_drain_ends_an_open_web_socket_and_an_event_stream() {
+    let mut rig = Rig::with(Policy::default().gateway("timeouts: { drain: 1s }")).await;
+    let mut socket = tunnel(&rig, (0, 600)).await;
+    let (mut client, _events) = stream(&rig, (0, 600), EVENTS).await;
+    client.until("data: 1").await;
+    let started = Instant::now();
+    rig.gateway.signal("TERM");
+    until_closed(&mut socket).await;
+    until_closed(&mut client).await;
+    assert_eq!(rig.gateway.wait_exit().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+}

@@ -1,0 +1,220 @@
+//! What one client may take of the gateway's time and room, and that it is given back.
+#![cfg(test)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Client, Policy, Rig, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn rig(settings: &str) -> Rig {
+    Rig::with(Policy::default().gateway(settings)).await
+}
+
+/// Waits for real time to pass: what is tested is a clock.
+async fn pass(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+/// Reads to the end; gives what came.
+async fn rest(client: &mut Client) -> String {
+    let mut seen = Vec::new();
+    loop {
+        let more = client.raw().await;
+        if more.is_empty() {
+            return String::from_utf8_lossy(&seen).into_owned();
+        }
+        seen.extend(more);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_drips_in_is_cut_off() {
+    let rig = rig("timeouts: { header: 500ms, idle: 1h }").await;
+    let started = Instant::now();
+    let (mut silent, mut slow) = (
+        Client::connect(rig.gateway.address()).await,
+        TcpStream::connect(rig.gateway.address()).await.unwrap(),
+    );
+    let drip = async {
+        for byte in
+            b"GET /status HTTP/1.1\r\nHost: api.example.com\r\nX-Slow: ".iter().chain([b'x'; 1000].iter())
+        {
+            if slow.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            pass(20).await;
+        }
+    };
+    let (_, ()) = tokio::join!(rest(&mut silent), drip);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let entry = rig.gateway.wait_for_log(|entry| entry["reason"] == "request_timeout").await;
+    assert_eq!(entry["status"], 408, "{entry}");
+    assert_eq!(rig.upstream.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_not_before_its_time() {
+    let rig = rig("timeouts: { header: 500ms, idle: 2s }").await;
+    let mut client = Client::connect(rig.gateway.address()).await;
+    assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 200);
+    pass(1200).await;
+    assert_eq!(
+        rig.get("/orders/1").on(&mut client).await.unwrap().status,
+        200,
+        "the header timeout is not the idle one"
+    );
+    let started = Instant::now();
+    assert!(client.closes().await);
+    assert!(started.elapsed() > Duration::from_millis(1500), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_head_on_a_kept_connection_has_the_header_timeout() {
+    let rig = rig("timeouts: { header: 3s, idle: 500ms }").await;
+    let mut client = Client::connect(rig.gateway.address()).await;
+    assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 200);
+    let call = rig.get("/orders/2").bytes();
+    client.send(&call[..20]).await;
+    pass(1200).await;
+    client.send(&call[20..]).await;
+    assert_eq!(client.response().await.status, 200, "it had begun: it was not idle");
+    client.send(&call[..20]).await;
+    rest(&mut client).await;
+    rig.gateway.wait_for_log(|entry| entry["reason"] == "request_timeout").await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_a_timeout_and_one_that_flows_is_not() {
+    let rig =
+        rig("timeouts: { body_idle: 500ms, header: 500ms, idle: 500ms, upstream_response: 500ms }").await;
+    let post = |length: usize| {
+        format!(
+            "POST /orders/1 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {}\r\nContent-Length: {length}\r\n\r\n",
+            rig.token()
+        )
+    };
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(post(10)).await;
+    for _ in 0..10 {
+        pass(200).await;
+        client.send("x").await;
+    }
+    assert_eq!(client.response().await.status, 200, "slow, but steady");
+    client.send(post(10)).await;
+    client.send("half").await;
+    assert_eq!(client.response().await.verdict(), "408 request_timeout");
+    assert!(client.closes().await);
+}
+
+#[tokio::test]
+async fn a_long_answer_is_not_cut_by_the_idle_timeout() {
+    let rig = rig("timeouts: { header: 300ms, idle: 300ms, body_idle: 300ms, upstream_response: 5s }").await;
+    let (pieces, source) = tokio::sync::mpsc::unbounded_channel();
+    let source = std::sync::Mutex::new(Some(source));
+    rig.upstream.answers(move |_| support::Reply::Stream(source.lock().unwrap().take().unwrap()));
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(rig.get("/orders/1").bytes()).await;
+    pieces.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec()).unwrap();
+    client.until("half").await;
+    pass(1000).await;
+    pieces.send(b"whol".to_vec()).unwrap();
+    client.until("whol").await;
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_closed_and_places_are_given_back() {
+    let rig = rig("limits: { connections: 2 }\nworkers: 2").await;
+    let (mut first, mut second) =
+        (Client::connect(rig.gateway.address()).await, Client::connect(rig.gateway.address()).await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(rig.get("/orders/1").on(client).await.unwrap().status, 200);
+    }
+    let third = rig.get("/orders/1").try_send().await;
+    assert!(third.as_ref().is_none_or(|response| response.status == 503), "{third:?}");
+    rig.gateway.wait_for_log(|entry| entry["reason"] == "overloaded").await;
+    drop(first);
+    eventually("there is room again", || async {
+        rig.get("/orders/1").try_send().await.filter(|response| response.status == 200)
+    })
+    .await;
+    assert_eq!(rig.get("/orders/1").on(&mut second).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_thousand_connections_leave_nothing_behind() {
+    let rig = rig("limits: { connections: 2000 }").await;
+    let gauge = |name: &'static str| rig.gateway.metric(name, &[]);
+    assert_eq!(gauge("scopegate_connections").await, 0.0);
+    let mut clients = Vec::new();
+    for n in 0..1000 {
+        let mut client = Client::connect(rig.gateway.address()).await;
+        match n % 4 {
+            0 => {}
+            1 => client.send("GET /half").await,
+            2 => client.send("\0\0 nonsense\r\n\r\n").await,
+            _ => assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 200),
+        }
+        clients.push(client);
+    }
+    let open = gauge("scopegate_connections").await;
+    assert!((700.0..=1000.0).contains(&open), "{open}");
+    drop(clients);
+    eventually("all are counted out", || async {
+        let left = (gauge("scopegate_connections").await, gauge("scopegate_in_flight_requests").await);
+        (left == (0.0, 0.0)).then_some(())
+    })
+    .await;
+    eventually("kept connections to the upstream are closed in their time", || async {
+        (rig.upstream.open_connections() == 0).then_some(())
+    })
+    .await;
+}
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Reads frames until one of this type; gives its payload.
+async fn until_frame(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 9];
+        support::soon("a frame", stream.read_exact(&mut head)).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == wanted {
+            return payload;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_client_is_told_to_go_away() {
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    let mut rig = rig("timeouts: { drain: 10s }").await;
+    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    until_frame(&mut stream, SETTINGS).await;
+    stream.write_all(&frame(SETTINGS, 1, 0, &[])).await.unwrap();
+    rig.gateway.signal("TERM");
+    let payload = until_frame(&mut stream, GOAWAY).await;
+    assert_eq!(payload[4..8], [0, 0, 0, 0], "no error");
+    drop(stream);
+    assert_eq!(rig.gateway.wait_exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_says_nothing_is_closed_too() {
+    let rig = rig("timeouts: { header: 500ms, idle: 500ms }").await;
+    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let mut all = Vec::new();
+    support::soon("it is closed", stream.read_to_end(&mut all)).await.ok();
+}
