@@ -92,7 +92,14 @@ fn ok(mut respond: SendResponse<Bytes>) {
 async fn before(upstream: &str) -> (TestIssuer, Gateway) {
     let issuer = TestIssuer::start().await;
     let policy = Policy::default().upstream("protocol: h2c").gateway("timeouts: { upstream_response: 1s }");
-    let policy = policy.gateway("workers: 1");
+    let policy = policy.gateway("workers: 1").routes(
+        "
+- id: status
+  match: { host: api.example.com, path: /status }
+  public: true
+  upstream: orders
+",
+    );
     let gateway = Gateway::start(&policy.render(issuer.url(), upstream)).await;
     (issuer, gateway)
 }

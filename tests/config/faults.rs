@@ -263,6 +263,14 @@ fn issuers_are_strict() {
 }
 
 #[test]
+fn a_web_socket_needs_an_upstream_that_can_become_one() {
+    let route = GOOD.replace("strip_prefix: /v1\n", "strip_prefix: /v1\n      websocket: true\n");
+    assert!(parse(&route).is_ok());
+    let errors = parse(&route.replace("9000 }", "9000, protocol: h2c }")).unwrap_err();
+    assert!(errors.to_string().contains("a WebSocket needs an upstream with `protocol: http1`"), "{errors}");
+}
+
+#[test]
 fn upstreams_and_hosts_are_strict() {
     assert_refused(&[
         ("url: http://127.0.0.1:9000", "url: ⟦ftp://x", "begins with `https://` or `http://`"),

@@ -9,7 +9,7 @@ use crate::authenticate::ClaimPath;
 use crate::config::diagnostic::{Fault, suggest};
 use crate::config::raw_routes::RawForward;
 use crate::config::read::Node;
-use crate::snapshot::{IdentityField, Route};
+use crate::snapshot::{IdentityField, Route, UpstreamPolicy, UpstreamProtocol};
 
 /// What an identity header may carry, beside `claim.PATH`.
 const FIELDS: [(&str, IdentityField); 8] = [
@@ -65,6 +65,23 @@ const TAKEN_PREFIXES: [&str; 7] =
     ["accept", "access-control-", "cache-control", "content-", "if-", "proxy-", "sec-"];
 
 impl Parser<'_, '_> {
+    /// A tunnel takes an HTTP/1.1 connection over; to an HTTP/2 upstream every handshake would fail.
+    pub(super) fn check_websockets(
+        &mut self,
+        routes: &[Route],
+        nodes: &[&Node<'_>],
+        upstreams: &[UpstreamPolicy],
+    ) {
+        for (route, node) in routes.iter().zip(nodes).filter(|(route, _)| route.websocket) {
+            let upstream = upstreams.get(route.upstream.get());
+            if upstream.is_some_and(|upstream| upstream.protocol != UpstreamProtocol::Http1) {
+                let place = node.place_of_key(&["forward", "websocket"]);
+                let fault = Fault::new(place, "a WebSocket needs an upstream with `protocol: http1`");
+                self.faults.error(fault.key("websocket").hint("name another upstream for this route"));
+            }
+        }
+    }
+
     /// Compiles the identity headers of a route.
     pub(super) fn identity_headers(
         &mut self,

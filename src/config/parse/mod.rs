@@ -89,6 +89,7 @@ impl Parser<'_, '_> {
         let resources = hosts.resources(&mut compiled, &routes.specs, &issuers);
         let table = self.table(routes.specs, &routes.nodes, &compiled)?;
         cors::add_methods(&mut compiled, &table, &routes.keys);
+        self.check_websockets(&compiled, &routes.nodes, &upstreams);
         let identity_headers = forward::all_identity_headers(&compiled);
         let snapshot = Snapshot {
             hash,
