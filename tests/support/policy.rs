@@ -126,6 +126,10 @@ impl Policy {
         } else {
             "algorithms: [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA]"
         };
+        // Only an HTTP/1.1 connection can become a WebSocket.
+        let multiplexed = self.upstream.contains("protocol: h2");
+        let websocket = if multiplexed { "websocket: false" } else { "websocket: true" };
+        let routes = self.routes.replace("websocket: true", websocket);
         [
             "version: 1\ngateway:\n  listen:".to_owned(),
             indent(4, &self.listen),
@@ -144,7 +148,7 @@ impl Policy {
             "owners: { authentication: iam@example.com, authorization: security@example.com }".to_owned(),
             self.sections.clone(),
             "routes:".to_owned(),
-            indent(2, &self.routes),
+            indent(2, &routes),
             self.end.to_owned(),
         ]
         .iter()
