@@ -189,3 +189,13 @@ async fn a_second_gateway_cannot_take_the_firsts_port() {
     let output = process::scopegate(["run", "-c", &config]).await;
     assert!(output.code == Some(1) && output.stderr.contains("gateway.listen"), "{output:?}");
 }
+
+#[tokio::test]
+async fn a_ready_file_that_cannot_be_written_is_an_error_with_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "admin.token", ADMIN_TOKEN);
+    let text = Policy::default().render("http://127.0.0.1:1", "http://127.0.0.1:2");
+    let config = file(dir.path(), "routes.yaml", &text);
+    let output = process::scopegate(["run", "-c", &config, "--ready-file", "/nowhere/ready"]).await;
+    assert!(output.code == Some(1) && output.stderr.contains("/nowhere/ready"), "{output:?}");
+}

@@ -75,6 +75,9 @@ pub(super) enum RunError {
         "cannot listen on {address}: {source}; change `{key}` in the configuration, or stop what uses the port"
     )]
     Bind { address: SocketAddr, key: String, source: io::Error },
+    /// Whoever waits for the file would wait for ever.
+    #[error("cannot write the ready file {path}: {source}")]
+    ReadyFile { path: String, source: io::Error },
     /// The system refuses a thread, a runtime or a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -165,7 +168,8 @@ pub(super) async fn serve(
     }
     let mut crew = start_workers(&process, &log, &gateway, bound, workers)?;
     if let Some(path) = &args.ready_file {
-        write_ready_file(path, &addresses)?;
+        write_ready_file(path, &addresses)
+            .map_err(|source| RunError::ReadyFile { path: path.display().to_string(), source })?;
     }
     tracing::info!(
         listeners = ?addresses.listeners,
