@@ -46,16 +46,6 @@ async fn all_endpoints_are_used_and_a_busy_one_is_spared() {
     let mut waiting = Vec::new();
     // One after the other, until one meets the slow upstream and waits there.
     while upstreams[0].requests().is_empty() {
-<<<<<<< HEAD
-        let (call, mut client) = (call.clone(), Client::connect(gateway.address()).await);
-        let sent = tokio::spawn(async move { call.on(&mut client).await.unwrap().status });
-        // One after the other: many at once would make the others the busier ones.
-        eventually("it passes by, or waits", || async {
-            (sent.is_finished() || !upstreams[0].requests().is_empty()).then_some(())
-        })
-        .await;
-        waiting.push(sent);
-=======
         let mut client = Client::connect(gateway.address()).await;
         client.send(call.bytes()).await;
         tokio::select! {
@@ -63,7 +53,6 @@ async fn all_endpoints_are_used_and_a_busy_one_is_spared() {
             () = upstreams[0].wait("it is held", |upstream| upstream.requests().len() == 1) => {}
         }
         waiting.push(client);
->>>>>>> tests2
     }
     for _ in 0..20 {
         assert_eq!(call.send().await.text(), "hello");
