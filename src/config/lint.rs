@@ -58,7 +58,7 @@ fn routes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
         }
         if node.get("match").and_then(|m| m.get("path")).is_some() && is_metadata(&route.matches) {
             let message =
-                format!("route `{id}` is hidden by the gateway's own metadata where `hosts` publishes it");
+                format!("route `{id}` is not reached: the gateway answers this path itself (RFC 9728)");
             faults.warn(Fault::new(node.place_of(&["match", "path"]), message).key("path"));
         }
     }

@@ -264,17 +264,18 @@ impl Drop for Exchange {
     }
 }
 
-/// Counts and logs a connection that ended before it brought a request.
+/// Counts and logs a connection that ended before it brought a request. Its method is not known, so it is `-`.
 pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
+    let method = Method::from_bytes(b"-").unwrap_or_default();
     gateway.metrics.decision(None, Decision::Deny, Some(reason));
-    gateway.metrics.request(None, &Method::GET, reason.row().status, Duration::ZERO);
+    gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
     if gateway.log.enabled() {
         let unix_ms = clock::unix_millis();
         gateway.log.write(&Entry {
             unix_ms,
             request_id: gateway.ids.next(unix_ms).to_str().unwrap_or_default(),
             address: Some(peer.address.ip()),
-            method: &Method::GET,
+            method: &method,
             host: None,
             path: b"",
             protocol: Version::HTTP_11,

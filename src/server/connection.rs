@@ -70,7 +70,8 @@ pub(super) async fn serve<H: Handler>(
         Ok(Ok(opened)) => opened,
         Ok(Err(None)) => return,
         Ok(Err(Some(abort))) => return handler.aborted(&peer, abort),
-        Err(_) => return handler.aborted(&peer, Abort::HeaderTimeout),
+        // Not a word, or half a handshake: there is no request to speak of.
+        Err(_) => return handler.aborted(&peer, Abort::Handshake),
     };
     let connection = Connection {
         activity: Arc::new(Activity::new(multiplexed)),
