@@ -208,6 +208,26 @@ async fn a_storm_of_unknown_kids_causes_one_fetch_per_cooldown() {
 }
 
 #[tokio::test]
+async fn a_wake_up_that_an_attempt_has_answered_causes_no_other() {
+    let (_, server) = switched().await;
+    let mut running = Running::start(local(&server, "/keys"));
+    running.next().await;
+    // The first wakes the sleeping task, the second is still there when the attempt has ended.
+    running.cell.wake().notify_one();
+    running.cell.request_newer(Instant::now()).unwrap().await;
+    running.next().await;
+    // Whatever the task would still ask for comes before the last of these.
+    for _ in 0..5 {
+        let fetcher = Fetcher::new(None).unwrap();
+        fetcher
+            .get(&server.uri("/barrier"), Plain::Loopback)
+            .await
+            .unwrap();
+    }
+    assert_eq!(server.count("/keys"), 2);
+}
+
+#[tokio::test]
 async fn a_cold_start_is_one_fetch_for_all_who_wait() {
     let (_, server) = switched().await;
     let cell = IssuerCell::new(local(&server, "/keys"));
