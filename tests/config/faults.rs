@@ -425,4 +425,9 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
     let text = with("gateway:\n", "gateway:\n  lisen: 1\n").replace("- id: status", "- ID: status");
     let lines: Vec<u32> = parse(&text).unwrap_err().0.iter().map(|d| d.line).collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
+    // One route with a misspelt key on each level: all are told, and what is missing under its right name is not.
+    let text = with("scopes: [orders:read]", "scope: [orders:read]\n      audiance: x")
+        .replace("- id: status", "- id: status\n    pubic: true\n    Owner: me");
+    let keys: Vec<_> = parse(&text).unwrap_err().0.into_iter().map(|d| d.key.unwrap_or_default()).collect();
+    assert_eq!(keys, ["scope", "audiance", "pubic", "Owner"]);
 }

@@ -22,7 +22,7 @@ impl Parser<'_, '_> {
     /// Compiles the section. What is wrong in one part does not hide what is wrong in another; a section that cannot be
     /// read at all is an error and stands as one without listeners, so that the other sections are checked too.
     pub(super) fn gateway(&mut self, node: &Node<'_>) -> Gateway {
-        match self.faults.take(decode::<RawGateway>(node)) {
+        match decode::<RawGateway>(node, self.faults) {
             Some(raw) => {
                 let listen = self.listeners(&raw.listen, node);
                 self.gateway_with(listen, &raw, node)

@@ -42,7 +42,7 @@ impl Parser<'_, '_> {
     }
 
     fn issuer(&mut self, name: &str, node: &Node<'_>) -> Option<IssuerPolicy> {
-        let raw: RawIssuer = self.faults.take(decode(node))?;
+        let raw: RawIssuer = decode(node, self.faults)?;
         if raw.issuer.is_empty() {
             self.faults.error(Fault::new(node.place_of(&["issuer"]), "`issuer` is empty").key("issuer"));
         }

@@ -137,7 +137,7 @@ impl Parser<'_, '_> {
             }
         }
         let version = map.get("version")?;
-        match self.faults.take(decode::<u64>(version))? {
+        match decode::<u64>(version, self.faults)? {
             1 => Some(()),
             other => {
                 let fault = Fault::new(version.place, format!("version {other} is not known")).key("version");
@@ -183,7 +183,7 @@ impl Parser<'_, '_> {
     fn implications(&mut self, node: Option<&Node<'_>>) -> BTreeMap<Scope, Vec<Scope>> {
         let mut implications = BTreeMap::new();
         for (key, item) in self.entries(node, "scopes") {
-            let Some(implied) = self.faults.take(decode::<Vec<String>>(item)) else {
+            let Some(implied) = decode::<Vec<String>>(item, self.faults) else {
                 continue;
             };
             let scope = self.scope(&key.text, key.place);
@@ -217,7 +217,7 @@ impl Parser<'_, '_> {
     fn owners(&mut self, node: Option<&Node<'_>>) -> Owners {
         let mut owners = HashMap::new();
         for (key, item) in self.entries(node, "owners") {
-            let owner = self.faults.take(decode::<String>(item));
+            let owner = decode::<String>(item, self.faults);
             let owner = owner.and_then(|owner| self.owner(&owner, item.place));
             match Control::ALL.into_iter().find(|control| control.as_str() == key.text) {
                 Some(control) => {

@@ -52,7 +52,7 @@ impl Parser<'_, '_> {
                     continue;
                 }
             };
-            let Some(raw) = self.faults.take(decode::<RawHost>(item)) else {
+            let Some(raw) = decode::<RawHost>(item, self.faults) else {
                 continue;
             };
             let place = item.place_of(&["external_url"]);

@@ -54,7 +54,7 @@ impl Parser<'_, '_> {
         };
         let mut ids: HashMap<String, Place> = HashMap::with_capacity(items.len());
         for item in items {
-            let Some(raw) = self.faults.take(decode::<RawRoute>(item)) else {
+            let Some(raw) = decode::<RawRoute>(item, self.faults) else {
                 continue;
             };
             let place = item.place_of(&["id"]);

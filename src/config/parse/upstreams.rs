@@ -27,7 +27,7 @@ impl Parser<'_, '_> {
     }
 
     fn upstream(&mut self, name: &str, node: &Node<'_>) -> Option<UpstreamPolicy> {
-        let raw: RawUpstream = self.faults.take(decode(node))?;
+        let raw: RawUpstream = decode(node, self.faults)?;
         let written: Vec<(&str, Place)> = match (&raw.url, &raw.endpoints) {
             (Some(url), None) => vec![(url, node.place_of(&["url"]))],
             (None, Some(urls)) if !urls.is_empty() => {

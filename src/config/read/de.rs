@@ -5,6 +5,7 @@
 //! 3. A key without a value is an error, also where the key may be left out: `clients:` must not mean "any client".
 //! 4. Messages name kinds, never values: a value may be a secret in the wrong place.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{
@@ -13,9 +14,9 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::node::{Content, Key, Node, Style};
+use super::node::{Content, Key, Map, Node, Style};
 use super::yaml::{Typed, resolve};
-use crate::config::diagnostic::{Fault, Place, suggest};
+use crate::config::diagnostic::{Fault, Faults, Place, suggest};
 
 /// Keys of the format that this version cannot honour yet.
 const LATER: [&str; 13] = [
@@ -34,14 +35,26 @@ const LATER: [&str; 13] = [
     "telemetry",
 ];
 
-/// Decodes a node.
-///
-/// # Errors
-///
-/// The first thing that does not fit, with its place.
-pub(in crate::config) fn decode<T: DeserializeOwned>(node: &Node<'_>) -> Result<T, Fault> {
-    T::deserialize(De(node)).map_err(|e| e.into_fault(node.place))
+/// Decodes a node. Gathers all unknown keys in it, and the first thing that does not fit, with their places.
+pub(in crate::config) fn decode<T: DeserializeOwned>(node: &Node<'_>, faults: &mut Faults) -> Option<T> {
+    let unknown = RefCell::new(Vec::new());
+    let result = T::deserialize(De { node, unknown: &unknown });
+    let unknown = unknown.into_inner();
+    let misspelt = !unknown.is_empty();
+    unknown.into_iter().for_each(|fault| faults.error(fault));
+    match result {
+        Ok(value) => (!misspelt).then_some(value),
+        // What is missing may be there under the unknown key.
+        Err(error) if misspelt && error.missing => None,
+        Err(error) => {
+            faults.error(error.into_fault(node.place));
+            None
+        }
+    }
 }
+
+/// The unknown keys met on the way.
+type Unknown = RefCell<Vec<Fault>>;
 
 /// What did not fit.
 #[derive(Debug)]
@@ -50,11 +63,13 @@ pub(in crate::config) struct Error {
     key: Option<String>,
     message: String,
     hint: Option<String>,
+    /// Whether it is about a key that is not there.
+    missing: bool,
 }
 
 impl Error {
     fn new(message: impl Into<String>) -> Self {
-        Self { place: None, key: None, message: message.into(), hint: None }
+        Self { place: None, key: None, message: message.into(), hint: None, missing: false }
     }
 
     /// The fault of a key that is not known.
@@ -134,7 +149,7 @@ impl serde::de::Error for Error {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self { key: Some(field.to_owned()), ..Self::new(format!("missing `{field}`")) }
+        Self { key: Some(field.to_owned()), missing: true, ..Self::new(format!("missing `{field}`")) }
     }
 }
 
@@ -174,11 +189,19 @@ fn kind(found: Unexpected<'_>) -> &'static str {
     }
 }
 
-struct De<'n, 't>(&'n Node<'t>);
+#[derive(Clone, Copy)]
+struct De<'n, 't> {
+    node: &'n Node<'t>,
+    unknown: &'n Unknown,
+}
 
-impl<'n> De<'n, '_> {
+impl<'n, 't> De<'n, 't> {
+    fn entries(&self, map: &'n Map<'t>, known: Option<&'static [&'static str]>) -> Entries<'n, 't> {
+        Entries { entries: map.0.iter(), known, unknown: self.unknown, value: None }
+    }
+
     fn typed(&self) -> Option<(&'n str, Style, Typed)> {
-        match &self.0.content {
+        match &self.node.content {
             Content::Scalar(text, Style::Quoted) => Some((text, Style::Quoted, Typed::Text)),
             Content::Scalar(text, style) => Some((text, *style, resolve(text))),
             Content::Sequence(_) | Content::Map(_) => None,
@@ -190,10 +213,12 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let place = self.0.place;
-        let result = match &self.0.content {
-            Content::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-            Content::Map(map) => visitor.visit_map(Entries { entries: map.0.iter(), value: None }),
+        let place = self.node.place;
+        let result = match &self.node.content {
+            Content::Sequence(items) => {
+                visitor.visit_seq(Items { items: items.iter(), unknown: self.unknown })
+            }
+            Content::Map(map) => visitor.visit_map(self.entries(map, None)),
             Content::Scalar(text, _) => match self.typed().map_or(Typed::Text, |(_, _, typed)| typed) {
                 Typed::Null => Err(Error::new("a value is missing")),
                 Typed::Bool(value) => visitor.visit_bool(value),
@@ -208,8 +233,8 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let place = self.0.place;
-        match &self.0.content {
+        let place = self.node.place;
+        match &self.node.content {
             // Where text is asked for, a variable is text whatever it looks like.
             Content::Scalar(text, Style::Expanded) if !text.is_empty() => {
                 visitor.visit_str(text).map_err(|e: Error| e.at(place))
@@ -240,35 +265,54 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let place = self.0.place;
+        let place = self.node.place;
         match self.typed() {
             Some((text, _, Typed::Text)) => visitor.visit_enum(Word(text)).map_err(|e| e.at(place)),
             Some(_) | None => Err(Error::new("expected a word").at(place)),
         }
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let Content::Map(map) = &self.node.content else {
+            return self.deserialize_any(visitor);
+        };
+        visitor.visit_map(self.entries(map, Some(fields))).map_err(|e| e.at(self.node.place))
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 
-struct Items<'n, 't>(std::slice::Iter<'n, Node<'t>>);
+struct Items<'n, 't> {
+    items: std::slice::Iter<'n, Node<'t>>,
+    unknown: &'n Unknown,
+}
 
 impl<'de> SeqAccess<'de> for Items<'_, '_> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        self.0.next().map(|node| seed.deserialize(De(node))).transpose()
+        let unknown = self.unknown;
+        self.items.next().map(|node| seed.deserialize(De { node, unknown })).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.0.len())
+        Some(self.items.len())
     }
 }
 
 struct Entries<'n, 't> {
     entries: std::slice::Iter<'n, (Key<'t>, Node<'t>)>,
+    /// The keys that may be here; the others are gathered and passed over. `None` is any.
+    known: Option<&'static [&'static str]>,
+    unknown: &'n Unknown,
     value: Option<(&'n Key<'t>, &'n Node<'t>)>,
 }
 
@@ -276,8 +320,17 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let Some((key, node)) = self.entries.next() else {
-            return Ok(None);
+        let (key, node) = loop {
+            let Some((key, node)) = self.entries.next() else {
+                return Ok(None);
+            };
+            match self.known {
+                Some(known) if !known.contains(&&*key.text) => {
+                    let fault = Error::unknown(&key.text, known).into_fault(key.place);
+                    self.unknown.borrow_mut().push(fault);
+                }
+                Some(_) | None => break (key, node),
+            }
         };
         self.value = Some((key, node));
         let name = seed.deserialize(Name(&key.text)).map_err(|e| e.at(key.place))?;
@@ -286,7 +339,8 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let (key, node) = self.value.take().ok_or_else(|| Error::new("a value is missing"))?;
-        seed.deserialize(De(node)).map_err(|e| e.under(&key.text).at(node.place))
+        let value = De { node, unknown: self.unknown };
+        seed.deserialize(value).map_err(|e| e.under(&key.text).at(node.place))
     }
 
     fn size_hint(&self) -> Option<usize> {

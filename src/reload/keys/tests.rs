@@ -219,10 +219,7 @@ async fn a_wake_up_that_an_attempt_has_answered_causes_no_other() {
     // Whatever the task would still ask for comes before the last of these.
     for _ in 0..5 {
         let fetcher = Fetcher::new(None).unwrap();
-        fetcher
-            .get(&server.uri("/barrier"), Plain::Loopback)
-            .await
-            .unwrap();
+        fetcher.get(&server.uri("/barrier"), Plain::Loopback).await.unwrap();
     }
     assert_eq!(server.count("/keys"), 2);
 }
