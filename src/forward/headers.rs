@@ -2,9 +2,9 @@
 //!
 //! The order is the protection (RFC 9110 §7.6.1; RFC 9700 §4.13):
 //!
-//! 1. What the client's `Connection` names is removed, then all hop-by-hop fields.
-//! 2. What only the gateway may say is removed: identity, forwarding and override fields, on every route.
-//! 3. The gateway's own fields are set, after the removal, so that nothing the client names can take them away.
+//! 1. What the client's `Connection` names does not go on, nor do hop-by-hop fields.
+//! 2. What only the gateway may say does not go on: identity, forwarding and override fields, on every route.
+//! 3. The gateway's own fields are added after that, so that nothing the client names can take them away.
 //!
 //! Fields whose names an upstream could confuse with others (`X_User`) are removed with the rest, as nginx does.
 
@@ -15,11 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use crate::authenticate::TokenFacts;
-use crate::authenticate::json::Json;
-use crate::authenticate::{ClaimPath, IssuerPolicy};
-use crate::snapshot::IdentityField;
-
 /// The id of a request, given to the upstream and the client, and written to the log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -27,7 +22,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Fields that belong to one hop only.
-fn is_hop_by_hop(name: &str) -> bool {
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -132,24 +127,41 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
+/// Most fields that are added to those of a usual request.
+pub(super) const MOST_ADDED: usize = 12;
+
+/// Where the fields of a head are gathered.
+pub trait Fields {
+    /// Adds a field, beside those of the same name.
+    fn add(&mut self, name: &HeaderName, value: &HeaderValue);
+}
+
+impl Fields for HeaderMap {
+    fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name.clone(), value.clone());
+    }
+}
+
 /// What the gateway tells an upstream about a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
     /// The client.
     pub client: &'a Client,
     /// The address of the peer on this connection, which is the last hop.
-    pub peer: IpAddr,
+    pub peer: &'a str,
     /// Whether it came over TLS.
     pub secure: bool,
     /// The version the client speaks, for Via.
     pub version: Version,
     /// The authority the client asked for.
     pub host: &'a HeaderValue,
+    /// The Host field, for upstreams that are spoken to in HTTP/1.1; HTTP/2 has it elsewhere, and no connection's fields.
+    pub host_field: Option<&'a HeaderValue>,
     /// The id of this request.
     pub request_id: &'a HeaderValue,
     /// Whether the client's Authorization goes on.
     pub forward_token: bool,
-    /// Every identity header of the policy, to be removed.
+    /// Every identity header of the policy: never the client's.
     pub identity_headers: &'a [HeaderName],
     /// The protocol to switch to, if this is a request that may.
     pub upgrade: Option<&'static str>,
@@ -157,54 +169,74 @@ pub struct Outgoing<'a> {
     pub trailers: &'a [HeaderName],
 }
 
-/// Removes what must not go on, and sets what the gateway says. Identity follows by [`identify`].
-pub fn to_upstream(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
-    remove_nominated(headers);
-    let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
-    let doomed: SmallVec<[HeaderName; 8]> = headers
-        .keys()
-        .filter(|name| {
-            let text = name.as_str();
-            is_hop_by_hop(text)
-                || is_gateway_only(text)
-                || is_odd(text)
-                || (**name == header::AUTHORIZATION && !outgoing.forward_token)
-                || outgoing.identity_headers.contains(name)
-        })
-        .cloned()
-        .collect();
-    for name in doomed {
-        headers.remove(name);
+/// Adds the fields of the client's head that may go on, then what the gateway says. Identity follows by [`super::identity`].
+pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut impl Fields) {
+    if let Some(host) = outgoing.host_field {
+        fields.add(&header::HOST, host);
     }
+    let nominated = nominated(headers);
+    let mut cookie_seen = false;
+    for (name, value) in headers {
+        if !goes_on(name, outgoing) || nominated.contains(name) {
+            continue;
+        }
+        if *name != header::COOKIE {
+            fields.add(name, value);
+        } else if !std::mem::replace(&mut cookie_seen, true) {
+            fields.add(name, joined_cookies(headers).as_ref().unwrap_or(value));
+        }
+    }
+    let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
     if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        fields.add(&header::TE, &HeaderValue::from_static("trailers"));
     }
     if let Some(protocol) = outgoing.upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+        fields.add(&header::CONNECTION, &HeaderValue::from_static("upgrade"));
+        fields.add(&header::UPGRADE, &HeaderValue::from_static(protocol));
+    } else if trailers && outgoing.host_field.is_some() {
+        // TE is about this connection (RFC 9110 §10.1.4).
+        fields.add(&header::CONNECTION, &HeaderValue::from_static("te"));
     }
     for name in outgoing.trailers {
-        headers.append(header::TRAILER, HeaderValue::from_name(name.clone()));
+        fields.add(&header::TRAILER, &HeaderValue::from_name(name.clone()));
     }
-    set_forwarding(headers, outgoing);
+    add_forwarding(fields, outgoing);
+    fields.add(&header::VIA, &via(outgoing.version));
 }
 
-/// Removes the fields that `Connection` names (RFC 9110 §7.6.1). What it names of the gateway's own is set afterwards.
-fn remove_nominated(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
-        return;
-    }
-    let named: SmallVec<[HeaderName; 4]> = headers
-        .get_all(header::CONNECTION)
-        .iter()
+/// Whether a field of the client's may go on, as far as its name tells.
+fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
+    let text = name.as_str();
+    !(is_hop_by_hop(text)
+        || is_gateway_only(text)
+        || is_odd(text)
+        || *name == header::HOST
+        || (*name == header::AUTHORIZATION && !outgoing.forward_token)
+        || outgoing.identity_headers.contains(name))
+}
+
+/// The fields that `Connection` names, which are to be removed (RFC 9110 §7.6.1). What it names of the gateway's own is
+/// added all the same.
+fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
+    let options = headers.get_all(header::CONNECTION).iter();
+    options
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // These carry the request itself; a client cannot ask to lose them.
         .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TE))
-        .collect();
-    for name in named {
-        headers.remove(name);
+        .collect()
+}
+
+/// HTTP/2 may split Cookie into several fields; HTTP/1 has one (RFC 9113 §8.2.3). `None` if there are not several.
+fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(header::COOKIE).iter();
+    let (first, second) = (values.next()?, values.next()?);
+    let mut joined = first.as_bytes().to_vec();
+    for value in std::iter::once(second).chain(values) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(value.as_bytes());
     }
+    HeaderValue::from_bytes(&joined).ok()
 }
 
 /// Whether TE says that trailers are understood: the one value that may pass a proxy.
@@ -212,115 +244,62 @@ fn accepts_trailers(te: &HeaderValue) -> bool {
     te.as_bytes().split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-fn set_forwarding(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
-    let proto = if outgoing.client.secure.unwrap_or(outgoing.secure) { "https" } else { "http" };
-    let mut text = String::with_capacity(96);
+fn add_forwarding(fields: &mut impl Fields, outgoing: &Outgoing<'_>) {
+    let secure = outgoing.client.secure.unwrap_or(outgoing.secure);
+    let proto = if secure { "https" } else { "http" };
+    let mut text = String::with_capacity(128);
     if let Some(chain) = outgoing.client.chain.as_ref().and_then(|chain| chain.to_str().ok()) {
         text.push_str(chain);
         text.push_str(", ");
     }
-    let _ = write!(text, "{}", outgoing.peer.to_canonical());
-    insert(headers, X_FORWARDED_FOR, &text);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    headers.insert(X_FORWARDED_HOST, outgoing.host.clone());
+    text.push_str(outgoing.peer);
+    add_text(fields, &X_FORWARDED_FOR, &text);
+    fields.add(&X_FORWARDED_PROTO, &HeaderValue::from_static(proto));
+    fields.add(&X_FORWARDED_HOST, outgoing.host);
 
     text.clear();
-    let _ = match outgoing.client.address {
-        IpAddr::V4(address) => write!(text, "for={address};proto={proto}"),
-        // IPv6 holds colons, so it stands in brackets and quotes (RFC 7239 §6).
-        IpAddr::V6(address) => write!(text, "for=\"[{address}]\";proto={proto}"),
-    };
+    text.push_str("for=");
+    let address = outgoing.client.address;
+    // IPv6 holds colons, so it stands in brackets and quotes (RFC 7239 §6).
+    let (open, close) = if address.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    text.push_str(open);
+    if outgoing.client.trusted {
+        let _ = write!(text, "{address}");
+    } else {
+        text.push_str(outgoing.peer);
+    }
+    text.push_str(close);
+    text.push_str(";proto=");
+    text.push_str(proto);
     if let Ok(host) = outgoing.host.to_str() {
-        let _ = write!(text, ";host=\"{host}\"");
+        text.push_str(";host=\"");
+        text.push_str(host);
+        text.push('"');
     }
-    insert(headers, header::FORWARDED, &text);
-    headers.insert(X_REQUEST_ID, outgoing.request_id.clone());
-    add_via(headers, outgoing.version);
+    add_text(fields, &header::FORWARDED, &text);
+    fields.add(&X_REQUEST_ID, outgoing.request_id);
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+fn add_text(fields: &mut impl Fields, name: &HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(name, value);
+        fields.add(name, &value);
     }
 }
 
-/// Adds this gateway to Via (RFC 9110 §7.6.3).
-fn add_via(headers: &mut HeaderMap, version: Version) {
-    let own = match version {
+/// This gateway in Via (RFC 9110 §7.6.3).
+fn via(version: Version) -> HeaderValue {
+    match version {
         Version::HTTP_10 => HeaderValue::from_static("1.0 scopegate"),
         Version::HTTP_2 => HeaderValue::from_static("2.0 scopegate"),
         _ => HeaderValue::from_static("1.1 scopegate"),
-    };
-    headers.append(header::VIA, own);
-}
-
-/// Sets the identity headers of a route from verified facts. A field that the token does not have stays absent: it was
-/// removed before, so that it cannot be the client's.
-pub fn identify(
-    headers: &mut HeaderMap,
-    fields: &[(HeaderName, IdentityField)],
-    facts: &TokenFacts,
-    issuer: Option<&IssuerPolicy>,
-) {
-    for (name, field) in fields {
-        let roles = || issuer.and_then(|issuer| issuer.claims.roles.as_ref());
-        let value = match field {
-            IdentityField::Subject => facts.subject.as_deref().and_then(value),
-            IdentityField::Client => facts.client.as_deref().and_then(value),
-            IdentityField::Scope => value(&facts.scopes.join(" ")),
-            IdentityField::Tenant => facts.tenant.as_deref().and_then(value),
-            IdentityField::Issuer => value(facts.issuer.as_str()),
-            IdentityField::Actor => facts.actor.as_deref().and_then(value),
-            IdentityField::TokenId => facts.token_id.as_deref().and_then(value),
-            IdentityField::Roles => roles().and_then(|path| claim(facts, path)),
-            IdentityField::Claim(path) => claim(facts, path),
-        };
-        if let Some(value) = value {
-            headers.insert(name.clone(), value);
-        }
     }
 }
 
-/// A header value of claim text, byte for byte. Text that a header cannot carry as it is (a control character, a space at
-/// either end) gives none: encoded or trimmed, it could pass for another caller's.
-fn value(text: &str) -> Option<HeaderValue> {
-    let fits = !text.is_empty() && text.trim() == text && !text.bytes().any(|b| b.is_ascii_control());
-    fits.then(|| HeaderValue::from_bytes(text.as_bytes()).ok()).flatten()
-}
-
-/// The value of a claim: a scalar, or the scalars of an array separated by commas.
-fn claim(facts: &TokenFacts, path: &ClaimPath) -> Option<HeaderValue> {
-    let mut text = String::new();
-    match facts.claims.at(path)? {
-        Json::Array(items) => {
-            for item in items {
-                if !text.is_empty() {
-                    text.push(',');
-                }
-                // A comma within an item could pass for two items.
-                if matches!(item, Json::String(item) if item.contains(',')) {
-                    return None;
-                }
-                scalar(&mut text, item)?;
-            }
-        }
-        single => scalar(&mut text, single)?,
+/// Removes from an answer what belongs to the upstream's hop.
+pub(super) fn to_client(headers: &mut HeaderMap) {
+    for name in nominated(headers) {
+        headers.remove(name);
     }
-    value(&text)
-}
-
-fn scalar(text: &mut String, json: &Json) -> Option<()> {
-    match json {
-        Json::Bool(flag) => write!(text, "{flag}").ok(),
-        Json::Number(number) => write!(text, "{number}").ok(),
-        Json::String(item) => write!(text, "{item}").ok(),
-        Json::Null | Json::Array(_) | Json::Object(_) => None,
-    }
-}
-
-/// Removes from a response what belongs to the upstream's hop.
-pub fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    remove_nominated(headers);
     let doomed: SmallVec<[HeaderName; 4]> = headers
         .keys()
         // A trailer section that the upstream announces is passed on, so its announcement is too.
@@ -330,7 +309,6 @@ pub fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
     for name in doomed {
         headers.remove(name);
     }
-    headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
 /// Names of a trailer section that may go on.

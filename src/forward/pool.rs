@@ -13,11 +13,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::connect::{Connection, Sender, connect};
+use super::body::ClientBody;
+use super::connect::{Http2, connect};
+use super::http1;
 use crate::observe::metrics::Counted;
 use crate::reject::{Reason, Reject};
+use crate::snapshot::UpstreamProtocol;
 use crate::state::upstream::{Address, UpstreamCell};
 
 /// How long an unused connection is kept: below the smallest keep-alive that common servers use (5 s).
@@ -53,7 +57,7 @@ struct Slot {
     address: Address,
     outstanding: Cell<usize>,
     refused: Cell<Option<Instant>>,
-    kept: RefCell<Vec<(Connection, Instant)>>,
+    kept: RefCell<Vec<(http1::Connection, Instant)>>,
     multiplexed: RefCell<Vec<Rc<Multiplexed>>>,
     /// One HTTP/2 connection is opened at a time: the first burst shares it.
     opening: tokio::sync::Mutex<()>,
@@ -62,7 +66,7 @@ struct Slot {
 /// An HTTP/2 connection and how many requests it carries.
 #[derive(Debug)]
 struct Multiplexed {
-    connection: Connection,
+    connection: Http2,
     streams: Cell<usize>,
     used: Cell<Instant>,
     /// Whether a request was let down by it.
@@ -70,11 +74,9 @@ struct Multiplexed {
 }
 
 impl Multiplexed {
-    fn sender(&self) -> Option<hyper::client::conn::http2::SendRequest<super::body::ClientBody>> {
-        match &self.connection.sender {
-            Sender::Http2(sender) if !sender.is_closed() && !self.retired.get() => Some(sender.clone()),
-            Sender::Http2(_) | Sender::Http1(_) => None,
-        }
+    fn sender(&self) -> Option<http2::SendRequest<ClientBody>> {
+        let sender = &self.connection.sender;
+        (!sender.is_closed() && !self.retired.get()).then(|| sender.clone())
     }
 }
 
@@ -90,7 +92,7 @@ pub struct Lease {
 #[derive(Debug)]
 enum Carrier {
     /// An HTTP/1 connection; taken out when it is given back.
-    Exclusive(Option<Connection>),
+    Exclusive(Option<http1::Connection>),
     /// A share of an HTTP/2 connection.
     Shared(Rc<Multiplexed>),
 }
@@ -106,12 +108,14 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// Ends the loan. The connection is kept if it is clean: the response was read to its end, the request sent to its.
-    pub(super) fn finish(mut self, clean: bool) {
+    /// Ends the loan of an HTTP/1 connection. It is kept if it may carry another request and nothing came behind the answer.
+    pub(super) fn finish(mut self, reusable: bool) {
         if let Carrier::Exclusive(connection) = &mut self.carrier
-            && let Some(connection) = connection.take()
-            && clean
+            && let Some(mut connection) = connection.take()
+            && reusable
+            && connection.is_drained()
         {
+            connection.rest();
             let mut kept = self.slot.kept.borrow_mut();
             if kept.len() < KEPT {
                 kept.push((connection, Instant::now()));
@@ -119,33 +123,28 @@ impl Lease {
         }
     }
 
-    /// Sends a request on the connection.
-    pub(super) async fn send(
-        &mut self,
-        request: http::Request<super::body::ClientBody>,
-    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
-        let sent = match &mut self.carrier {
-            Carrier::Exclusive(Some(Connection { sender: Sender::Http1(sender), .. })) => {
-                if !sender.is_ready() && sender.ready().await.is_err() {
-                    return Err(SendError::Unsent(Box::new(request), None));
-                }
-                sender.try_send_request(request).await
-            }
-            Carrier::Exclusive(_) => return Err(SendError::Unsent(Box::new(request), None)),
-            Carrier::Shared(shared) => match shared.sender() {
-                Some(mut sender) => {
-                    if sender.ready().await.is_err() {
-                        return Err(SendError::Unsent(Box::new(request), None));
-                    }
-                    sender.try_send_request(request).await
-                }
-                None => return Err(SendError::Unsent(Box::new(request), None)),
-            },
-        };
-        sent.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request), Some(error.into_error())),
-            None => SendError::Sent(error.into_error()),
-        })
+    /// The connection, if it is an HTTP/1 one.
+    pub(super) const fn http1(&mut self) -> Option<&mut http1::Connection> {
+        match &mut self.carrier {
+            Carrier::Exclusive(connection) => connection.as_mut(),
+            Carrier::Shared(_) => None,
+        }
+    }
+
+    /// Takes the connection out, to become a tunnel.
+    pub(super) const fn take_http1(&mut self) -> Option<http1::Connection> {
+        match &mut self.carrier {
+            Carrier::Exclusive(connection) => connection.take(),
+            Carrier::Shared(_) => None,
+        }
+    }
+
+    /// What opens streams on the connection, if it is an HTTP/2 one that is still good.
+    pub(super) fn http2(&self) -> Option<http2::SendRequest<ClientBody>> {
+        match &self.carrier {
+            Carrier::Exclusive(_) => None,
+            Carrier::Shared(shared) => shared.sender(),
+        }
     }
 
     /// Gives the connection no new requests: it does not answer, or is about to end. An upstream that vanished would
@@ -160,15 +159,6 @@ impl Lease {
     pub fn address(&self) -> std::net::SocketAddr {
         self.slot.address.socket
     }
-}
-
-/// Why a request got no response.
-#[derive(Debug)]
-pub(super) enum SendError {
-    /// Nothing of it was sent: the request is given back.
-    Unsent(Box<http::Request<super::body::ClientBody>>, Option<hyper::Error>),
-    /// Some of it may have been sent.
-    Sent(hyper::Error),
 }
 
 impl Pool {
@@ -208,24 +198,14 @@ impl Pool {
         Err(last)
     }
 
-    async fn open(&self, address: &Address, limit: Duration) -> Result<Connection, Reject> {
-        let mut connection = connect(&self.cell, address, limit).await?;
-        connection.counted = Some((self.count)());
-        Ok(connection)
-    }
-
     /// Closes what has not been used for a while.
     pub fn sweep(&self) {
         self.follow();
         let now = Instant::now();
         for slot in self.slots.borrow().iter() {
-            slot.kept.borrow_mut().retain(|(connection, since)| {
-                let closed = match &connection.sender {
-                    Sender::Http1(sender) => sender.is_closed(),
-                    Sender::Http2(sender) => sender.is_closed(),
-                };
-                !closed && now.duration_since(*since) < KEEP
-            });
+            slot.kept
+                .borrow_mut()
+                .retain_mut(|(connection, since)| now.duration_since(*since) < KEEP && connection.is_quiet());
             slot.multiplexed.borrow_mut().retain(|shared| {
                 shared.streams.get() > 0
                     || (shared.sender().is_some() && now.duration_since(shared.used.get()) < KEEP)
@@ -287,20 +267,26 @@ impl Slot {
     }
 
     async fn lend(slot: &Rc<Self>, pool: &Pool, fresh: bool, limit: Duration) -> Result<Lease, Reject> {
-        if pool.cell.policy.protocol == crate::snapshot::UpstreamProtocol::Http1 {
-            let kept = if fresh { None } else { slot.kept() };
-            let reused = kept.is_some();
-            let connection = match kept {
-                Some(connection) => connection,
-                None => pool.open(&slot.address, limit).await?,
-            };
-            return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), reused));
+        let carrier = match pool.cell.policy.protocol {
+            _ if fresh => None,
+            UpstreamProtocol::Http1 => slot.kept().map(|kept| Carrier::Exclusive(Some(kept))),
+            UpstreamProtocol::H2 | UpstreamProtocol::H2c => slot.shared().map(Carrier::Shared),
+        };
+        match carrier {
+            Some(carrier) => Ok(Self::lease(slot, carrier, true)),
+            // Most requests do without, and need not have room for it.
+            None => Box::pin(Self::open(slot, pool, limit)).await,
         }
-        if let Some(shared) = slot.shared().filter(|_| !fresh) {
-            return Ok(Self::lease(slot, Carrier::Shared(shared), true));
+    }
+
+    async fn open(slot: &Rc<Self>, pool: &Pool, limit: Duration) -> Result<Lease, Reject> {
+        if pool.cell.policy.protocol == UpstreamProtocol::Http1 {
+            let io = connect(&pool.cell, &slot.address, limit).await?;
+            let connection = http1::Connection::new(io, (pool.count)());
+            return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), false));
         }
         // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
-        match tokio::time::timeout(limit, Self::open(slot, pool, limit)).await {
+        match tokio::time::timeout(limit, Self::multiplex(slot, pool, limit)).await {
             Ok(lease) => lease,
             Err(_) => Err(Reject::because(
                 Reason::UpstreamTimeout,
@@ -310,13 +296,14 @@ impl Slot {
     }
 
     /// A new HTTP/2 connection, or the one that somebody else has opened meanwhile.
-    async fn open(slot: &Rc<Self>, pool: &Pool, limit: Duration) -> Result<Lease, Reject> {
+    async fn multiplex(slot: &Rc<Self>, pool: &Pool, limit: Duration) -> Result<Lease, Reject> {
         let _one_at_a_time = slot.opening.lock().await;
         if let Some(shared) = slot.shared() {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
         }
+        let io = connect(&pool.cell, &slot.address, limit).await?;
         let shared = Rc::new(Multiplexed {
-            connection: pool.open(&slot.address, limit).await?,
+            connection: Http2::over(io, &slot.address, (pool.count)()).await?,
             streams: Cell::new(0),
             used: Cell::new(Instant::now()),
             retired: Cell::new(false),
@@ -334,15 +321,11 @@ impl Slot {
     }
 
     /// The connection used last, so that those not needed age and go.
-    fn kept(&self) -> Option<Connection> {
+    fn kept(&self) -> Option<http1::Connection> {
         let now = Instant::now();
         let mut kept = self.kept.borrow_mut();
-        while let Some((connection, since)) = kept.pop() {
-            let open = match &connection.sender {
-                Sender::Http1(sender) => !sender.is_closed(),
-                Sender::Http2(_) => false,
-            };
-            if open && now.duration_since(since) < KEEP {
+        while let Some((mut connection, since)) = kept.pop() {
+            if now.duration_since(since) < KEEP && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -362,7 +345,7 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Endpoint, HostHeader, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
+    use crate::snapshot::{Endpoint, HostHeader, UpstreamPolicy, UpstreamTls};
     use crate::types::UpstreamName;
 
     #[tokio::test]

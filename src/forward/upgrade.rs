@@ -5,7 +5,7 @@
 //! 2. Bytes flow only after the upstream has agreed with 101 to the very protocol that was asked for.
 //! 3. The tunnel ends when the caller's token expires, when the process stops, or when either side ends it.
 
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
@@ -36,24 +36,20 @@ pub(super) fn asks(method: &Method, version: Version, headers: &HeaderMap) -> bo
         && one(header::SEC_WEBSOCKET_KEY).is_some_and(|value| value.len() == 24)
 }
 
-/// Whether a 101 agrees to a WebSocket.
-pub(super) fn agrees(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::UPGRADE).iter();
-    let agreed =
-        values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
-    agreed && values.next().is_none()
+/// Whether a 101 that names one protocol agrees to a WebSocket.
+pub(super) fn agrees(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
 }
 
 /// Carries bytes both ways, in a task of its own on this worker, until one side ends or `expires`.
-pub(super) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, lease: Lease, expires: Option<Instant>) {
+pub(super) fn tunnel(client: OnUpgrade, mut lease: Lease, expires: Option<Instant>) {
     tokio::task::spawn_local(async move {
         // The lease counts the tunnel as a request of its upstream for as long as it lasts.
-        let _lease = lease;
-        let (client, upstream) = match tokio::try_join!(client, upstream) {
-            Ok(sides) => sides,
+        let Some(mut upstream) = lease.take_http1() else { return };
+        let mut client = match client.await {
+            Ok(client) => TokioIo::new(client),
             Err(error) => return tracing::debug!(%error, "the switch of protocols broke off"),
         };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let expiry = async {
             match expires {
                 Some(expires) => tokio::time::sleep_until(expires).await,

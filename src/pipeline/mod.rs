@@ -140,7 +140,7 @@ impl Gateway {
     fn way<'a>(
         &'a self,
         view: &'a View,
-        peer: &Peer,
+        peer: &'a Peer,
         exchange: &'a Exchange,
         permit: &Permit,
     ) -> Option<Way<'a>> {
@@ -156,7 +156,7 @@ impl Gateway {
             route,
             pool: view.pools.get(route.upstream.get())?,
             client: exchange.client(),
-            peer: peer.address.ip(),
+            peer: &peer.address_text,
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
             token_left,

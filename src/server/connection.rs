@@ -52,7 +52,7 @@ pub(super) async fn serve<H: Handler>(
     shutdown: Listening,
 ) {
     let limits = handler.limits();
-    let mut peer = Peer { address, listener, tls: None };
+    let mut peer = Peer::new(address, listener);
     // A client that vanished is noticed also where nothing is to be sent, such as in a tunnel.
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     let set = socket.set_nodelay(true).and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keepalive));

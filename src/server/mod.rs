@@ -44,10 +44,20 @@ pub struct ConnectionLimits {
 pub struct Peer {
     /// The other end of the socket.
     pub address: SocketAddr,
+    /// Its IP address as text; one of IPv4 in that form, however it came.
+    pub address_text: Box<str>,
     /// Position of the listener it came in through.
     pub listener: usize,
     /// What TLS says of it; `None` on plain HTTP.
     pub tls: Option<TlsPeer>,
+}
+
+impl Peer {
+    /// A connection in plain text, until TLS says otherwise.
+    fn new(address: SocketAddr, listener: usize) -> Self {
+        let address_text = address.ip().to_canonical().to_string().into();
+        Self { address, address_text, listener, tls: None }
+    }
 }
 
 /// What TLS says of a client connection.

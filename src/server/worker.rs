@@ -161,7 +161,7 @@ impl<H: Handler> Desk<H> {
     /// Gives an accepted connection to the worker that has fewest.
     fn place(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, listener: usize) {
         if self.crew.connections() >= self.max_connections {
-            self.handler.aborted(&Peer { address, listener, tls: None }, Abort::TooMany);
+            self.handler.aborted(&Peer::new(address, listener), Abort::TooMany);
             return;
         }
         // A worker that drains may be gone before it looks into its inbox.

@@ -1,0 +1,254 @@
+//! Where the body of an answer ends (RFC 9112 §6.3, §7.1).
+//!
+//! Reads what has arrived and never beyond the end, so that nothing of one answer can become part of the next.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Malformed;
+
+/// Longest line that gives the size of a chunk, with its extensions.
+const CHUNK_LINE: usize = 4 * 1024;
+/// Longest trailer section.
+const TRAILER_BYTES: usize = 16 * 1024;
+/// Most trailer fields.
+const TRAILER_FIELDS: usize = 64;
+
+/// What is still to come of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Framing {
+    /// So many bytes; none at the end.
+    Length(u64),
+    /// Chunks.
+    Chunked(Chunk),
+    /// Whatever comes until the connection is closed.
+    UntilClose,
+}
+
+/// What comes next in a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Chunk {
+    /// The line with a size.
+    Size,
+    /// So many bytes of data.
+    Data(u64),
+    /// The end of the line after the data.
+    DataEnd,
+    /// The trailer section.
+    Trailers,
+}
+
+/// What was found in the bytes at hand.
+#[derive(Debug)]
+pub(in crate::forward) enum Piece {
+    /// Data of the body.
+    Data(Bytes),
+    /// A trailer section that is not empty; it ends the body.
+    Trailers(HeaderMap),
+    /// The end.
+    End,
+    /// Nothing: more bytes are needed.
+    NeedMore,
+}
+
+impl Framing {
+    /// A body without bytes.
+    pub(in crate::forward) const EMPTY: Self = Self::Length(0);
+
+    /// Whether the end has been read.
+    pub(in crate::forward) const fn is_ended(&self) -> bool {
+        matches!(self, Self::Length(0))
+    }
+
+    /// About how many bytes it is worth having room for.
+    pub(super) fn wanted(&self, most: usize) -> usize {
+        match self {
+            // A little more is no use: the next answer is not asked for before this one has ended.
+            Self::Length(left) => usize::try_from(*left).unwrap_or(most).min(most),
+            Self::Chunked(_) | Self::UntilClose => most,
+        }
+    }
+
+    /// Takes the next piece out of what has arrived.
+    ///
+    /// # Errors
+    ///
+    /// Chunks that are none, or trailers that are too large.
+    pub(in crate::forward) fn next(&mut self, arrived: &mut BytesMut) -> Result<Piece, Malformed> {
+        match self {
+            Self::Length(0) => Ok(Piece::End),
+            Self::Length(left) => Ok(take(left, arrived)),
+            Self::UntilClose if arrived.is_empty() => Ok(Piece::NeedMore),
+            Self::UntilClose => Ok(Piece::Data(arrived.split().freeze())),
+            Self::Chunked(chunk) => {
+                let piece = chunk.next(arrived)?;
+                if matches!(piece, Piece::End | Piece::Trailers(_)) {
+                    *self = Self::EMPTY;
+                }
+                Ok(piece)
+            }
+        }
+    }
+}
+
+/// Takes at most `left` bytes, and counts them off.
+fn take(left: &mut u64, arrived: &mut BytesMut) -> Piece {
+    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(arrived.len());
+    if count == 0 {
+        return Piece::NeedMore;
+    }
+    *left -= count as u64;
+    Piece::Data(arrived.split_to(count).freeze())
+}
+
+impl Chunk {
+    fn next(&mut self, arrived: &mut BytesMut) -> Result<Piece, Malformed> {
+        loop {
+            match self {
+                // The parser takes an empty line for a size of zero.
+                Self::Size if arrived.first().is_some_and(|first| !first.is_ascii_hexdigit()) => {
+                    return Err(Malformed("a chunk without a size"));
+                }
+                Self::Size => match httparse::parse_chunk_size(arrived) {
+                    Ok(httparse::Status::Complete((line, size))) => {
+                        arrived.advance(line);
+                        *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
+                    }
+                    Ok(httparse::Status::Partial) if arrived.len() > CHUNK_LINE => {
+                        return Err(Malformed("the line of a chunk's size is too long"));
+                    }
+                    Ok(httparse::Status::Partial) => return Ok(Piece::NeedMore),
+                    Err(_) => return Err(Malformed("a chunk without a size")),
+                },
+                Self::Data(0) => *self = Self::DataEnd,
+                Self::Data(left) => return Ok(take(left, arrived)),
+                Self::DataEnd => match arrived.as_ref() {
+                    [b'\r', b'\n', ..] => {
+                        arrived.advance(2);
+                        *self = Self::Size;
+                    }
+                    [] | [b'\r'] => return Ok(Piece::NeedMore),
+                    _ => return Err(Malformed("a chunk that is longer than its size")),
+                },
+                Self::Trailers => return trailers(arrived),
+            }
+        }
+    }
+}
+
+/// Reads the trailer section and the empty line after it.
+fn trailers(arrived: &mut BytesMut) -> Result<Piece, Malformed> {
+    if let [b'\r', b'\n', ..] = arrived.as_ref() {
+        arrived.advance(2);
+        return Ok(Piece::End);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS];
+    let (length, trailers) = match httparse::parse_headers(arrived, &mut fields) {
+        Ok(httparse::Status::Complete((length, fields))) => {
+            let parsed: Option<HeaderMap> = fields
+                .iter()
+                .map(|field| {
+                    let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+                    Some((name, HeaderValue::from_bytes(field.value).ok()?))
+                })
+                .collect();
+            (length, parsed.ok_or(Malformed("a trailer field that is none"))?)
+        }
+        Ok(httparse::Status::Partial) if arrived.len() > TRAILER_BYTES => {
+            return Err(Malformed("the trailer section is too long"));
+        }
+        Ok(httparse::Status::Partial) => return Ok(Piece::NeedMore),
+        Err(_) => return Err(Malformed("the trailer section is malformed, or has too many fields")),
+    };
+    arrived.advance(length);
+    Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Data, trailers, whether the end came, and what is left.
+    type Read = (Vec<u8>, Option<HeaderMap>, bool, Vec<u8>);
+
+    /// Feeds bytes in parts.
+    fn read(framing: Framing, parts: &[&[u8]]) -> Result<Read, Malformed> {
+        let (mut framing, mut arrived) = (framing, BytesMut::new());
+        let (mut data, mut trailers, mut ended) = (Vec::new(), None, false);
+        for part in parts {
+            arrived.extend_from_slice(part);
+            while !ended {
+                match framing.next(&mut arrived)? {
+                    Piece::Data(bytes) => data.extend_from_slice(&bytes),
+                    Piece::Trailers(fields) => (trailers, ended) = (Some(fields), true),
+                    Piece::End => ended = true,
+                    Piece::NeedMore => break,
+                }
+            }
+        }
+        assert_eq!(ended, framing.is_ended());
+        Ok((data, trailers, ended, arrived.to_vec()))
+    }
+
+    #[test]
+    fn a_body_of_known_length_ends_there_and_leaves_the_rest() {
+        let (data, _, ended, rest) = read(Framing::Length(5), &[b"he", b"lloHTTP/1.1"]).unwrap();
+        assert_eq!((data.as_slice(), ended, rest.as_slice()), (&b"hello"[..], true, &b"HTTP/1.1"[..]));
+        let (data, _, ended, _) = read(Framing::Length(5), &[b"hell"]).unwrap();
+        assert_eq!((data.as_slice(), ended), (&b"hell"[..], false));
+    }
+
+    #[test]
+    fn chunks_are_joined_and_their_end_is_found_wherever_the_bytes_are_split() {
+        let whole = b"5\r\nhello\r\n6;name=\"a b\"\r\n world\r\n0\r\nChecksum: abc\r\n\r\nrest";
+        for split in 0..whole.len() {
+            let (first, second) = whole.split_at(split);
+            let (data, trailers, ended, rest) =
+                read(Framing::Chunked(Chunk::Size), &[first, second]).unwrap();
+            assert_eq!(data, b"hello world", "split at {split}");
+            assert_eq!(trailers.unwrap()["checksum"], "abc", "split at {split}");
+            assert!(ended && rest == b"rest", "split at {split}");
+        }
+        let parts: Vec<&[u8]> = whole.chunks(1).collect();
+        assert_eq!(read(Framing::Chunked(Chunk::Size), &parts).unwrap().0, b"hello world");
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        let long_line = [b"5;".as_slice(), &[b'a'; CHUNK_LINE]].concat();
+        let long_trailers = [b"0\r\nA: ".as_slice(), &[b'a'; TRAILER_BYTES]].concat();
+        let many_trailers = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(TRAILER_FIELDS + 1), b"\r\n"].concat();
+        for (bytes, why) in [
+            (b"hello\r\n".as_slice(), "no size"),
+            (b"-1\r\n", "a sign"),
+            (b"\r\n", "an empty line"),
+            (b"10000000000000000\r\n", "a size beyond 64 bits"),
+            (b"2\r\nabc\r\n", "more data than said"),
+            (b"2\r\nab\n", "a bare LF after the data"),
+            (b"0\r\nno colon\r\n\r\n", "a trailer that is no field"),
+            (&long_line, "a long line"),
+            (&long_trailers, "long trailers"),
+            (&many_trailers, "many trailers"),
+        ] {
+            assert!(read(Framing::Chunked(Chunk::Size), &[bytes]).is_err(), "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_alike_however_they_are_split(
+            bytes in prop::collection::vec(prop_oneof![4 => Just(b'\r'), 4 => Just(b'\n'), 4 => b'0'..=b'4', 1 => any::<u8>()], 0..80),
+            split in 0_usize..80,
+        ) {
+            let (first, second) = bytes.split_at(split.min(bytes.len()));
+            let whole = read(Framing::Chunked(Chunk::Size), &[&bytes]);
+            let parts = read(Framing::Chunked(Chunk::Size), &[first, second]);
+            match (whole, parts) {
+                (Ok(whole), Ok(parts)) => prop_assert_eq!(whole, parts),
+                (whole, parts) => prop_assert_eq!(whole.is_err(), parts.is_err()),
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A request on its way out (RFC 9112 §3, §7.1): its head, then its body frame by frame.
+//!
+//! 1. The head leaves together with what is at hand of the body, in one system call.
+//! 2. A body of known length never is longer or shorter on the wire than its head says: the next request on the same
+//!    connection would begin in the wrong place.
+//! 3. What is given to a connection that takes nothing of it can be given to another.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body::Body as _;
+use tokio::io::AsyncWrite;
+
+use crate::forward::body::ClientBody;
+use crate::forward::headers::Fields;
+use crate::forward::is_idempotent;
+
+/// The bytes of a request's head, while it is put together.
+#[derive(Debug)]
+pub(in crate::forward) struct HeadBytes(Vec<u8>);
+
+/// Room that a usual head fits in.
+const USUAL_HEAD: usize = 1024;
+
+impl HeadBytes {
+    /// Begins with the request line. `target` is a path with its query.
+    pub(in crate::forward) fn new(method: &Method, target: &str) -> Self {
+        let mut bytes = Vec::with_capacity(USUAL_HEAD);
+        bytes.extend_from_slice(method.as_str().as_bytes());
+        bytes.push(b' ');
+        bytes.extend_from_slice(target.as_bytes());
+        bytes.extend_from_slice(b" HTTP/1.1\r\n");
+        Self(bytes)
+    }
+}
+
+impl Fields for HeadBytes {
+    fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+        // Neither type holds anything that ends a line.
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+/// How the body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Delimiter {
+    /// By the length the head says; this much is left. A request without a body has 0 left and need not say so.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+}
+
+/// Why a request could not be sent to its end.
+#[derive(Debug)]
+pub(in crate::forward) enum SendFault {
+    /// The upstream's connection takes no more.
+    Connection(io::Error),
+    /// The client's body broke off, or is not what its head said.
+    Body,
+}
+
+/// A request and how much of it was sent.
+#[derive(Debug)]
+pub(in crate::forward) struct Sending {
+    /// The head; later the line before a chunk, or what ends the body.
+    line: Vec<u8>,
+    line_sent: usize,
+    data: Bytes,
+    /// What follows the data.
+    tail: &'static [u8],
+    body: ClientBody,
+    delimiter: Delimiter,
+    /// Bytes that the connection took.
+    sent: u64,
+    /// Whether there is no more of the body.
+    ended: bool,
+    of_head: bool,
+    repeatable: bool,
+}
+
+impl Sending {
+    /// A request of which nothing was sent. `head` holds all fields but those that delimit the body.
+    pub(in crate::forward) fn new(
+        method: &Method,
+        head: HeadBytes,
+        body: ClientBody,
+        delimiter: Delimiter,
+    ) -> Self {
+        let HeadBytes(mut line) = head;
+        line.extend_from_slice(b"\r\n");
+        let empty = matches!(body, ClientBody::Empty);
+        Self {
+            line,
+            line_sent: 0,
+            data: Bytes::new(),
+            tail: b"",
+            body,
+            delimiter,
+            sent: 0,
+            ended: empty,
+            of_head: *method == Method::HEAD,
+            // All of it is at hand.
+            repeatable: is_idempotent(method) && empty,
+        }
+    }
+
+    /// Whether the answer will have no body (RFC 9110 §9.3.2).
+    pub(super) const fn is_head(&self) -> bool {
+        self.of_head
+    }
+
+    /// Whether all of it was sent.
+    pub(in crate::forward) fn is_done(&self) -> bool {
+        self.ended && !self.has_bytes()
+    }
+
+    /// Whether it may be sent on another connection; if so, it begins anew.
+    pub(in crate::forward) fn rewind(&mut self) -> bool {
+        if self.sent > 0 && !self.repeatable {
+            return false;
+        }
+        self.line_sent = 0;
+        self.sent = 0;
+        true
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.line_sent < self.line.len() || !self.data.is_empty() || !self.tail.is_empty()
+    }
+
+    /// Sends as much as can be sent now. Ready when all of it was.
+    pub(super) fn poll<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut W,
+    ) -> Poll<Result<(), SendFault>> {
+        loop {
+            let more = self.gather(cx)?;
+            if self.has_bytes() {
+                let count = ready!(self.poll_write(cx, io)).map_err(SendFault::Connection)?;
+                self.advance(count)?;
+            } else if more.is_pending() {
+                // A client that pauses does not hold back what it sent before.
+                let _ = self.poll_flush(cx, io)?;
+                return Poll::Pending;
+            } else {
+                return self.poll_flush(cx, io);
+            }
+        }
+    }
+
+    fn poll_flush<W: AsyncWrite + Unpin>(
+        &self,
+        cx: &mut Context<'_>,
+        io: &mut W,
+    ) -> Poll<Result<(), SendFault>> {
+        Pin::new(io).poll_flush(cx).map_err(SendFault::Connection)
+    }
+
+    fn poll_write<W: AsyncWrite + Unpin>(&self, cx: &mut Context<'_>, io: &mut W) -> Poll<io::Result<usize>> {
+        let line = self.line.get(self.line_sent..).unwrap_or_default();
+        if self.data.is_empty() && self.tail.is_empty() {
+            return Pin::new(io).poll_write(cx, line);
+        }
+        let parts = [IoSlice::new(line), IoSlice::new(&self.data), IoSlice::new(self.tail)];
+        Pin::new(io).poll_write_vectored(cx, &parts)
+    }
+
+    fn advance(&mut self, count: usize) -> Result<(), SendFault> {
+        if count == 0 {
+            return Err(SendFault::Connection(io::ErrorKind::WriteZero.into()));
+        }
+        self.sent += count as u64;
+        let of_line = count.min(self.line.len() - self.line_sent);
+        self.line_sent += of_line;
+        let of_data = (count - of_line).min(self.data.len());
+        self.data.advance(of_data);
+        self.tail = self.tail.get(count - of_line - of_data..).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Takes the next frame of the body, if there is room for one. Pending: the client has not sent it yet.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, SendFault> {
+        // The head goes with the first frame.
+        if self.ended || !self.data.is_empty() || !self.tail.is_empty() || (self.sent > 0 && self.has_bytes())
+        {
+            return Ok(Poll::Ready(()));
+        }
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Some(Err(_))) => return Err(SendFault::Body),
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(None) => {
+                self.end(&HeaderMap::new())?;
+                return Ok(Poll::Ready(()));
+            }
+        };
+        match frame.into_data() {
+            Ok(data) => self.add(data)?,
+            Err(frame) => self.end(&frame.into_trailers().unwrap_or_default())?,
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Makes room for another line after those that were sent.
+    fn drop_sent(&mut self) {
+        if self.line_sent == self.line.len() {
+            self.line.clear();
+            self.line_sent = 0;
+        }
+    }
+
+    fn add(&mut self, data: Bytes) -> Result<(), SendFault> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match &mut self.delimiter {
+            Delimiter::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(SendFault::Body)?;
+                // Nothing that follows a body of known length is sent, so it need not be waited for.
+                self.ended = *left == 0 && self.body.is_end_stream();
+            }
+            Delimiter::Chunked => {
+                self.drop_sent();
+                self.line.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                self.tail = b"\r\n";
+            }
+        }
+        self.data = data;
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: &HeaderMap) -> Result<(), SendFault> {
+        match self.delimiter {
+            Delimiter::Length(0) => {}
+            Delimiter::Length(_) => return Err(SendFault::Body),
+            Delimiter::Chunked => {
+                self.drop_sent();
+                self.line.extend_from_slice(b"0\r\n");
+                let mut fields = HeadBytes(std::mem::take(&mut self.line));
+                trailers.iter().for_each(|(name, value)| fields.add(name, value));
+                let HeadBytes(line) = fields;
+                self.line = line;
+                self.line.extend_from_slice(b"\r\n");
+            }
+        }
+        self.ended = true;
+        Ok(())
+    }
+}

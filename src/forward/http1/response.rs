@@ -1,0 +1,305 @@
+//! The head of an upstream's answer (RFC 9112 §4 – §6), from bytes to fields.
+//!
+//! 1. Fields of the connection are read here and go no further; what `Connection` names is removed (RFC 9110 §7.6.1).
+//! 2. An answer whose end two readers could find at different places is refused (RFC 9112 §6.3): more than one length, a
+//!    length beside a coding, codings other than `chunked` alone, a coding in HTTP/1.0.
+//! 3. A head is bounded in bytes and fields.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use smallvec::SmallVec;
+
+use super::Malformed;
+use super::framing::{Chunk, Framing};
+use crate::forward::headers::is_hop_by_hop;
+
+/// Largest header section of an upstream's answer.
+pub(in crate::forward) const ANSWER_HEADER_BYTES: usize = 64 * 1024;
+/// Most header fields of an upstream's answer.
+pub(in crate::forward) const ANSWER_HEADERS: usize = 256;
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(in crate::forward) struct Head {
+    /// The status.
+    pub(in crate::forward) status: StatusCode,
+    /// The fields that go on.
+    pub(in crate::forward) headers: HeaderMap,
+    /// Where the body ends.
+    pub(in crate::forward) framing: Framing,
+    /// Whether the connection may carry another request after this.
+    pub(in crate::forward) reusable: bool,
+    /// Whether it names exactly one protocol to switch to, and this is it.
+    pub(in crate::forward) upgrade: Option<HeaderValue>,
+}
+
+/// Takes a head out of what has arrived; `None` if it is not all there. `of_head` says that HEAD was asked.
+///
+/// # Errors
+///
+/// What is no answer, or one that is in doubt.
+pub(super) fn parse(arrived: &mut BytesMut, of_head: bool) -> Result<Option<Head>, Malformed> {
+    let Some((line, spans)) = split(arrived)? else {
+        return Ok(None);
+    };
+    let text = arrived.split_to(line.length).freeze();
+    let mut reading = Reading { reusable: !line.http10, ..Reading::default() };
+    reading.headers.reserve(spans.len() + EXTRA_FIELDS);
+    for span in spans {
+        reading.field(&text, span)?;
+    }
+    reading.finish(&line, of_head).map(Some)
+}
+
+/// Fields that are added to an answer on its way: the request's id, those of CORS.
+const EXTRA_FIELDS: usize = 4;
+
+/// What the first line says, and how long the head is.
+struct StatusLine {
+    length: usize,
+    status: StatusCode,
+    http10: bool,
+}
+
+/// Where name and value of a field are.
+struct Span {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+type Spans = SmallVec<[Span; 24]>;
+
+/// Finds the parts of a head.
+fn split(arrived: &[u8]) -> Result<Option<(StatusLine, Spans)>, Malformed> {
+    let mut fields = [const { MaybeUninit::uninit() }; ANSWER_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        arrived,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) if length <= ANSWER_HEADER_BYTES => length,
+        Ok(httparse::Status::Partial) if arrived.len() < ANSWER_HEADER_BYTES => return Ok(None),
+        Ok(_) => return Err(Malformed("the header section is too long")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("too many header fields")),
+        Err(_) => return Err(Malformed("the header section is malformed")),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Malformed("the status is none"))?;
+    let base = arrived.as_ptr().addr();
+    let range = |part: &[u8]| {
+        let start = part.as_ptr().addr().saturating_sub(base);
+        start..start + part.len()
+    };
+    let spans = response
+        .headers
+        .iter()
+        .map(|field| Span { name: range(field.name.as_bytes()), value: range(field.value) })
+        .collect();
+    Ok(Some((StatusLine { length, status, http10: response.version == Some(0) }, spans)))
+}
+
+/// What the fields say so far.
+#[derive(Default)]
+struct Reading {
+    headers: HeaderMap,
+    nominated: SmallVec<[HeaderName; 2]>,
+    upgrades: SmallVec<[HeaderValue; 1]>,
+    length: Option<u64>,
+    coded: bool,
+    reusable: bool,
+    closes: bool,
+}
+
+impl Reading {
+    fn field(&mut self, text: &Bytes, span: Span) -> Result<(), Malformed> {
+        let name = text.get(span.name).and_then(|name| HeaderName::from_bytes(name).ok());
+        let value = text.get(span.value).map(|value| text.slice_ref(value));
+        let value = value.and_then(|value| HeaderValue::from_maybe_shared(value).ok());
+        let (Some(name), Some(value)) = (name, value) else {
+            return Err(Malformed("a header field that is none"));
+        };
+        match name {
+            header::CONTENT_LENGTH => {
+                self.set_length(&value)?;
+                self.headers.append(name, value);
+            }
+            header::TRANSFER_ENCODING => {
+                if self.coded || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err(Malformed("an answer with a Transfer-Encoding other than `chunked` alone"));
+                }
+                self.coded = true;
+            }
+            header::CONNECTION => self.connection(&value),
+            header::UPGRADE => self.upgrades.push(value),
+            // A trailer section that the upstream announces is passed on, so its announcement is too.
+            header::TRAILER => {
+                self.headers.append(name, value);
+            }
+            _ if is_hop_by_hop(name.as_str()) => {}
+            _ => {
+                self.headers.append(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_length(&mut self, value: &HeaderValue) -> Result<(), Malformed> {
+        let digits = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+        let length = value.to_str().ok().filter(|_| digits).and_then(|text| text.parse().ok());
+        match (self.length, length) {
+            (None, Some(length)) => self.length = Some(length),
+            (Some(_), _) | (None, None) => {
+                return Err(Malformed(
+                    "an answer with more than one Content-Length, or one that is no number",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &HeaderValue) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.reusable = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.closes = true;
+            } else if let Ok(name) = HeaderName::from_bytes(option) {
+                self.nominated.push(name);
+            }
+        }
+    }
+
+    fn finish(mut self, line: &StatusLine, of_head: bool) -> Result<Head, Malformed> {
+        for name in self.nominated {
+            // These frame the answer itself; an upstream cannot ask to lose them.
+            if name != header::CONTENT_LENGTH {
+                self.headers.remove(name);
+            }
+        }
+        if self.coded && self.length.is_some() {
+            return Err(Malformed("an answer with Transfer-Encoding and Content-Length"));
+        }
+        if self.coded && line.http10 {
+            return Err(Malformed("an answer with Transfer-Encoding in HTTP/1.0"));
+        }
+        let bodiless = of_head
+            || line.status.is_informational()
+            || matches!(line.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let framing = match self.length {
+            _ if bodiless => Framing::EMPTY,
+            _ if self.coded => Framing::Chunked(Chunk::Size),
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        };
+        let upgrade = if let [upgrade] = self.upgrades.as_slice() { Some(upgrade.clone()) } else { None };
+        Ok(Head {
+            status: line.status,
+            headers: self.headers,
+            reusable: self.reusable && !self.closes && framing != Framing::UntilClose,
+            framing,
+            upgrade,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Option<Head>, Malformed> {
+        parse(&mut BytesMut::from(head), false)
+    }
+
+    fn whole(head: &str) -> Head {
+        read(head).unwrap().unwrap()
+    }
+
+    #[test]
+    fn fields_of_the_connection_stay_behind() {
+        let head = whole(
+            "HTTP/1.1 200 OK\r\nServer: x\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
+             Proxy-Authenticate: Basic\r\nTransfer-Encoding: chunked\r\nTrailer: Checksum\r\n\r\n",
+        );
+        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["server", "trailer"]);
+        assert_eq!(head.framing, Framing::Chunked(Chunk::Size));
+        assert!(head.reusable);
+    }
+
+    #[test]
+    fn the_rest_stays_where_it_is() {
+        let mut arrived = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP");
+        let head = parse(&mut arrived, false).unwrap().unwrap();
+        assert_eq!((head.framing, &arrived[..]), (Framing::Length(2), &b"okHTTP"[..]));
+    }
+
+    #[test]
+    fn a_head_that_is_not_all_there_is_waited_for() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+        for end in 0..head.len() {
+            assert!(read(&head[..end]).unwrap().is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn the_body_ends_where_the_rfc_says() {
+        use Framing::{Length, UntilClose};
+        const EMPTY: Framing = Framing::EMPTY;
+        for (head, of_head, framing, reusable) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", false, Length(7), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", true, EMPTY, true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", false, EMPTY, true),
+            ("HTTP/1.1 204 No Content\r\n\r\n", false, EMPTY, true),
+            ("HTTP/1.1 200 OK\r\n\r\n", false, UntilClose, false),
+            ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n", false, UntilClose, false),
+            ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 7\r\n\r\n", false, Length(7), false),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: keep-alive, Close\r\nContent-Length: 7\r\n\r\n",
+                false,
+                Length(7),
+                false,
+            ),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\n", false, Length(7), false),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 7\r\n\r\n",
+                false,
+                Length(7),
+                true,
+            ),
+        ] {
+            let parsed = parse(&mut BytesMut::from(head), of_head).unwrap().unwrap();
+            assert_eq!((parsed.framing, parsed.reusable), (framing, reusable), "{head} {of_head}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_doubt_is_refused() {
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(ANSWER_HEADER_BYTES));
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(ANSWER_HEADERS + 1));
+        for (head, why) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "two lengths"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", "a sign"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", "an empty length"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n", "a list"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "beyond 64 bits"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "both"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "two codings"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "twice"),
+            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "a coding in HTTP/1.0"),
+            ("HTTP/1.1 099 No\r\n\r\n", "a status below 100"),
+            ("HTTP/2.0 200 OK\r\n\r\n", "another version"),
+            ("hello\r\n\r\n", "no answer at all"),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a folded line"),
+            ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "a space before the colon"),
+            (long.as_str(), "too long"),
+            (many.as_str(), "too many fields"),
+        ] {
+            assert!(read(head).is_err(), "{why}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! HTTP/2 towards an upstream, on hyper's client connections: many requests share one.
+
+use std::error::Error;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use hyper::body::Incoming;
+
+use super::body::{ClientBody, Progress, Source, UpstreamBody};
+use super::pool::Lease;
+use super::{Way, headers};
+use crate::reject::{Reason, Reject};
+
+/// Sends a request and waits for the head of its answer.
+///
+/// # Errors
+///
+/// Why the upstream gave no answer.
+pub(super) async fn exchange(
+    way: Way<'_>,
+    parts: Parts,
+    body: ClientBody,
+    progress: &Rc<Progress>,
+) -> Result<Response<UpstreamBody>, Reject> {
+    let connect_limit = way.snapshot.gateway.timeouts.upstream_connect;
+    let lease = way.pool.lend(false, connect_limit).await?;
+    // Only a kept connection can turn out to be dead, and only a request that may be repeated is worth a copy.
+    let spare = (lease.reused && repeatable(&parts.method, &body)).then(|| copy(&parts));
+    let again = match attempt(&lease, Request::from_parts(parts, body), way, progress).await? {
+        Attempt::Answered(response) => return answered(response, lease, progress),
+        Attempt::Unsent(request) => *request,
+        Attempt::Died(reject) => match spare {
+            Some(parts) => Request::from_parts(parts, ClientBody::Empty),
+            None => return Err(reject),
+        },
+    };
+    drop(lease);
+    let lease = way.pool.lend(true, connect_limit).await?;
+    match attempt(&lease, again, way, progress).await? {
+        Attempt::Answered(response) => answered(response, lease, progress),
+        Attempt::Unsent(_) => Err(Reject::new(Reason::UpstreamUnreachable)),
+        Attempt::Died(reject) => Err(reject),
+    }
+}
+
+fn answered(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    progress: &Rc<Progress>,
+) -> Result<Response<UpstreamBody>, Reject> {
+    check_framing(response.headers())?;
+    headers::to_client(response.headers_mut());
+    // The client is spoken to in this gateway's own version, whatever the upstream speaks.
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response.map(|incoming| UpstreamBody::new(Source::Http2(incoming, lease), Rc::clone(progress))))
+}
+
+/// Refuses an answer whose end two readers could find at different places (RFC 9113 §8.1.1, §8.2.2).
+fn check_framing(headers: &HeaderMap) -> Result<(), Reject> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    match (headers.contains_key(header::TRANSFER_ENCODING), lengths.next(), lengths.next()) {
+        (false, None, None) => Ok(()),
+        (false, Some(length), None) if digits(length) => Ok(()),
+        (false, ..) => Err(Reject::because(
+            Reason::UpstreamInvalid,
+            "an answer with more than one Content-Length, or one that is no number",
+        )),
+        (true, ..) => {
+            Err(Reject::because(Reason::UpstreamInvalid, "an answer with Transfer-Encoding in HTTP/2"))
+        }
+    }
+}
+
+/// Whether sending a request twice does no more than sending it once, and all of it is at hand.
+fn repeatable(method: &Method, body: &ClientBody) -> bool {
+    matches!(body, ClientBody::Empty) && super::is_idempotent(method)
+}
+
+fn copy(parts: &Parts) -> Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = parts.method.clone();
+    copy.uri = parts.uri.clone();
+    copy.version = parts.version;
+    copy.headers = parts.headers.clone();
+    copy
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Response<Incoming>),
+    /// Nothing was sent.
+    Unsent(Box<Request<ClientBody>>),
+    /// The connection ended without an answer.
+    Died(Reject),
+}
+
+async fn attempt(
+    lease: &Lease,
+    request: Request<ClientBody>,
+    way: Way<'_>,
+    progress: &Rc<Progress>,
+) -> Result<Attempt, Reject> {
+    let Some(mut sender) = lease.http2() else {
+        return Ok(Attempt::Unsent(Box::new(request)));
+    };
+    if sender.ready().await.is_err() {
+        lease.retire();
+        return Ok(Attempt::Unsent(Box::new(request)));
+    }
+    let limit = way.route.upstream_response;
+    let Some(sent) = answer_within(sender.try_send_request(request), limit, progress).await else {
+        lease.retire();
+        return Err(Reject::because(Reason::UpstreamTimeout, format!("no answer within {limit:?}")));
+    };
+    let mut failed = match sent {
+        Ok(response) => return Ok(Attempt::Answered(response)),
+        Err(failed) => failed,
+    };
+    if let Some(request) = failed.take_message() {
+        tracing::debug!(error = %failed.error(), address = %lease.address(), "a kept connection was closed");
+        lease.retire();
+        return Ok(Attempt::Unsent(Box::new(request)));
+    }
+    let error = failed.into_error();
+    if let Some(fault) = progress.fault() {
+        return Err(Reject::new(fault));
+    }
+    let reject = Reject::because(Reason::UpstreamInvalid, format!("{}: {error}", lease.address()));
+    // A connection that ended without a byte of an answer may have been closed before the request came to it.
+    if lease.reused
+        && (error.is_incomplete_message()
+            || error.is_closed()
+            || error.is_canceled()
+            || is_reset(&error)
+            || is_refused(&error))
+    {
+        lease.retire();
+        Ok(Attempt::Died(reject))
+    } else {
+        Err(reject)
+    }
+}
+
+/// Whether the connection was reset by the peer while the request was written or the answer awaited.
+fn is_reset(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| {
+        matches!(
+            io.kind(),
+            std::io::ErrorKind::ConnectionReset
+                | std::io::ErrorKind::BrokenPipe
+                | std::io::ErrorKind::NotConnected
+        )
+    })
+}
+
+/// Whether an HTTP/2 upstream said that it has not looked at the request: it refused the stream, or is going away
+/// (RFC 9113 §8.7).
+fn is_refused(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|h2| {
+        h2.is_remote() && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+/// Waits for an answer: `limit` from the last byte of the request that moved. A client that pauses is caught by the body
+/// itself, whose limit may be the longer one; an upstream that reads nothing is caught here.
+async fn answer_within<T>(
+    answer: impl Future<Output = T>,
+    limit: Duration,
+    progress: &Progress,
+) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        let (sending, before) = (!progress.ended(), progress.bytes());
+        match tokio::time::timeout(limit, answer.as_mut()).await {
+            Ok(answered) => return Some(answered),
+            Err(_) if sending && (progress.bytes() > before || progress.awaits_client()) => {}
+            Err(_) => return None,
+        }
+    }
+}
