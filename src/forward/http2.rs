@@ -4,9 +4,9 @@ use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::body::{ClientBody, Progress, Source, UpstreamBody};
 use super::pool::Lease;
@@ -20,24 +20,23 @@ use crate::reject::{Reason, Reject};
 /// Why the upstream gave no answer.
 pub(super) async fn exchange(
     way: Way<'_>,
-    parts: Parts,
-    body: ClientBody,
+    request: Request<ClientBody>,
     progress: &Rc<Progress>,
 ) -> Result<Response<UpstreamBody>, Reject> {
     let connect_limit = way.snapshot.gateway.timeouts.upstream_connect;
-    let lease = way.pool.lend(false, connect_limit).await?;
+    let lease = way.pool.lend(false, way.now, connect_limit).await?;
     // Only a kept connection can turn out to be dead, and only a request that may be repeated is worth a copy.
-    let spare = (lease.reused && repeatable(&parts.method, &body)).then(|| copy(&parts));
-    let again = match attempt(&lease, Request::from_parts(parts, body), way, progress).await? {
+    let spare = (lease.reused && repeatable(&request)).then(|| copy(&request));
+    let again = match attempt(&lease, request, way, progress).await? {
         Attempt::Answered(response) => return answered(response, lease, progress),
         Attempt::Unsent(request) => *request,
         Attempt::Died(reject) => match spare {
-            Some(parts) => Request::from_parts(parts, ClientBody::Empty),
+            Some(request) => request,
             None => return Err(reject),
         },
     };
     drop(lease);
-    let lease = way.pool.lend(true, connect_limit).await?;
+    let lease = way.pool.lend(true, Instant::now(), connect_limit).await?;
     match attempt(&lease, again, way, progress).await? {
         Attempt::Answered(response) => answered(response, lease, progress),
         Attempt::Unsent(_) => Err(Reject::new(Reason::UpstreamUnreachable)),
@@ -75,16 +74,17 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Reject> {
 }
 
 /// Whether sending a request twice does no more than sending it once, and all of it is at hand.
-fn repeatable(method: &Method, body: &ClientBody) -> bool {
-    matches!(body, ClientBody::Empty) && super::is_idempotent(method)
+fn repeatable(request: &Request<ClientBody>) -> bool {
+    matches!(request.body(), ClientBody::Empty) && super::is_idempotent(request.method())
 }
 
-fn copy(parts: &Parts) -> Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = parts.method.clone();
-    copy.uri = parts.uri.clone();
-    copy.version = parts.version;
-    copy.headers = parts.headers.clone();
+/// A request like this one, without a body.
+fn copy(request: &Request<ClientBody>) -> Request<ClientBody> {
+    let mut copy = Request::new(ClientBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
     copy
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -53,8 +53,19 @@ pub struct Way<'a> {
     pub secure: bool,
     /// The id of the request.
     pub request_id: &'a HeaderValue,
+    /// When the request was permitted.
+    pub now: Instant,
     /// How long until the caller's token expires; `None` on public routes.
     pub token_left: Option<Duration>,
+}
+
+/// What follows the head of a request.
+#[derive(Debug)]
+pub struct RequestBody {
+    /// The body.
+    pub incoming: Incoming,
+    /// The client's side of a tunnel, if the request asks for one.
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
 
 /// Forwards a permitted request.
@@ -64,20 +75,20 @@ pub struct Way<'a> {
 /// `body_too_large`, `request_timeout`, or why the upstream gave no answer.
 pub async fn forward(
     permit: &Permit,
-    target: Target,
+    target: &Target,
     way: Way<'_>,
-    parts: Parts,
-    incoming: Incoming,
+    head: &Parts,
+    body: RequestBody,
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
-    let trailers = headers::announced_trailers(&parts.headers, &way.snapshot.identity_headers);
-    let body = limited(way.route, incoming, trailers.clone(), &progress)?;
-    let request = Outbound { permit, target: &target, way, trailers: &trailers };
+    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
+    let incoming = limited(way.route, body.incoming, trailers.clone(), &progress)?;
+    let request = Outbound { permit, target, way, head, trailers: &trailers };
     let mut response = match way.pool.cell.policy.protocol {
-        UpstreamProtocol::Http1 => request.over_http1(parts, body, &progress).await?,
+        UpstreamProtocol::Http1 => request.over_http1(incoming, body.upgrade, &progress).await?,
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => {
             // Most requests do without, and need not have room for it.
-            Box::pin(request.over_http2(parts, body, &progress)).await?
+            Box::pin(request.over_http2(incoming, &progress)).await?
         }
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
@@ -91,7 +102,7 @@ pub async fn forward(
 impl Way<'_> {
     /// When the caller's token expires. A time too far to be told is none.
     fn expires(&self) -> Option<Instant> {
-        self.token_left.and_then(|left| Instant::now().checked_add(left))
+        self.token_left.and_then(|left| self.now.checked_add(left))
     }
 }
 
@@ -114,25 +125,23 @@ struct Outbound<'a> {
     permit: &'a Permit,
     target: &'a Target,
     way: Way<'a>,
+    head: &'a Parts,
     trailers: &'a [HeaderName],
 }
 
 impl Outbound<'_> {
     async fn over_http1(
         &self,
-        mut parts: Parts,
         body: ClientBody,
+        client: Option<hyper::upgrade::OnUpgrade>,
         progress: &Rc<Progress>,
     ) -> Result<Response<UpstreamBody>, Reject> {
-        let upgrade = (self.way.route.websocket
-            && upgrade::asks(&parts.method, parts.version, &parts.headers))
-        .then_some(upgrade::WEBSOCKET);
-        let client_side = upgrade.and_then(|_| parts.extensions.remove::<hyper::upgrade::OnUpgrade>());
-        let sending = self.http1_request(&parts, body, upgrade)?;
-        drop(parts);
+        let client = client.filter(|_| self.way.route.websocket && upgrade::asks(self.head));
+        let upgrade = client.as_ref().map(|_| upgrade::WEBSOCKET);
+        let sending = self.http1_request(body, upgrade)?;
         let (head, rest, lease) = http1_exchange(self.way, sending, progress).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(head, client_side, lease, progress);
+            return self.switch(head, client, lease, progress);
         }
         let Head { status, headers, framing, reusable, .. } = head;
         let source = Source::Http1(Http1Source { lease, framing, reusable, rest });
@@ -143,49 +152,43 @@ impl Outbound<'_> {
     }
 
     /// The request as it is sent over HTTP/1.1.
-    fn http1_request(
-        &self,
-        parts: &Parts,
-        body: ClientBody,
-        upgrade: Option<&'static str>,
-    ) -> Result<Sending, Reject> {
-        let asked = authority(parts)?;
-        let mut head = HeadBytes::new(&parts.method, self.path(parts).as_str());
-        self.add_fields(parts, &asked, Some(self.host(&asked)), upgrade, &mut head);
-        let delimiter = delimiter(&parts.headers, &body)?;
+    fn http1_request(&self, body: ClientBody, upgrade: Option<&'static str>) -> Result<Sending, Reject> {
+        let asked = authority(self.head)?;
+        let mut head = HeadBytes::new(&self.head.method, self.path().map_or("/", PathAndQuery::as_str));
+        self.add_fields(&asked, Some(self.host(&asked)), upgrade, &mut head);
+        let delimiter = delimiter(&self.head.headers, &body)?;
         if delimiter == Delimiter::Chunked {
             head.add(&header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
         }
-        Ok(Sending::new(&parts.method, head, body, delimiter))
+        Ok(Sending::new(&self.head.method, head, body, delimiter))
     }
 
     async fn over_http2(
         &self,
-        mut parts: Parts,
         body: ClientBody,
         progress: &Rc<Progress>,
     ) -> Result<Response<UpstreamBody>, Reject> {
-        let asked = authority(&parts)?;
-        let mut fields = HeaderMap::with_capacity(parts.headers.len() + headers::MOST_ADDED);
-        self.add_fields(&parts, &asked, None, None, &mut fields);
+        let asked = authority(self.head)?;
         let secure = self.way.pool.cell.policy.protocol == UpstreamProtocol::H2;
         let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(self.path(&parts));
+        uri.path_and_query = Some(self.path().cloned().unwrap_or(PathAndQuery::from_static("/")));
         uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
         uri.authority = Authority::try_from(self.host(&asked).as_bytes()).ok();
-        parts.uri = Uri::from_parts(uri).map_err(|_| Reject::new(Reason::RequestInvalid))?;
-        parts.headers = fields;
-        parts.version = Version::HTTP_2;
-        http2::exchange(self.way, parts, body, progress).await
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Reject::new(Reason::RequestInvalid))?;
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().reserve(self.head.headers.len() + headers::MOST_ADDED);
+        self.add_fields(&asked, None, None, request.headers_mut());
+        http2::exchange(self.way, request, progress).await
     }
 
     /// The target: the route's rewrite of what was matched.
-    fn path(&self, parts: &Parts) -> PathAndQuery {
+    fn path(&self) -> Option<&PathAndQuery> {
         match self.target {
-            Target::Unchanged => parts.uri.path_and_query().cloned(),
-            Target::Rewritten(path) => Some(path.clone()),
+            Target::Unchanged => self.head.uri.path_and_query(),
+            Target::Rewritten(path) => Some(path),
         }
-        .unwrap_or_else(|| PathAndQuery::from_static("/"))
     }
 
     /// What the upstream sees as Host.
@@ -198,7 +201,6 @@ impl Outbound<'_> {
 
     fn add_fields(
         &self,
-        parts: &Parts,
         host: &HeaderValue,
         host_field: Option<&HeaderValue>,
         upgrade: Option<&'static str>,
@@ -209,7 +211,7 @@ impl Outbound<'_> {
             client: self.way.client,
             peer: self.way.peer,
             secure: self.way.secure,
-            version: parts.version,
+            version: self.head.version,
             host,
             host_field,
             request_id: self.way.request_id,
@@ -218,7 +220,7 @@ impl Outbound<'_> {
             upgrade,
             trailers: self.trailers,
         };
-        headers::to_upstream(&parts.headers, &outgoing, fields);
+        headers::to_upstream(&self.head.headers, &outgoing, fields);
         if let Some(principal) = self.permit.principal() {
             let issuer = snapshot.issuers.get(principal.issuer());
             identity::identify(&route.identity_headers, principal.facts(), issuer, fields);
@@ -277,7 +279,7 @@ async fn http1_exchange(
     progress: &Rc<Progress>,
 ) -> Result<(Head, Rest, Lease), Reject> {
     let connect_limit = way.snapshot.gateway.timeouts.upstream_connect;
-    let mut lease = way.pool.lend(false, connect_limit).await?;
+    let mut lease = way.pool.lend(false, way.now, connect_limit).await?;
     loop {
         let limit = way.route.upstream_response;
         let fault = match lease.http1() {
@@ -295,7 +297,7 @@ async fn http1_exchange(
         if lease.reused && matches!(fault, Fault::Silence(_)) && sending.rewind() {
             tracing::debug!(?fault, address = %lease.address(), "a kept connection was closed");
             drop(lease);
-            lease = way.pool.lend(true, connect_limit).await?;
+            lease = way.pool.lend(true, Instant::now(), connect_limit).await?;
             continue;
         }
         let told = |what: &dyn std::fmt::Display| {

@@ -173,17 +173,17 @@ impl Pool {
         }
     }
 
-    /// Lends a connection: a kept one, or a new one. With `fresh`, always a new one.
+    /// Lends a connection: one that is kept at `now`, or a new one. With `fresh`, always a new one.
     ///
     /// # Errors
     ///
     /// `upstream_unreachable` or `upstream_timeout` of the last address that was tried.
-    pub(super) async fn lend(&self, fresh: bool, limit: Duration) -> Result<Lease, Reject> {
+    pub(super) async fn lend(&self, fresh: bool, now: Instant, limit: Duration) -> Result<Lease, Reject> {
         self.follow();
         let mut last = Reject::because(Reason::UpstreamUnreachable, "the upstream has no address");
         let mut tried = Vec::new();
-        while let Some(slot) = self.choose(&tried) {
-            match Slot::lend(&slot, self, fresh, limit).await {
+        while let Some(slot) = self.choose(&tried, now) {
+            match Slot::lend(&slot, self, fresh, now, limit).await {
                 Ok(lease) => {
                     slot.refused.set(None);
                     return Ok(lease);
@@ -233,7 +233,7 @@ impl Pool {
     }
 
     /// The address for the next request, beside those that were tried.
-    fn choose(&self, tried: &[Rc<Slot>]) -> Option<Rc<Slot>> {
+    fn choose(&self, tried: &[Rc<Slot>], now: Instant) -> Option<Rc<Slot>> {
         let slots = self.slots.borrow();
         if let [only] = slots.as_slice() {
             return tried.is_empty().then(|| Rc::clone(only));
@@ -241,7 +241,6 @@ impl Pool {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         let count = slots.len();
-        let now = Instant::now();
         (0..count)
             .filter_map(|step| slots.get(turn.wrapping_add(step) % count))
             .filter(|slot| !tried.iter().any(|other| Rc::ptr_eq(other, slot)))
@@ -266,10 +265,16 @@ impl Slot {
         self.refused.get().is_some_and(|since| now.duration_since(since) < PASSED_OVER)
     }
 
-    async fn lend(slot: &Rc<Self>, pool: &Pool, fresh: bool, limit: Duration) -> Result<Lease, Reject> {
+    async fn lend(
+        slot: &Rc<Self>,
+        pool: &Pool,
+        fresh: bool,
+        now: Instant,
+        limit: Duration,
+    ) -> Result<Lease, Reject> {
         let carrier = match pool.cell.policy.protocol {
             _ if fresh => None,
-            UpstreamProtocol::Http1 => slot.kept().map(|kept| Carrier::Exclusive(Some(kept))),
+            UpstreamProtocol::Http1 => slot.kept(now).map(|kept| Carrier::Exclusive(Some(kept))),
             UpstreamProtocol::H2 | UpstreamProtocol::H2c => slot.shared().map(Carrier::Shared),
         };
         match carrier {
@@ -321,8 +326,7 @@ impl Slot {
     }
 
     /// The connection used last, so that those not needed age and go.
-    fn kept(&self) -> Option<http1::Connection> {
-        let now = Instant::now();
+    fn kept(&self, now: Instant) -> Option<http1::Connection> {
         let mut kept = self.kept.borrow_mut();
         while let Some((mut connection, since)) = kept.pop() {
             if now.duration_since(since) < KEEP && connection.is_quiet() {
@@ -367,7 +371,7 @@ mod tests {
         let pool = Pool::new(UpstreamCell::new(policy).unwrap(), move || metrics.in_flight());
         let limit = Duration::from_millis(200);
         let begun = Instant::now();
-        let lends = (0..20).map(|_| pool.lend(false, limit));
+        let lends = (0..20).map(|_| pool.lend(false, begun, limit));
         for lent in futures_util::future::join_all(lends).await {
             assert_eq!(lent.unwrap_err().reason, Reason::UpstreamTimeout);
         }

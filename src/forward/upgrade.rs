@@ -5,7 +5,8 @@
 //! 2. Bytes flow only after the upstream has agreed with 101 to the very protocol that was asked for.
 //! 3. The tunnel ends when the caller's token expires, when the process stops, or when either side ends it.
 
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::request::Parts;
+use http::{HeaderValue, Method, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
@@ -16,7 +17,8 @@ use super::pool::Lease;
 pub(super) const WEBSOCKET: &str = "websocket";
 
 /// Whether a request asks, in the right form, to become a WebSocket.
-pub(super) fn asks(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+pub(super) fn asks(head: &Parts) -> bool {
+    let Parts { method, version, headers, .. } = head;
     let one = |name| {
         let mut values = headers.get_all(name).iter();
         let value = values.next()?;
@@ -28,7 +30,7 @@ pub(super) fn asks(method: &Method, version: Version, headers: &HeaderMap) -> bo
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
     *method == Method::GET
-        && version == Version::HTTP_11
+        && *version == Version::HTTP_11
         && upgrade_named
         && one(header::UPGRADE)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))

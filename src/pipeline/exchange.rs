@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::Gateway;
 use super::view::View;
@@ -21,11 +21,10 @@ use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
-use crate::respond::{Refused, cors};
+use crate::respond::{Refused, cors, grpc};
 use crate::server::Peer;
-use crate::snapshot::Cors;
 use crate::state::clock;
-use crate::types::RouteIndex;
+use crate::types::{RouteIndex, Timestamp};
 
 /// The status in log and metrics of a request whose client left before an answer began, as nginx has it.
 const CLIENT_CLOSED: u16 = 499;
@@ -41,10 +40,7 @@ pub(super) struct Exchange {
     request_id: HeaderValue,
     client: Client,
     tls: bool,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    host: Option<HeaderValue>,
+    head: Parts,
     route: Cell<Option<RouteIndex>>,
     principal: OnceCell<Principal>,
     disposition: Cell<Option<Disposition>>,
@@ -58,7 +54,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// A request whose head has just arrived.
-    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, request: &Request<Incoming>) -> Rc<Self> {
+    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
         let view = gateway.view();
         let unix_ms = clock::unix_millis();
         let trusted = &view.live.snapshot.gateway.trusted_proxies;
@@ -67,12 +63,9 @@ impl Exchange {
             started: Instant::now(),
             unix_ms,
             request_id: gateway.ids.next(unix_ms),
-            client: Client::of(peer.address.ip(), request.headers(), trusted),
+            client: Client::of(peer.address.ip(), &head.headers, trusted),
             tls: peer.tls.is_some(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            host: request.headers().get(header::HOST).cloned(),
+            head,
             route: Cell::new(None),
             principal: OnceCell::new(),
             disposition: Cell::new(None),
@@ -91,6 +84,16 @@ impl Exchange {
         &self.view
     }
 
+    /// The head of the request, as it came.
+    pub(super) const fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// When it came, by both clocks.
+    pub(super) const fn begun(&self) -> (Instant, Timestamp) {
+        (self.started, Timestamp(self.unix_ms.div_euclid(1000)))
+    }
+
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
@@ -99,9 +102,18 @@ impl Exchange {
         &self.request_id
     }
 
+    /// Notes when the decision was made.
+    pub(super) fn judged(&self, at: Instant) {
+        self.decided.set(Some(at));
+    }
+
+    /// When the decision was made; before that, when the request came.
+    pub(super) fn when_decided(&self) -> Instant {
+        self.decided.get().unwrap_or(self.started)
+    }
+
     /// Notes the decision.
     pub(super) fn decided(&self, record: &DecisionRecord<'_>) {
-        self.decided.set(Some(Instant::now()));
         self.route.set(record.route);
         if let Some(principal) = record.principal() {
             let _ = self.principal.set(principal.clone());
@@ -132,13 +144,7 @@ impl Exchange {
     }
 
     /// A refusal.
-    pub(super) fn refuse(
-        self: &Rc<Self>,
-        reject: &Reject,
-        allow: Option<&str>,
-        origin: Option<&HeaderValue>,
-        grpc: bool,
-    ) -> Response<Body> {
+    pub(super) fn refuse(self: &Rc<Self>, reject: &Reject, allow: Option<&str>) -> Response<Body> {
         // A shadowed refusal is the more telling one only while nothing else refuses; the log keeps the first.
         let _ = self.reject.set(reject.clone());
         let live = &self.view.live;
@@ -149,12 +155,10 @@ impl Exchange {
             authenticated: self.principal.get().is_some(),
             request_id: self.request_id.to_str().unwrap_or_default(),
             allow,
-            grpc,
+            grpc: grpc::is_call(&self.head.headers),
         };
         let mut response = refused.response();
-        if let Some(cors) = self.cors() {
-            cors::annotate(cors, origin, response.headers_mut());
-        }
+        self.annotate(response.headers_mut());
         if reject.reason.control() == Control::Upstream
             && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
         {
@@ -164,11 +168,7 @@ impl Exchange {
     }
 
     /// The upstream's answer.
-    pub(super) fn pass_on(
-        self: &Rc<Self>,
-        response: Response<UpstreamBody>,
-        origin: Option<&HeaderValue>,
-    ) -> Response<Body> {
+    pub(super) fn pass_on(self: &Rc<Self>, response: Response<UpstreamBody>) -> Response<Body> {
         let now = Instant::now();
         self.answered.set(Some(now));
         self.status.set(response.status().as_u16());
@@ -180,14 +180,16 @@ impl Exchange {
         }
         let mut response =
             response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
-        if let Some(cors) = self.cors() {
-            cors::annotate(cors, origin, response.headers_mut());
-        }
+        self.annotate(response.headers_mut());
         response
     }
 
-    fn cors(&self) -> Option<&Cors> {
-        self.view.live.snapshot.route(self.route.get()?)?.cors.as_ref()
+    /// Adds what lets scripts of allowed origins read the answer, if the route allows any.
+    fn annotate(&self, headers: &mut HeaderMap) {
+        let route = self.route.get().and_then(|route| self.view.live.snapshot.route(route));
+        if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
+            cors::annotate(cors, self.head.headers.get(header::ORIGIN), headers);
+        }
     }
 
     /// The position of the route's upstream.
@@ -203,7 +205,7 @@ impl Exchange {
         let route = self.route.get();
         let route_metric = route.and_then(|route| live.route_metrics.get(route.get())).copied();
         let reason = self.reject.get().map(|reject| reject.reason);
-        metrics.request(route_metric, &self.method, self.status.get(), duration);
+        metrics.request(route_metric, &self.head.method, self.status.get(), duration);
         match self.disposition.get() {
             Some(Disposition::Permit) => metrics.decision(route_metric, Decision::Permit, None),
             Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
@@ -217,15 +219,16 @@ impl Exchange {
         let facts = self.principal.get().map(|principal| &**principal.facts());
         let since =
             |end: &Cell<Option<Instant>>, start: Instant| end.get().map(|end| end.duration_since(start));
+        let host = self.head.uri.host().map(str::as_bytes);
         let owner = reason.and_then(|reason| live.snapshot.owner(self.route.get(), reason.control()));
         self.gateway.log.write(&Entry {
             unix_ms: self.unix_ms,
             request_id: self.request_id.to_str().unwrap_or_default(),
             address: Some(self.client.address),
-            method: &self.method,
-            host: self.uri.host().map(str::as_bytes).or(self.host.as_ref().map(HeaderValue::as_bytes)),
-            path: self.uri.path().as_bytes(),
-            protocol: self.version,
+            method: &self.head.method,
+            host: host.or_else(|| self.head.headers.get(header::HOST).map(HeaderValue::as_bytes)),
+            path: self.head.uri.path().as_bytes(),
+            protocol: self.head.version,
             tls: self.tls,
             route: route.map(|route| route.id.as_str()),
             status: self.status.get(),

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use http::{Request, Response, header};
+use http::request::Parts;
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use exchange::Body;
@@ -23,14 +24,15 @@ use crate::admit::Head;
 use crate::authenticate::Need;
 use crate::authorize::Permit;
 use crate::decide::{DecisionRecord, Verdict, decide};
-use crate::forward::{Way, forward};
+use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::{Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
-use crate::respond::{cors, grpc, metadata};
+use crate::respond::{cors, metadata};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer};
 use crate::state::clock;
 use crate::state::live::{LiveKnowledge, Process};
+use crate::types::Timestamp;
 
 /// How long a request waits for the fetch of keys it needs.
 const KEY_WAIT: Duration = Duration::from_secs(2);
@@ -63,68 +65,62 @@ impl Gateway {
     }
 
     /// Answers one request: the stages in their order.
-    async fn answer(
-        &self,
-        peer: &Peer,
-        request: Request<Incoming>,
-        exchange: &Rc<Exchange>,
-    ) -> Response<Body> {
+    async fn answer(&self, peer: &Peer, body: RequestBody, exchange: &Rc<Exchange>) -> Response<Body> {
         let view = exchange.view();
-        let record = self.decide(view, &request).await;
+        let record = self.decide(view, exchange).await;
         exchange.decided(&record);
         match record.verdict {
             Verdict::Permit(permit, target) => {
-                let (parts, incoming) = request.into_parts();
-                let origin = parts.headers.get(header::ORIGIN).cloned();
-                let is_grpc = grpc::is_call(&parts.headers);
                 let Some(way) = self.way(view, peer, exchange, &permit) else {
-                    return exchange.refuse(&Reject::new(Reason::Internal), None, None, false);
+                    return exchange.refuse(&Reject::new(Reason::Internal), None);
                 };
-                match forward(&permit, target, way, parts, incoming).await {
-                    Ok(response) => exchange.pass_on(response, origin.as_ref()),
-                    Err(reject) => exchange.refuse(&reject, None, origin.as_ref(), is_grpc),
+                match forward(&permit, &target, way, exchange.head(), body).await {
+                    Ok(response) => exchange.pass_on(response),
+                    Err(reject) => exchange.refuse(&reject, None),
                 }
             }
             Verdict::Preflight(route) => {
                 let cors = view.live.snapshot.route(route).and_then(|route| route.cors.as_ref());
                 match cors {
-                    Some(cors) => exchange.reply(cors::preflight(cors, request.headers())),
-                    None => exchange.refuse(&Reject::new(Reason::Internal), None, None, false),
+                    Some(cors) => exchange.reply(cors::preflight(cors, &exchange.head().headers)),
+                    None => exchange.refuse(&Reject::new(Reason::Internal), None),
                 }
             }
             Verdict::Metadata(resource) => exchange.reply(metadata::response(resource)),
-            Verdict::Reject(reject) => {
-                let headers = request.headers();
-                let origin = headers.get(header::ORIGIN);
-                exchange.refuse(&reject, record.allow, origin, grpc::is_call(headers))
-            }
+            Verdict::Reject(reject) => exchange.refuse(&reject, record.allow),
         }
     }
 
     /// Decides; once more if keys were needed and could be had.
-    async fn decide<'v>(&self, view: &'v View, request: &Request<Incoming>) -> DecisionRecord<'v> {
-        let head = Head {
-            method: request.method(),
-            uri: request.uri(),
-            version: request.version(),
-            headers: request.headers(),
-        };
-        let judge = || {
-            let started = Instant::now();
-            let now = clock::now();
-            let knowledge = LiveKnowledge::new(&view.live, &self.process.tokens, now, started);
-            let record = decide(&view.live.snapshot, &head, &knowledge, now);
-            if let Some(principal) = record.principal() {
-                knowledge.remember(principal);
-            }
-            self.metrics.decision_duration(started.elapsed());
-            record
-        };
-        let record = judge();
+    async fn decide<'v>(&self, view: &'v View, exchange: &Exchange) -> DecisionRecord<'v> {
+        let (started, now) = exchange.begun();
+        let record = self.judge(view, exchange, started, now);
         match record.need {
-            Some(need) if self.wait_for_keys(view, need).await => judge(),
+            Some(need) if self.wait_for_keys(view, need).await => {
+                self.judge(view, exchange, Instant::now(), clock::now())
+            }
             Some(_) | None => record,
         }
+    }
+
+    fn judge<'v>(
+        &self,
+        view: &'v View,
+        exchange: &Exchange,
+        started: Instant,
+        now: Timestamp,
+    ) -> DecisionRecord<'v> {
+        let Parts { method, uri, version, headers, .. } = exchange.head();
+        let head = Head { method, uri, version: *version, headers };
+        let knowledge = LiveKnowledge::new(&view.live, &self.process.tokens, now, started);
+        let record = decide(&view.live.snapshot, &head, &knowledge, now);
+        if let Some(principal) = record.principal() {
+            knowledge.remember(principal);
+        }
+        let ended = Instant::now();
+        self.metrics.decision_duration(ended.duration_since(started));
+        exchange.judged(ended);
+        record
     }
 
     /// Waits for the one running fetch of an issuer's keys. `false` if there is nothing to wait for.
@@ -149,7 +145,8 @@ impl Gateway {
             // As long as a new request with this token would be accepted.
             let issuer = view.live.snapshot.issuers.get(principal.issuer());
             let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
-            principal.facts().expires.plus(leeway).since(clock::now())
+            let (_, now) = exchange.begun();
+            principal.facts().expires.plus(leeway).since(now)
         });
         Some(Way {
             snapshot: &view.live.snapshot,
@@ -159,6 +156,7 @@ impl Gateway {
             peer: &peer.address_text,
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
+            now: exchange.when_decided().into(),
             token_left,
         })
     }
@@ -179,11 +177,13 @@ impl Handler for Gateway {
     type Open = Counted;
 
     async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
-        let exchange = Exchange::begin(&self, &peer, &request);
-        let answer = AssertUnwindSafe(self.answer(&peer, request, &exchange)).catch_unwind().await;
+        let (mut head, incoming) = request.into_parts();
+        let body = RequestBody { incoming, upgrade: head.extensions.remove() };
+        let exchange = Exchange::begin(&self, &peer, head);
+        let answer = AssertUnwindSafe(self.answer(&peer, body, &exchange)).catch_unwind().await;
         answer.unwrap_or_else(|_| {
             self.metrics.panic();
-            exchange.refuse(&Reject::because(Reason::Internal, "panic"), None, None, false)
+            exchange.refuse(&Reject::because(Reason::Internal, "panic"), None)
         })
     }
 

@@ -1,6 +1,7 @@
 //! The bytes of one connection, plain or TLS, with what was read ahead to tell HTTP/1 from HTTP/2.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -134,6 +135,19 @@ impl Stream {
     }
 }
 
+/// What takes less to copy than to have the system gather, in bytes.
+const SMALL: usize = 2 * 1024;
+
+/// Small parts in one piece; `None` if they do not fit.
+fn joined<'s>(parts: &[io::IoSlice<'_>], scratch: &'s mut ReadBuf<'_>) -> Option<&'s [u8]> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    if length > scratch.remaining() {
+        return None;
+    }
+    parts.iter().for_each(|part| scratch.put_slice(part));
+    Some(scratch.filled())
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -174,9 +188,13 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = match &mut this.transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write_vectored(cx, bufs),
+        let mut scratch = [const { MaybeUninit::uninit() }; SMALL];
+        let mut scratch = ReadBuf::uninit(&mut scratch);
+        let polled = match (&mut this.transport, joined(bufs, &mut scratch)) {
+            (Transport::Plain(socket), None) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            (Transport::Plain(socket), Some(all)) => Pin::new(socket).poll_write(cx, all),
+            (Transport::Tls(socket), None) => Pin::new(socket.as_mut()).poll_write_vectored(cx, bufs),
+            (Transport::Tls(socket), Some(all)) => Pin::new(socket.as_mut()).poll_write(cx, all),
         };
         this.sent(polled)
     }
