@@ -134,6 +134,13 @@ pub(super) const MOST_ADDED: usize = 12;
 pub trait Fields {
     /// Adds a field, beside those of the same name.
     fn add(&mut self, name: &HeaderName, value: &HeaderValue);
+
+    /// Adds a field with this text, if a header can carry it.
+    fn add_text(&mut self, name: &HeaderName, text: &str) {
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+            self.add(name, &value);
+        }
+    }
 }
 
 impl Fields for HeaderMap {
@@ -253,7 +260,7 @@ fn add_forwarding(fields: &mut impl Fields, outgoing: &Outgoing<'_>) {
         text.push_str(", ");
     }
     text.push_str(outgoing.peer);
-    add_text(fields, &X_FORWARDED_FOR, &text);
+    fields.add_text(&X_FORWARDED_FOR, &text);
     fields.add(&X_FORWARDED_PROTO, &HeaderValue::from_static(proto));
     fields.add(&X_FORWARDED_HOST, outgoing.host);
 
@@ -276,14 +283,8 @@ fn add_forwarding(fields: &mut impl Fields, outgoing: &Outgoing<'_>) {
         text.push_str(host);
         text.push('"');
     }
-    add_text(fields, &header::FORWARDED, &text);
+    fields.add_text(&header::FORWARDED, &text);
     fields.add(&X_REQUEST_ID, outgoing.request_id);
-}
-
-fn add_text(fields: &mut impl Fields, name: &HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        fields.add(name, &value);
-    }
 }
 
 /// This gateway in Via (RFC 9110 §7.6.3).

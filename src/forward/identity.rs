@@ -1,8 +1,9 @@
 //! Header fields that tell an upstream who calls: claims of a verified token, byte for byte or not at all.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::headers::Fields;
 use crate::authenticate::json::Json;
@@ -19,32 +20,31 @@ pub(super) fn identify(
 ) {
     for (name, field) in headers {
         let roles = || issuer.and_then(|issuer| issuer.claims.roles.as_ref());
-        let value = match field {
-            IdentityField::Subject => facts.subject.as_deref().and_then(value),
-            IdentityField::Client => facts.client.as_deref().and_then(value),
-            IdentityField::Scope => value(&facts.scopes.join(" ")),
-            IdentityField::Tenant => facts.tenant.as_deref().and_then(value),
-            IdentityField::Issuer => value(facts.issuer.as_str()),
-            IdentityField::Actor => facts.actor.as_deref().and_then(value),
-            IdentityField::TokenId => facts.token_id.as_deref().and_then(value),
-            IdentityField::Roles => roles().and_then(|path| claim(facts, path)),
-            IdentityField::Claim(path) => claim(facts, path),
+        let text: Option<Cow<'_, str>> = match field {
+            IdentityField::Subject => facts.subject.as_deref().map(Cow::from),
+            IdentityField::Client => facts.client.as_deref().map(Cow::from),
+            IdentityField::Scope => Some(facts.scopes.join(" ").into()),
+            IdentityField::Tenant => facts.tenant.as_deref().map(Cow::from),
+            IdentityField::Issuer => Some(facts.issuer.as_str().into()),
+            IdentityField::Actor => facts.actor.as_deref().map(Cow::from),
+            IdentityField::TokenId => facts.token_id.as_deref().map(Cow::from),
+            IdentityField::Roles => roles().and_then(|path| claim(facts, path)).map(Cow::from),
+            IdentityField::Claim(path) => claim(facts, path).map(Cow::from),
         };
-        if let Some(value) = value {
-            fields.add(name, &value);
+        if let Some(text) = text.filter(|text| fits(text)) {
+            fields.add_text(name, &text);
         }
     }
 }
 
-/// A header value of claim text, byte for byte. Text that a header cannot carry as it is (a control character, a space at
-/// either end) gives none: encoded or trimmed, it could pass for another caller's.
-fn value(text: &str) -> Option<HeaderValue> {
-    let fits = !text.is_empty() && text.trim() == text && !text.bytes().any(|b| b.is_ascii_control());
-    fits.then(|| HeaderValue::from_bytes(text.as_bytes()).ok()).flatten()
+/// Whether a header can carry claim text byte for byte. Text that it cannot (a control character, a space at either end)
+/// gives no field: encoded or trimmed, it could pass for another caller's.
+fn fits(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && !text.bytes().any(|b| b.is_ascii_control())
 }
 
-/// The value of a claim: a scalar, or the scalars of an array separated by commas.
-fn claim(facts: &TokenFacts, path: &ClaimPath) -> Option<HeaderValue> {
+/// The text of a claim: a scalar, or the scalars of an array separated by commas.
+fn claim(facts: &TokenFacts, path: &ClaimPath) -> Option<String> {
     let mut text = String::new();
     match facts.claims.at(path)? {
         Json::Array(items) => {
@@ -61,7 +61,7 @@ fn claim(facts: &TokenFacts, path: &ClaimPath) -> Option<HeaderValue> {
         }
         single => scalar(&mut text, single)?,
     }
-    value(&text)
+    Some(text)
 }
 
 fn scalar(text: &mut String, json: &Json) -> Option<()> {

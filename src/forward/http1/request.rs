@@ -22,8 +22,8 @@ use crate::forward::is_idempotent;
 #[derive(Debug)]
 pub(in crate::forward) struct HeadBytes(Vec<u8>);
 
-/// Room that a usual head fits in.
-const USUAL_HEAD: usize = 1024;
+/// Room that a usual head fits in, with a token.
+const USUAL_HEAD: usize = 2 * 1024;
 
 impl HeadBytes {
     /// Begins with the request line. `target` is a path with its query.
@@ -35,15 +35,26 @@ impl HeadBytes {
         bytes.extend_from_slice(b" HTTP/1.1\r\n");
         Self(bytes)
     }
+
+    fn line(&mut self, name: &HeaderName, value: &[u8]) {
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
 }
 
 impl Fields for HeadBytes {
     fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
         // Neither type holds anything that ends a line.
-        self.0.extend_from_slice(name.as_str().as_bytes());
-        self.0.extend_from_slice(b": ");
-        self.0.extend_from_slice(value.as_bytes());
-        self.0.extend_from_slice(b"\r\n");
+        self.line(name, value.as_bytes());
+    }
+
+    fn add_text(&mut self, name: &HeaderName, text: &str) {
+        // What the type of a value is made of (RFC 9110 §5.5), without making one.
+        if text.bytes().fold(true, |fits, byte| fits & ((byte >= 0x20) & (byte != 0x7f) | (byte == b'\t'))) {
+            self.line(name, text.as_bytes());
+        }
     }
 }
 
