@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .measure import Entry, Load, Meter, ratios
+from .measure import Load, Meter, ratios
 from .peers import BODY, Field
 from .processes import Failed, Fleet, NotMeasured
 from .report import Report
 from .tokens import Keys
 
 ROWS = {}
+UNITS = {"per_request": "µs/request", "per_kib": "ns/KiB"}
 
 
 @dataclass
@@ -78,19 +79,18 @@ class Bench:
         """A load with one good token."""
         return Load(tokens=self.keys.many(algorithm, 1), **options)
 
-    def race(self, field, entries, rounds=None, seconds=None):
+    def race(self, field, entries, cost="per_request"):
         """Measures entries side by side, and reports what each costs."""
-        field.meter.race(entries, rounds or self.rounds, seconds or self.seconds, self.progress)
-        self.progress("\r")
+        field.meter.race(entries, self.rounds, self.seconds, self.progress)
+        self.progress("")
         for entry in entries:
             total = sum(sample.requests for sample in entry.samples)
-            self.report.figure(entry.name, [sample.per_request for sample in entry.samples], "µs/request",
+            self.report.figure(entry.name, [getattr(sample, cost) for sample in entry.samples], UNITS[cost],
                                f"{total:,} requests")
 
-    def judge(self, subject, comparator, target, cost=None):
+    def judge(self, subject, comparator, target, cost="per_request"):
         """The ratio of two entries against a target."""
-        found = ratios(subject, comparator, cost) if cost else ratios(subject, comparator)
-        self.report.verdict(f"{subject.name} / {comparator.name}", found, target)
+        self.report.verdict(f"{subject.name} / {comparator.name}", ratios(subject, comparator, cost), target)
 
     def peer(self, what, start, *arguments):
         """Starts a peer; one that cannot take part is reported."""
@@ -99,10 +99,6 @@ class Bench:
         except NotMeasured as reason:
             self.report.not_measured(f"against {what}", str(reason))
             return None
-
-    def entry(self, contestant, load, label=""):
-        """An entry, unless its contestant is missing."""
-        return Entry(contestant, load, label) if contestant else None
 
     def run(self, chosen):
         """Measures rows; a row that fails does not stop the next."""

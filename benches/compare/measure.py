@@ -43,6 +43,8 @@ class Load:
     # Bytes of the answer's body, if it is not the upstream's small JSON.
     download: int = 0
     expect: int = 200
+    # How often the upstream counts one such request.
+    arrivals: int = 1
     tls: bool = False
     # HTTP/2 over clear text, 10 connections with 10 streams each.
     h2: bool = False
@@ -86,15 +88,20 @@ class Sample:
         """Microseconds of CPU time for one request."""
         return self.cpu / self.requests / 1000
 
+    @property
+    def per_kib(self):
+        """Nanoseconds of CPU time for each KiB that was answered."""
+        return self.cpu / (self.bytes / 1024)
+
 
 def spread(values):
     """Median, least and greatest."""
     return statistics.median(values), min(values), max(values)
 
 
-def ratios(subject, comparator, cost=lambda sample: sample.per_request):
+def ratios(subject, comparator, cost="per_request"):
     """The ratio of the two costs in each round."""
-    return [cost(ours) / cost(theirs) for ours, theirs in zip(subject.samples, comparator.samples)]
+    return [getattr(ours, cost) / getattr(theirs, cost) for ours, theirs in zip(subject.samples, comparator.samples)]
 
 
 def ask(port, path=ORDER, token=None, upload=0, tls=False, host="127.0.0.1"):
@@ -207,6 +214,7 @@ class Meter:
     def _count(self, entry, sample, bad, arrived):
         """Every answer was the expected one, says the client; and so says the upstream."""
         under_way = 200
+        arrived //= entry.load.arrivals
         if entry.load.expect < 400:
             if bad:
                 raise Failed(f"{entry.name}: {bad} of {sample.requests} answers were not 200")
