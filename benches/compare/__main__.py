@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import rows  # noqa: F401 - registers the rows
+from . import rows, rows_memory, rows_time  # noqa: F401 - registers the rows
 from .bench import ROWS, Bench
 from .processes import Failed
 

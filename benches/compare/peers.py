@@ -77,7 +77,7 @@ class Field:
         port = free_port()
         config = self._write("upstream.conf", _fill(
             "upstream.nginx.conf", USER_LINE=self._user_line("user root;"), DIR=self.directory, PORT=port,
-            BODY=BODY, CONNECTIONS=4096))
+            BODY=BODY, CONNECTIONS=16_384))
         process = self._start_nginx("upstream", config, self.bench.load_cores)
         process.wait_for_port(port)
         return Contestant("direct, no gateway", process, port)
@@ -89,7 +89,7 @@ class Field:
             config = self._write("nginx.conf", _fill(
                 "nginx.conf", USER_LINE=self._user_line("user root;"), DIR=self.directory, UPSTREAM=self.api.port,
                 CERTIFICATE=self.bench.keys.certificate, CERTIFICATE_KEY=self.bench.keys.certificate_key,
-                CONNECTIONS=4096, **ports))
+                CONNECTIONS=16_384, **ports))
             process = self._start_nginx("nginx", config, self.bench.gateway_cores)
             process.wait_for_port(ports["PORT"])
             self._nginx = process, ports
