@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from .report import Report
 from .tokens import Keys
 
 ROWS = {}
+# Percent of the gateway's core that may go to others before the figures are called disturbed.
+DISTURBED = 5
 UNITS = {"per_request": "µs/request", "per_kib": "ns/KiB"}
 
 
@@ -67,7 +70,7 @@ class Bench:
         """The upstream and what starts contestants; everything ends with the block."""
         with Fleet() as fleet:
             made = Field(self, fleet)
-            made.meter = Meter(self.directory / "run", self.load_cores, fleet, made.api, BODY.encode())
+            made.meter = Meter(self.directory / "run", self.gateway_cores, self.load_cores, fleet, made.api, BODY.encode())
             yield made
 
     def progress(self, text):
@@ -87,6 +90,9 @@ class Bench:
             total = sum(sample.requests for sample in entry.samples)
             self.report.figure(entry.name, [getattr(sample, cost) for sample in entry.samples], UNITS[cost],
                                f"{total:,} requests")
+        foreign = [100 * sample.foreign for entry in entries for sample in entry.samples]
+        if statistics.median(foreign) > DISTURBED:
+            self.report.figure("DISTURBED: work of others on the gateway's core", foreign, "%", "repeat on a quiet machine")
 
     def judge(self, subject, comparator, target, cost="per_request"):
         """The ratio of two entries against a target."""

@@ -1,11 +1,12 @@
 """Runs loads and reads what they cost.
 
-One round runs every entry once, one after the other, in an order that alternates; so a machine whose speed drifts slows
+One round runs every entry once, one after the other, in an order that changes; so a machine whose speed drifts slows
 all of them alike. A ratio is taken within each round, and the median of these ratios is what counts. Each answer is
 verified: before and after the rounds one exactly, in the rounds by count, by the load generator and by the upstream.
 """
 
 import http.client
+import os
 import re
 import ssl
 import statistics
@@ -80,8 +81,8 @@ class Sample:
     bytes: int
     seconds: float
     cpu: int
-    p50: float = 0.0
-    p99: float = 0.0
+    # The share of the gateway's core that went to work of others in the meantime.
+    foreign: float = 0.0
 
     @property
     def per_request(self):
@@ -123,19 +124,41 @@ def ask(port, path=ORDER, token=None, upload=0, tls=False, host="127.0.0.1"):
         connection.close()
 
 
+class Busy:
+    """How long cores have worked for anybody at all, by the kernel's count."""
+
+    def __init__(self, cores):
+        self.names = {f"cpu{core}" for core in cores}
+        self.started, self.before = time.monotonic(), self._read()
+
+    def _read(self):
+        total = 0
+        for text in Path("/proc/stat").read_text().splitlines():
+            name, *ticks = text.split()
+            if name in self.names:
+                # Without idle and waiting for disks.
+                total += sum(int(ticks[place]) for place in (0, 1, 2, 5, 6, 7))
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def since(self):
+        """Seconds that have passed, and seconds of work in them."""
+        return time.monotonic() - self.started, self._read() - self.before
+
+
 class Meter:
     """Runs loads from the load's core against contestants on the gateway's core."""
 
-    def __init__(self, directory, load_cores, fleet, upstream, body):
-        self.directory, self.cores, self.fleet = directory, load_cores, fleet
+    def __init__(self, directory, gateway_cores, load_cores, fleet, upstream, body):
+        self.directory, self.gateway_cores, self.cores, self.fleet = directory, gateway_cores, load_cores, fleet
         self.upstream, self.body = upstream, body
+        self.counted = 0
 
     def upstream_requests(self):
         """How many requests have come to the upstream; this one is not counted."""
         status, body = ask(self.upstream.port, "/count")
         if status != 200:
             raise Failed(f"the upstream's counter answers {status}")
-        self.counted = getattr(self, "counted", 0) + 1
+        self.counted += 1
         return int(body.split()[9]) - self.counted
 
     def verify(self, entry):
@@ -174,9 +197,7 @@ class Meter:
         errors = {key: result[key] for key in ("connect", "read", "write", "timeout") if result[key]}
         if errors:
             raise Failed(f"{entry.name}: socket errors {errors}")
-        sample = Sample(result["requests"], result["bytes"], result["micros"] / 1e6, 0,
-                        result["p50"] / 1000, result["p99"] / 1000)
-        return sample, result["refused"]
+        return Sample(result["requests"], result["bytes"], result["micros"] / 1e6, 0), result["refused"]
 
     def h2load(self, entry, seconds, clients=10, streams=10):
         """Runs h2load over HTTP/2 in clear text; gives a sample and the number of other answers than 2xx."""
@@ -197,17 +218,21 @@ class Meter:
     def sample(self, entry, seconds):
         """One measured run of one entry, its answers verified."""
         arrived = self.upstream_requests()
+        whole = Busy(self.gateway_cores)
         before = entry.contestant.process.cpu()
         sample, bad = (self.h2load if entry.load.h2 else self.wrk)(entry, seconds)
         # The last connections are still being closed.
         time.sleep(0.05)
         after = entry.contestant.process.cpu()
+        elapsed, busy = whole.since()
         arrived = self.upstream_requests() - arrived
         if set(before) != set(after):
             raise Failed(f"{entry.name}: its processes changed while they were measured")
         if sample.requests == 0:
             raise Failed(f"{entry.name} answered nothing")
         sample.cpu = sum(after.values()) - sum(before.values())
+        if self.cores.isdisjoint(self.gateway_cores):
+            sample.foreign = max(0.0, busy - sample.cpu / 1e9) / elapsed
         self._count(entry, sample, bad, arrived)
         return sample
 
@@ -232,7 +257,11 @@ class Meter:
             self.verify(entry)
             self.sample(entry, 1)
         for number in range(rounds):
-            ordered = entries if number % 2 == 0 else list(reversed(entries))
+            # Each entry comes to each place in the order, so that a drift of the machine favours none.
+            start = number % len(entries)
+            ordered = entries[start:] + entries[:start]
+            if number % 2:
+                ordered.reverse()
             for entry in ordered:
                 progress(f"round {number + 1}/{rounds}: {entry.name}")
                 entry.samples.append(self.sample(entry, seconds))

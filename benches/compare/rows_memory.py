@@ -68,7 +68,7 @@ def _closed():
 @row("connections", "resident memory for each idle connection, HTTP/1.1 and TLS")
 def connections(bench):
     """Each has made one request before it keeps still; nginx is told for comparison."""
-    wanted = 2000 if bench.quick else 10_000
+    wanted = 1000 if bench.quick else 10_000
     count = min(wanted, raise_file_limit(wanted + _SPARE) - _SPARE)
     token = bench.load().token()
     for kind, target in (("h1", 24), ("TLS", 48)):

@@ -55,10 +55,10 @@ else
   end
 end
 
-done = function(summary, latency)
+done = function(summary)
   local errors = summary.errors
   print(string.format(
-    "RESULT requests=%d bytes=%d micros=%d refused=%d connect=%d read=%d write=%d timeout=%d p50=%d p99=%d",
+    "RESULT requests=%d bytes=%d micros=%d refused=%d connect=%d read=%d write=%d timeout=%d",
     summary.requests, summary.bytes, summary.duration, errors.status, errors.connect, errors.read, errors.write,
-    errors.timeout, latency:percentile(50), latency:percentile(99)))
+    errors.timeout))
 end
