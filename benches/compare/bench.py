@@ -62,6 +62,7 @@ class Bench:
             raise Failed("two cores are needed: one for the gateway, one for load and upstream")
         self.cores = set(cores)
         self.gateway_cores, self.load_cores = {cores[0]}, {cores[1]}
+        self.directory = self.directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.keys = Keys(self.directory)
 

@@ -21,6 +21,8 @@ BODY = json.dumps({
     "links": {"self": "/orders/1", "customer": "/customers/4711"},
     "version": 1,
 }, separators=(",", ":"))
+# The default of 16 KiB is best for small answers, and makes many system calls for large ones.
+_LARGE_HAPROXY = "tune.bufsize 65536"
 FILES = {"64KiB": 64 << 10, "1MiB": 1 << 20}
 
 
@@ -46,7 +48,7 @@ class Field:
         self.directory = bench.directory / "run"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
-        self._nginx = self._haproxy = None
+        self._nginx, self._haproxy = {}, {}
         self.scopegates = 0
         self.api = self._upstream()
 
@@ -82,38 +84,42 @@ class Field:
         process.wait_for_port(port)
         return Contestant("direct, no gateway", process, port)
 
-    def nginx(self, kind="plain"):
-        """nginx without any check: `plain`, `tls` or `h2`."""
-        if not self._nginx:
+    def nginx(self, kind="plain", large=False):
+        """nginx without any check: `plain`, `tls` or `h2`; with its default buffers, or with large ones."""
+        program = "nginx-large" if large else "nginx"
+        if program not in self._nginx:
             ports = {name: free_port() for name in ("PORT", "TLS", "H2")}
-            config = self._write("nginx.conf", _fill(
+            config = self._write(f"{program}.conf", _fill(
                 "nginx.conf", USER_LINE=self._user_line("user root;"), DIR=self.directory, UPSTREAM=self.api.port,
                 CERTIFICATE=self.bench.keys.certificate, CERTIFICATE_KEY=self.bench.keys.certificate_key,
-                CONNECTIONS=16_384, **ports))
-            process = self._start_nginx("nginx", config, self.bench.gateway_cores)
+                CONNECTIONS=16_384, NAME=program, LARGE=_fill("nginx-large.conf") if large else "", **ports))
+            process = self._start_nginx(program, config, self.bench.gateway_cores)
             process.wait_for_port(ports["PORT"])
-            self._nginx = process, ports
-        process, ports = self._nginx
+            self._nginx[program] = process, ports
+        process, ports = self._nginx[program]
         name = {"plain": "nginx, plain proxying", "tls": "nginx, TLS", "h2": "nginx, HTTP/2 in"}[kind]
+        if large:
+            name += ", large buffers"
         return Contestant(name, process, ports[{"plain": "PORT", "tls": "TLS", "h2": "H2"}[kind]])
 
-    def haproxy(self, kind):
+    def haproxy(self, kind, large=False):
         """HAProxy: `tcp` relays, `plain` proxies, `RS256` and `ES256` check tokens as well."""
-        if not self._haproxy:
+        program = "haproxy-large" if large else "haproxy"
+        if program not in self._haproxy:
             ports = {name: free_port() for name in ("TCP", "HTTP", "RS256", "ES256")}
             keys = self.bench.keys
             claims = _fill("haproxy-claims.cfg", ISSUER=ISSUER, AUDIENCE=AUDIENCE, SCOPE=SCOPE).strip()
-            config = self._write("haproxy.cfg", _fill(
+            config = self._write(f"{program}.cfg", _fill(
                 "haproxy.cfg", UPSTREAM=self.api.port, MAXCONN=4096, RSA_PUBLIC=keys.public("RS256"),
-                EC_PUBLIC=keys.public("ES256"), CLAIMS=claims, **ports))
+                EC_PUBLIC=keys.public("ES256"), CLAIMS=claims, LARGE=_LARGE_HAPROXY if large else "", **ports))
             command = [_program("haproxy"), "-db", "-q", "-f", config]
-            process = self.fleet.start("haproxy", command, self.bench.gateway_cores, log=self._log("haproxy"))
+            process = self.fleet.start(program, command, self.bench.gateway_cores, log=self._log(program))
             process.wait_for_port(ports["TCP"])
-            self._haproxy = process, ports
-        process, ports = self._haproxy
+            self._haproxy[program] = process, ports
+        process, ports = self._haproxy[program]
         port = ports[{"tcp": "TCP", "plain": "HTTP"}.get(kind, kind)]
         name = {"tcp": "HAProxy, TCP relay", "plain": "HAProxy, plain proxying"}.get(kind, f"HAProxy, jwt_verify {kind}")
-        contestant = Contestant(name, process, port)
+        contestant = Contestant(name + (", large buffers" if large else ""), process, port)
         if kind in ("RS256", "ES256"):
             self.prove(contestant, kind)
         return contestant

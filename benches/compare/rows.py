@@ -108,7 +108,7 @@ def h2(bench):
 
 @row("bodies", "large bodies: answers of 64 KiB and 1 MiB, uploads of 1 MiB")
 def bodies(bench):
-    """CPU time by bytes moved, and what 64 busy connections keep resident."""
+    """CPU time by bytes moved, and what 64 busy connections keep resident. The better of a peer's buffers counts."""
     kinds = [
         ("64 KiB answers", {"path": "/files/acme/64KiB", "download": 64 << 10}, "per_kib", 0.80),
         ("1 MiB answers", {"path": "/files/acme/1MiB", "download": 1 << 20}, "per_kib", 0.70),
@@ -119,6 +119,9 @@ def bodies(bench):
     with bench.field() as field:
         gateway = field.scopegate()
         peers = [(None, bench.peer("nginx", field.nginx)), (1.0, bench.peer("HAProxy", field.haproxy, "plain"))]
+        if not bench.quick:
+            peers += [(None, bench.peer("nginx with large buffers", field.nginx, "plain", True)),
+                      (1.0, bench.peer("HAProxy with large buffers", field.haproxy, "plain", True))]
         for kind, options, cost, target in kinds:
             load = bench.load(**options)
             ours = Entry(gateway, load, f"Scopegate, {kind}")
