@@ -1,5 +1,6 @@
 """What the rows of a run share: options, cores, keys, and the way to run one row."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -64,6 +65,12 @@ class Bench:
         self.gateway_cores, self.load_cores = {cores[0]}, {cores[1]}
         self.directory = self.directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
+        # Held until the process ends. Two runs would measure each other.
+        self.lock = open(self.directory / "lock", "w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Failed("another run is going on") from None
         self.keys = Keys(self.directory)
 
     @contextmanager

@@ -9,6 +9,8 @@ from .measure import Entry, Load
 from .processes import Failed, raise_file_limit
 
 _SPARE = 500
+# How many tokens the row about the cache uses.
+_MILLION = 1_000_000
 
 
 class Idlers:
@@ -124,7 +126,7 @@ def table(bench):
 @row("tokens", "one million distinct tokens stay inside the configured cache", long=True)
 def tokens(bench):
     """EdDSA, because a million RSA signatures take too long to make."""
-    count, cache = 1_000_000, 64
+    count, cache = _MILLION, 64
     with bench.field() as field:
         print(f"   signing {count:,} tokens, unless they are kept from before", flush=True)
         load = Load(tokens=bench.keys.many("EdDSA", count), stream=True)
