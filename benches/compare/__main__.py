@@ -41,9 +41,9 @@ def main():
         for entry in ROWS.values():
             print(f"{entry.name:<14} {entry.title}{' (only with --long)' if entry.long else ''}")
         return 0
-    # Ends like Ctrl-C: every process of the run is ended on the way out.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
+    # Every process of the run is ended on the way out.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda sent, _: sys.exit(128 + sent))
     binary = os.environ.get("SCOPEGATE_BIN") or ROOT / "target/release/scopegate"
     try:
         bench = Bench(
@@ -56,9 +56,6 @@ def main():
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
     bench.report.print_table()
     told = {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick, "rows": names}
     bench.report.write(options.json, told, bench.versions())
