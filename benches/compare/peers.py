@@ -163,7 +163,9 @@ class Field:
         self.scopegates += 1
         ports = {kind: free_port() for kind in ("port", "tls", "admin")}
         text = policy.render(self.bench.keys, ports, self.api.port, **options)
-        config = self._write(f"routes-{self.scopegates}.yaml", text)
+        # In a directory of its own: the gateway watches it, and looks again whenever something is written there.
+        (self.directory / f"scopegate-{self.scopegates}").mkdir(exist_ok=True)
+        config = self._write(f"scopegate-{self.scopegates}/routes.yaml", text)
         command = [self.bench.scopegate, "run", "--config", config, "--log-level", "error"]
         with open(log_to or os.devnull, "wb") as stdout:
             process = self.fleet.start(
@@ -177,6 +179,7 @@ class Field:
                 raise Failed(f"{name} does not become ready")
             time.sleep(0.02)
         self.prove(contestant, "RS256")
+        process.settle()
         return contestant
 
     def prove(self, contestant, algorithm):

@@ -135,6 +135,16 @@ class Process:
                 time.sleep(0.02)
         raise Failed(f"{self.name} does not listen on its port{self.last_words()}")
 
+    def settle(self, seconds=30):
+        """Returns once it has nothing more to do on its own, such as looking whether a young file still changes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            before = sum(self.cpu().values())
+            time.sleep(0.3)
+            if sum(self.cpu().values()) - before < 3_000_000:
+                return
+        raise Failed(f"{self.name} does not come to rest within {seconds} s")
+
     def end(self, seconds=3):
         """Ends the program and everything it started."""
         for sent in (signal.SIGTERM, signal.SIGKILL):

@@ -78,7 +78,10 @@ class Keys:
 
     def __init__(self, directory):
         self.directory = directory / "keys"
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # Apart from the keys, whose directory gateways watch.
+        self.tokens = directory / "tokens"
+        for made in (self.directory, self.tokens):
+            made.mkdir(parents=True, exist_ok=True)
         self.keys = {}
         for algorithm, generate in _GENERATORS.items():
             path = self.directory / f"{algorithm}.pem"
@@ -136,7 +139,7 @@ class Keys:
 
     def many(self, algorithm, count):
         """A file with that many different tokens, one a line; signed by all cores, and kept."""
-        kept = sorted(self.directory.glob(f"{algorithm}-{count}-*.tokens"))
+        kept = sorted(self.tokens.glob(f"{algorithm}-{count}-*.tokens"))
         for path in kept:
             if int(path.stem.rsplit("-", 1)[1]) - MARGIN > time.time() and \
                     path.stat().st_mtime > (self.directory / f"{algorithm}.pem").stat().st_mtime:
@@ -145,7 +148,7 @@ class Keys:
         pem = (self.directory / f"{algorithm}.pem").read_bytes()
         step = max(1, min(2000, count // 8))
         shares = [(pem, algorithm, start, min(step, count - start)) for start in range(0, count, step)]
-        path = self.directory / f"{algorithm}-{count}-{int(time.time()) + LIFETIME}.tokens"
+        path = self.tokens / f"{algorithm}-{count}-{int(time.time()) + LIFETIME}.tokens"
         partial = path.with_suffix(".partial")
         with multiprocessing.Pool() as pool, open(partial, "w") as file:
             for share in pool.imap(_make_share, shares):
