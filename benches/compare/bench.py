@@ -98,9 +98,13 @@ class Bench:
             total = sum(sample.requests for sample in entry.samples)
             self.report.figure(entry.name, [getattr(sample, cost) for sample in entry.samples], UNITS[cost],
                                f"{total:,} requests")
-        foreign = [100 * sample.foreign for entry in entries for sample in entry.samples]
-        if statistics.median(foreign) > DISTURBED:
-            self.report.figure("DISTURBED: work of others on the gateway's core", foreign, "%", "repeat on a quiet machine")
+        self.tell_disturbance([sample.foreign for entry in entries for sample in entry.samples])
+
+    def tell_disturbance(self, shares):
+        """Says so if others worked on the gateway's core."""
+        percent = [100 * share for share in shares]
+        if statistics.median(percent) > DISTURBED:
+            self.report.figure("DISTURBED: work of others on the gateway's core", percent, "%", "repeat on a quiet machine")
 
     def judge(self, subject, comparator, target, cost="per_request"):
         """The ratio of two entries against a target."""

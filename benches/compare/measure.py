@@ -258,10 +258,9 @@ class Meter:
             self.sample(entry, 1)
         for number in range(rounds):
             # Each entry comes to each place in the order, so that a drift of the machine favours none.
+            ordered = entries[::-1] if number % 2 else entries
             start = number % len(entries)
-            ordered = entries[start:] + entries[:start]
-            if number % 2:
-                ordered.reverse()
+            ordered = ordered[start:] + ordered[:start]
             for entry in ordered:
                 progress(f"round {number + 1}/{rounds}: {entry.name}")
                 entry.samples.append(self.sample(entry, seconds))

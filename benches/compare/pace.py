@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .measure import Busy
 from .processes import Failed, NotMeasured
 
 _SOURCE = Path(__file__).parent / "pace.rs"
@@ -20,6 +21,8 @@ class Paced:
     p50: float
     p99: float
     p999: float
+    # The share of the gateway's core that went to work of others in the meantime.
+    foreign: float = 0.0
 
 
 class Pacer:
@@ -46,8 +49,13 @@ class Pacer:
     def run(self, contestant, load, rate, seconds):
         """Runs to its end. An answer that is not 200 fails the row."""
         command = self._command(contestant, load, rate, seconds)
-        return self._read(self.field.fleet.run(f"pace against {contestant.name}", command, self.bench.load_cores,
-                                               seconds + 30))
+        whole, before = Busy(self.bench.gateway_cores), sum(contestant.process.cpu().values())
+        output = self.field.fleet.run(f"pace against {contestant.name}", command, self.bench.load_cores, seconds + 30)
+        elapsed, busy = whole.since()
+        own = 0 if contestant is self.field.api else (sum(contestant.process.cpu().values()) - before) / 1e9
+        seen = self._read(output)
+        seen.foreign = max(0.0, busy - own) / elapsed
+        return seen
 
     def start(self, contestant, load, rate, seconds):
         """Starts a run; the function that is given back waits for its end."""

@@ -28,19 +28,21 @@ def latency(bench):
         field.meter.verify(Entry(ours, load))
         seconds = bench.seconds if bench.quick else max(3, bench.seconds)
         added = {(who.name, part): [] for who in (ours, nginx) for part in ("p50", "p99")}
-        direct = {"p50": [], "p99": []}
+        direct, foreign = {"p50": [], "p99": []}, []
         for number in range(bench.rounds):
             order = [field.api, nginx, ours] if number % 2 == 0 else [ours, nginx, field.api]
             seen = {}
             for who in order:
                 bench.progress(f"round {number + 1}/{bench.rounds}: {who.name}")
                 seen[who.name] = pacer.run(who, load, rate, seconds)
+                foreign.append(seen[who.name].foreign)
             for part in ("p50", "p99"):
                 base = getattr(seen[field.api.name], part)
                 direct[part].append(base)
                 for who in (ours, nginx):
                     added[who.name, part].append(getattr(seen[who.name], part) - base)
         bench.progress("")
+        bench.tell_disturbance(foreign)
         for part in ("p50", "p99"):
             bench.report.figure(f"direct, {part}", direct[part], "µs", f"{rate:,} requests/s")
             for who in (ours, nginx):
@@ -108,11 +110,13 @@ def _running_traffic(bench, field, gateway, versions, what):
     """Compares the p99 of a steady load without and with reloads one after the other."""
     load, pacer, rate = bench.load(), Pacer(bench, field), 4000
     seconds = bench.seconds if bench.quick else max(3, bench.seconds)
-    quiet, busy, reloads = [], [], 0
+    quiet, busy, foreign, reloads = [], [], [], 0
     pacer.run(gateway, load, rate, 1)
     for _ in range(bench.rounds):
         bench.progress(f"{what}: traffic")
-        quiet.append(pacer.run(gateway, load, rate, seconds).p99)
+        alone = pacer.run(gateway, load, rate, seconds)
+        quiet.append(alone.p99)
+        foreign.append(alone.foreign)
         finish = pacer.start(gateway, load, rate, seconds)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -123,6 +127,7 @@ def _running_traffic(bench, field, gateway, versions, what):
             reloads += 1
         busy.append(finish().p99)
     bench.progress("")
+    bench.tell_disturbance(foreign)
     bench.report.figure(f"{what}: p99 without reload", quiet, "µs", f"{rate:,} requests/s")
     bench.report.figure(f"{what}: p99 while reloading", busy, "µs", f"{reloads} reloads")
     bench.report.verdict(f"{what}: p99 with reloads / without", [with_it / without for with_it, without
