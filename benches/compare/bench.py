@@ -104,7 +104,8 @@ class Bench:
         """Says so if others worked on the gateway's core."""
         percent = [100 * share for share in shares]
         if statistics.median(percent) > DISTURBED:
-            self.report.figure("DISTURBED: work of others on the gateway's core", percent, "%", "repeat on a quiet machine")
+            self.report.figure("DISTURBED: work of others on the gateway's core", percent, "%",
+                               "repeat on a quiet machine")
 
     def judge(self, subject, comparator, target, cost="per_request"):
         """The ratio of two entries against a target."""

@@ -100,7 +100,10 @@ fn run() -> Outcome<()> {
                 scope.spawn(move || drive(address, request, pauses, end))
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread died".into()))).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread died".into())))
+            .collect()
     });
     let mut latencies = Vec::new();
     for result in results {
