@@ -105,6 +105,7 @@ impl Watcher {
             how: ChangeKind::Replaced,
             missing: false,
             unsettled: None,
+            untold: false,
             pending: None,
             looked: Instant::now(),
             events: Arc::new(Mutex::new(events)),
@@ -159,6 +160,9 @@ struct Task {
     /// It was seen missing since then.
     missing: bool,
     unsettled: Option<Unsettled>,
+    /// Whoever set the files may have loaded content that was never told: what settles next is news even if it is what
+    /// was told last.
+    untold: bool,
     /// To be sent when the channel has room.
     pending: Option<Change>,
     looked: Instant,
@@ -203,8 +207,13 @@ impl Task {
             let position = before.iter().position(|other| other == path)?;
             self.known.get(position).cloned()
         };
-        let known: Vec<Seen> =
-            self.files.iter().zip(now).map(|(path, now)| known(path).unwrap_or(now)).collect();
+        let known: Vec<Seen> = self
+            .files
+            .iter()
+            .zip(&now)
+            .map(|(path, now)| known(path).unwrap_or_else(|| now.clone()))
+            .collect();
+        self.untold |= known != now;
         self.known = known;
         if before.first() != self.files.first() {
             self.start_from_known();
@@ -267,7 +276,8 @@ impl Task {
         let how = config.map_or(ChangeKind::WrittenInPlace, |config| self.judge(config));
         // Content that waited for a command is now there by a rename: that is a command too.
         let released = how == ChangeKind::Replaced && self.how == ChangeKind::WrittenInPlace;
-        if any_changed || released {
+        let untold = std::mem::take(&mut self.untold);
+        if any_changed || released || untold {
             let before = self.pending.take().is_some_and(|change| change.config_changed);
             self.pending = Some(Change {
                 how,
