@@ -286,7 +286,7 @@ pub struct Route {
     /// Whether a request may turn its connection into a WebSocket.
     pub websocket: bool,
     /// Headers that tell the upstream who calls.
-    pub identity_headers: Vec<(HeaderName, IdentityField)>,
+    pub identity_headers: Arc<[(HeaderName, IdentityField)]>,
     /// Cross-origin answers, if enabled.
     pub cors: Option<Cors>,
     /// Largest request body.
@@ -298,7 +298,7 @@ pub struct Route {
     /// Who answers for it.
     pub owner: Option<Owner>,
     /// The metadata URL that challenges name (RFC 9728 §5.1).
-    pub resource_metadata: Option<Box<str>>,
+    pub resource_metadata: Option<Arc<str>>,
 }
 
 /// What a route demands.
@@ -306,12 +306,12 @@ pub struct Route {
 pub enum Access {
     /// Nothing; written as `public: true`.
     Public,
-    /// A principal that meets this.
-    Protected(Box<Requirement>),
+    /// A principal that meets this. Routes that demand the same share it.
+    Protected(Arc<Requirement>),
 }
 
 /// What an identity header carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityField {
     /// `sub`.
     Subject,

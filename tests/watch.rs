@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Quick to settle, so that tests are; polls so rarely that only events can be what tells.
 const BY_EVENTS: Timing = Timing {
     settle: Duration::from_millis(50),
+    settle_replaced: Duration::from_millis(50),
     poll: Duration::from_secs(3600),
     unrest: Duration::from_secs(3600),
     events: true,
@@ -322,8 +323,11 @@ async fn a_burst_of_writes_is_few_changes_and_the_last_content_is_seen() {
 async fn a_stream_of_replacements_does_not_hold_up_the_policy() {
     let folder = Folder::new();
     // Content never settles: it would have to be the same for an hour.
-    let timing =
-        Timing { settle: Duration::from_millis(10), unrest: Duration::from_millis(100), ..BY_EVENTS };
+    let timing = Timing {
+        settle_replaced: Duration::from_millis(10),
+        unrest: Duration::from_millis(100),
+        ..BY_EVENTS
+    };
     let mut watching = Watching::over(vec![folder.config()], timing).await;
     let writing = async {
         for number in 0_u64.. {
@@ -335,6 +339,15 @@ async fn a_stream_of_replacements_does_not_hold_up_the_policy() {
         change = watching.next() => assert_eq!(change.how, ChangeKind::Replaced),
         () = writing => unreachable!(),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_alone_is_replaced_settles_sooner() {
+    let folder = Folder::new();
+    let timing = Timing { settle: Duration::from_secs(3600), ..BY_EVENTS };
+    let mut watching = Watching::over(vec![folder.config()], timing).await;
+    folder.rename_over("routes.yaml", "new");
+    assert_eq!(watching.next().await.how, ChangeKind::Replaced);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,5 +45,5 @@ fn table() -> RouteTable {
         methods: Methods::any(),
         opt_outs: PathOptOuts::ALL,
     });
-    RouteTable::build(specs).expect("no two routes are equal")
+    RouteTable::build(&specs.collect::<Vec<_>>()).expect("no two routes are equal")
 }

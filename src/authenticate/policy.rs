@@ -87,7 +87,7 @@ impl FromIterator<Algorithm> for AlgorithmSet {
 }
 
 /// Where a claim is found: member names from the outside in, such as `realm_access.roles`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimPath(Box<[Box<str>]>);
 
 impl ClaimPath {

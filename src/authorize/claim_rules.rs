@@ -6,7 +6,7 @@ use crate::authenticate::{ClaimPath, Principal};
 use crate::reject::{Reason, Reject};
 
 /// One rule on one claim.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimRule {
     /// Where the claim is.
     pub path: ClaimPath,
@@ -15,7 +15,7 @@ pub struct ClaimRule {
 }
 
 /// What must hold of a claim. Values are compared with their types: the string `1` is not the number 1.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClaimTest {
     /// It is this value.
     Equals(Json),

@@ -1,13 +1,13 @@
 //! What one route demands: its `require` section, parsed.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{ClaimRule, ScopeRequirement, TenantRule};
 use crate::types::{Audience, IssuerIndex};
 
 /// What a route demands of a principal. `issuers` and `audiences` are never empty: the parser refuses that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     /// The issuers this route accepts.
     pub issuers: Vec<IssuerIndex>,
@@ -30,10 +30,10 @@ pub struct Requirement {
 }
 
 /// A list of names; only those on it pass, compared byte for byte.
-pub type AllowList = HashSet<Box<str>>;
+pub type AllowList = BTreeSet<Box<str>>;
 
 /// Whether a route's authorization refuses, or only records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Refusals refuse.
     #[default]

@@ -59,13 +59,13 @@ impl ScopeExpr {
 }
 
 /// A demand for scopes, compiled: implications resolved, names listed for the challenge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeRequirement {
     compiled: Option<Compiled>,
-    listed: Vec<Scope>,
+    listed: Box<[Scope]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Compiled {
     /// Any one of these names: a scope and all that imply it.
     OneOf(Vec<Scope>),
@@ -75,15 +75,15 @@ enum Compiled {
 
 impl ScopeRequirement {
     /// `any_authenticated`: a valid token is enough.
-    pub const fn any_authenticated() -> Self {
-        Self { compiled: None, listed: Vec::new() }
+    pub fn any_authenticated() -> Self {
+        Self { compiled: None, listed: Box::default() }
     }
 
     /// Compiles a demand.
     pub fn new(expr: &ScopeExpr, implications: &ScopeImplications) -> Self {
         let mut listed = Vec::new();
         expr.collect(&mut listed);
-        Self { compiled: Some(Compiled::new(expr, implications)), listed }
+        Self { compiled: Some(Compiled::new(expr, implications)), listed: listed.into() }
     }
 
     /// All scopes the demand names, each once, for the `scope` attribute of a challenge (RFC 6750 §3) and the metadata.

@@ -5,7 +5,7 @@ use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
 
 /// Which tenant a token must belong to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TenantRule {
     /// One of these, literally.
     Equals(Vec<Box<str>>),

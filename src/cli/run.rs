@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::Admin;
-use crate::config::{self, Loaded};
+use crate::config::Loaded;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{self, LogFormat};
@@ -64,10 +64,7 @@ impl Default for Args {
 /// Why the gateway did not start or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    /// The policy has errors.
-    #[error("{0}")]
-    Config(#[from] config::ConfigErrors),
-    /// The policy cannot be put in force.
+    /// The policy has errors, or cannot be put in force.
     #[error("{0}")]
     Policy(#[from] policy::Refusal),
     /// An address is taken or not ours.
@@ -139,7 +136,7 @@ pub(super) async fn serve(
     raise_open_files();
     let started = clock::now();
     let metrics = Metrics::new();
-    let Loaded { snapshot, warnings, .. } = config::load(&args.config)?;
+    let Loaded { snapshot, warnings, .. } = policy::load(&args.config).await?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

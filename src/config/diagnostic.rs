@@ -134,6 +134,11 @@ impl Faults {
         }
     }
 
+    /// Gathers the warnings of others.
+    pub(super) fn take_warnings(&mut self, others: Self) {
+        others.warnings.into_iter().for_each(|fault| self.warn(fault));
+    }
+
     /// Keeps the value, or gathers the fault.
     pub(super) fn take<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
         match result {

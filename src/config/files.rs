@@ -94,7 +94,8 @@ pub(super) fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, String>
         return Err("not a regular file".to_owned());
     }
     let file = File::open(path).map_err(|e| in_words(&e))?;
-    let mut content = Vec::new();
+    // Room for all of it at once: a large file is not copied while it grows.
+    let mut content = Vec::with_capacity(usize::try_from(kind.len()).unwrap_or(limit).min(limit));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut content).map_err(|e| in_words(&e))?;
     if content.len() > limit {

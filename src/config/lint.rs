@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::diagnostic::{Fault, Faults, Place};
-use super::parse::{Hosts, Names};
+use super::parse::{Hosts, Names, RoutePlaces};
 use super::read::Node;
 use crate::authorize::Mode;
-use crate::snapshot::{Access, Snapshot};
+use crate::route::table::RouteSpec;
+use crate::snapshot::{Access, Route, Snapshot};
 use crate::types::{IssuerIndex, Scope};
 
 /// Where things are.
 pub(super) struct Context<'c, 't> {
     pub(super) root: &'c Node<'t>,
-    pub(super) routes: &'c [&'c Node<'t>],
+    pub(super) specs: &'c [RouteSpec],
+    pub(super) places: &'c [RoutePlaces],
     pub(super) issuers: &'c Names,
     pub(super) upstreams: &'c Names,
     pub(super) scopes: &'c BTreeMap<Scope, Vec<Scope>>,
@@ -26,41 +28,35 @@ pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut 
             Fault::new(context.root.place_of(&["routes"]), "no routes: every request is answered 404");
         faults.warn(fault.key("routes"));
     }
-    routes(snapshot, context, faults);
     hidden(snapshot, context, faults);
     unused(snapshot, context, faults);
     unused_scopes(snapshot, context, faults);
 }
 
-/// What single routes give away.
-fn routes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
-    for (route, node) in snapshot.routes.iter().zip(context.routes) {
-        let id = &route.id;
-        if let Access::Protected(requirement) = &route.access
-            && requirement.mode == Mode::Shadow
-        {
-            let message =
-                format!("route `{id}` is in shadow mode: refusals of authorization are only recorded");
-            faults.warn(Fault::new(node.place_of_key(&["mode"]), message).key("mode"));
-        }
-        if route.forward_token {
-            let message = format!("route `{id}` hands the caller's token to its upstream");
-            let fault =
-                Fault::new(node.place_of_key(&["forward", "forward_token"]), message).key("forward_token");
-            faults
-                .warn(fault.hint("whoever holds the token can use it elsewhere; prefer `identity_headers`"));
-        }
-        if !route.path_opt_outs.is_empty() {
-            let names: Vec<_> = route.path_opt_outs.names().collect();
-            let message = format!("route `{id}` takes doubtful spellings of a path: {}", names.join(", "));
-            let fault = Fault::new(node.place_of_key(&["match", "allow_path"]), message).key("allow_path");
-            faults.warn(fault.hint("make sure that its upstream reads them as the gateway does"));
-        }
-        if node.get("match").and_then(|m| m.get("path")).is_some() && is_metadata(&route.matches) {
-            let message =
-                format!("route `{id}` is not reached: the gateway answers this path itself (RFC 9728)");
-            faults.warn(Fault::new(node.place_of(&["match", "path"]), message).key("path"));
-        }
+/// What a single route gives away.
+pub(super) fn route(route: &Route, node: &Node<'_>, faults: &mut Faults) {
+    let id = &route.id;
+    if let Access::Protected(requirement) = &route.access
+        && requirement.mode == Mode::Shadow
+    {
+        let message = format!("route `{id}` is in shadow mode: refusals of authorization are only recorded");
+        faults.warn(Fault::new(node.place_of_key(&["mode"]), message).key("mode"));
+    }
+    if route.forward_token {
+        let message = format!("route `{id}` hands the caller's token to its upstream");
+        let fault =
+            Fault::new(node.place_of_key(&["forward", "forward_token"]), message).key("forward_token");
+        faults.warn(fault.hint("whoever holds the token can use it elsewhere; prefer `identity_headers`"));
+    }
+    if !route.path_opt_outs.is_empty() {
+        let names: Vec<_> = route.path_opt_outs.names().collect();
+        let message = format!("route `{id}` takes doubtful spellings of a path: {}", names.join(", "));
+        let fault = Fault::new(node.place_of_key(&["match", "allow_path"]), message).key("allow_path");
+        faults.warn(fault.hint("make sure that its upstream reads them as the gateway does"));
+    }
+    if is_metadata(&route.matches) {
+        let message = format!("route `{id}` is not reached: the gateway answers this path itself (RFC 9728)");
+        faults.warn(Fault::new(node.place_of(&["match", "path"]), message).key("path"));
     }
 }
 
@@ -70,9 +66,9 @@ fn is_metadata(matches: &str) -> bool {
 
 /// Routes that a narrower host keeps requests from.
 fn hidden(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
-    for hidden in snapshot.table.hidden() {
-        let (Some(route), Some(node)) =
-            (snapshot.route(hidden.route), context.routes.get(hidden.route.get()))
+    for hidden in snapshot.table.hidden(context.specs) {
+        let (Some(route), Some(places)) =
+            (snapshot.route(hidden.route), context.places.get(hidden.route.get()))
         else {
             continue;
         };
@@ -80,7 +76,7 @@ fn hidden(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
             "route `{}` is not reached at host `{}`, which has routes of its own",
             route.id, hidden.host
         );
-        let fault = Fault::new(node.place_of(&["match"]), message).key("host");
+        let fault = Fault::new(places.matches, message).key("host");
         faults.warn(fault.hint("add the host to its `host` list if it should be"));
     }
 }

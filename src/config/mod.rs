@@ -61,6 +61,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     Ok(loaded)
 }
 
+/// SHA-256 of the file at `path` as [`Snapshot::hash`] has it. `None` if it cannot be read.
+pub fn hash(path: &Path) -> Option<Box<str>> {
+    files::read_regular(path, read::MAX_BYTES).ok().map(|text| sha256_hex(&text))
+}
+
 /// Compiles the text of a policy.
 ///
 /// `name` stands in messages; paths in the policy are relative to `base`; `env` looks up variables. Unlike [`load`], the
@@ -81,11 +86,8 @@ pub fn parse(
     let compiled = match read::text(text) {
         Ok(text) => {
             let complete = read::ends_with_marker(text);
-            let root = read::read(text, env, &mut faults);
-            let snapshot = root.and_then(|root| {
-                let mut parser = parse::Parser { faults: &mut faults, files: &mut files, now: now() };
-                parser.snapshot(&root, hash)
-            });
+            let mut parser = parse::Parser { faults: &mut faults, files: &mut files, now: now() };
+            let snapshot = parser.policy(text, env, hash);
             if !complete {
                 let fault = Fault::new(Place::START, "the file does not end with `...`").key("...");
                 faults.warn(fault.hint(

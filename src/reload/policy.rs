@@ -7,7 +7,7 @@
 //!    last line is `...`.
 //! 5. Old policies are dropped here, never on a worker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ use crate::types::Timestamp;
 
 /// How often policies that are no longer in force are looked through for those that no request uses any more.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How far reading a policy gives way to requests.
+const NICE: i32 = 5;
 /// How long a new policy waits for the first look-up of its upstreams' names.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
 
@@ -116,6 +118,30 @@ impl Reloads {
     pub fn status(&self) -> Arc<ReloadStatus> {
         self.status.load_full()
     }
+}
+
+/// Reads the policy at `path`, apart from all other work: a large one takes seconds and much memory.
+///
+/// # Errors
+///
+/// A [`Refusal`].
+pub async fn load(path: &Path) -> Result<Loaded, Refusal> {
+    let path = path.to_owned();
+    Ok(apart(move || config::load(&path)).await.ok_or(Refusal::Internal)??)
+}
+
+/// Runs work on a thread of its own, which gives way to the workers and, as it ends, gives back the memory it took for
+/// the work. A thread of the runtime would keep that for its next work. `None` if the work panics.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("scopegate-policy".to_owned()).spawn(move || {
+        // Where the system refuses, it is as urgent as everything else.
+        let _ = rustix::process::nice(NICE);
+        // Whoever does not wait any more does not mind.
+        let _ = done.send(work());
+    });
+    thread.ok()?;
+    result.await.ok()
 }
 
 /// Builds a policy from what was read: cells taken over or made, names looked up for the first time.
@@ -209,7 +235,7 @@ impl Reloader {
                         seen = change.config_hash;
                     }
                     _ = sweep.tick() => {
-                        self.retired.retain(|live| Arc::strong_count(live) > 1);
+                        self.sweep().await;
                         continue;
                     }
                 }
@@ -229,10 +255,20 @@ impl Reloader {
         }
     }
 
+    /// Drops the old policies that no request uses any more.
+    async fn sweep(&mut self) {
+        let unused: Vec<_> = self.retired.extract_if(.., |live| Arc::strong_count(live) == 1).collect();
+        if !unused.is_empty() {
+            apart(move || drop(unused)).await;
+        }
+    }
+
     async fn differs_from_disk(&self) -> bool {
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        matches!(read, Ok(Ok(loaded)) if loaded.snapshot.hash != self.process.live.load().snapshot.hash)
+        let in_force = self.process.live.load().snapshot.hash.clone();
+        let differs =
+            move || config::hash(&path).is_some_and(|hash| hash != in_force && config::load(&path).is_ok());
+        apart(differs).await.unwrap_or(false)
     }
 
     /// One reload, from file to report.
@@ -260,9 +296,7 @@ impl Reloader {
     }
 
     async fn attempt(&mut self, whole_only: bool, seen: Option<Box<str>>) -> Result<Applied, Refusal> {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let Loaded { snapshot, warnings, complete } = read.map_err(|_| Refusal::Internal)??;
+        let Loaded { snapshot, warnings, complete } = load(&self.path).await?;
         let previous = self.process.live.load_full();
         // What is in force was whole; where it is there still, another file has changed, such as a certificate.
         if whole_only && !complete && snapshot.hash != previous.snapshot.hash {

@@ -81,7 +81,8 @@ pub(super) async fn serve<H: Handler>(
         shutdown,
     };
     if multiplexed {
-        connection.http2(stream).await;
+        // Boxed: it is larger, and most connections are not HTTP/2.
+        Box::pin(connection.http2(stream)).await;
     } else {
         connection.http1(stream).await;
     }
@@ -171,7 +172,9 @@ impl<H: Handler> Connection<H> {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Tracked<H::Body>>, std::convert::Infallible>> + use<H> {
         let running = self.activity.begin(!request.body().is_end_stream());
-        let answered = Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request);
+        // Boxed: hyper keeps room for this future for as long as the connection lasts, and it is moved around. Between two
+        // requests a connection shall not hold the state of one.
+        let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
         async move { Ok(answered.await.map(|body| Tracked::new(body, running))) }
     }
 

@@ -59,6 +59,15 @@ impl Ahead {
     fn pending(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
+
+    /// Moves as many bytes as there is room for, and says how many.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) -> usize {
+        let pending = self.pending();
+        let count = pending.len().min(buf.remaining());
+        buf.put_slice(pending.get(..count).unwrap_or_default());
+        self.start += count;
+        count
+    }
 }
 
 impl Stream {
@@ -151,11 +160,10 @@ fn joined<'s>(parts: &[io::IoSlice<'_>], scratch: &'s mut ReadBuf<'_>) -> Option
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let pending = this.ahead.pending();
-        if !pending.is_empty() {
-            let count = pending.len().min(buf.remaining());
-            buf.put_slice(pending.get(..count).unwrap_or_default());
-            this.ahead.start += count;
+        // The rest is read at once too: for two reads of one request hyper would double its buffer, for the whole life of
+        // the connection.
+        let ahead = this.ahead.take(buf);
+        if ahead > 0 && buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -168,7 +176,8 @@ impl AsyncRead for Stream {
         {
             activity.received();
         }
-        polled
+        // An end comes again, and so does an error, at least as an end.
+        if ahead > 0 { Poll::Ready(Ok(())) } else { polled }
     }
 }
 

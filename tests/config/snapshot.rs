@@ -1,9 +1,10 @@
 //! What a policy compiles to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use scopegate::config::{self, boot_changes};
-use scopegate::snapshot::{Access, AccessLogTarget, IdentityField};
+use scopegate::snapshot::{Access, AccessLogTarget, IdentityField, Route};
 
 use crate::{DEMO, GOOD, parse, with};
 
@@ -53,13 +54,58 @@ fn routes_are_compiled() {
     let route = &snapshot.routes[0];
     assert_eq!(route.id.as_str(), "orders-read");
     assert_eq!(&*route.matches, "GET,HEAD api.example.com/v1/{tenant}/orders/{id}");
-    assert_eq!(route.identity_headers, [("x-user".parse().unwrap(), IdentityField::Subject)]);
+    assert_eq!(*route.identity_headers, [("x-user".parse().unwrap(), IdentityField::Subject)]);
     assert_eq!(snapshot.identity_headers, ["x-user"]);
     assert!(!route.forward_token);
     let Access::Protected(requirement) = &route.access else { panic!("not protected") };
     assert!(requirement.scopes.met_by(&["orders:write".into()]), "implied by the scopes section");
     assert!(!requirement.scopes.met_by(&["orders".into()]));
     assert!(matches!(snapshot.routes[1].access, Access::Public));
+}
+
+#[test]
+fn the_order_of_the_sections_does_not_matter() {
+    let whole = GOOD.strip_suffix("...\n").unwrap();
+    let in_order = parse(GOOD).unwrap();
+    for section in ["version", "gateway", "hosts", "issuers", "scopes", "upstreams", "owners"] {
+        let begin = whole.find(&format!("\n{section}:")).map_or(0, |end_of_line| end_of_line + 1);
+        let rest = whole.get(begin..).unwrap();
+        let length =
+            rest.match_indices('\n').map(|(at, _)| at + 1).find(|next| !rest[*next..].starts_with(' '));
+        let (moved, others) = rest.split_at(length.unwrap());
+        let last = format!("{}{others}{moved}...\n", &whole[..begin]);
+        let loaded = parse(&last).unwrap();
+        assert_eq!(
+            format!("{:?}", loaded.snapshot.routes),
+            format!("{:?}", in_order.snapshot.routes),
+            "{section}"
+        );
+        assert_eq!(loaded.warnings, in_order.warnings, "{section}");
+
+        let errors = parse(&last.replace("issuers: [corp]", "issuers: [crop]")).unwrap_err();
+        let messages: Vec<&str> = errors.0.iter().map(|error| error.message.as_str()).collect();
+        assert_eq!(messages, ["unknown issuer `crop`"], "{section}");
+    }
+}
+
+#[test]
+fn routes_that_say_the_same_share_it() {
+    let text = with(
+        "    public: true\n",
+        "    require: { issuers: corp, audience: https://api.example.com, scopes: [a] }\n",
+    );
+    let more = text.replace(
+        "...\n",
+        "  - id: other\n    match: { path: /other }\n    upstream: orders\n    \
+         require: { scopes: [a], issuers: [corp], audience: [https://api.example.com] }\n...\n",
+    );
+    let routes = parse(&more).unwrap().snapshot.routes;
+    let shared = |route: &Route| match &route.access {
+        Access::Protected(requirement) => Arc::clone(requirement),
+        Access::Public => panic!("a public route"),
+    };
+    assert!(Arc::ptr_eq(&shared(&routes[1]), &shared(&routes[2])));
+    assert!(!Arc::ptr_eq(&shared(&routes[0]), &shared(&routes[1])));
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub enum JsonError {
 }
 
 /// A JSON value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Json {
     /// `null`.
     Null,
@@ -122,7 +122,7 @@ impl Json {
 }
 
 /// A JSON object without duplicate members. Equality does not look at the order of members.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Object(
     /// Sorted by name.
     Box<[(Box<str>, Json)]>,

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::Parser;
 use crate::authenticate::ClaimPath;
 use crate::config::diagnostic::{Fault, suggest};
-use crate::config::raw_routes::RawForward;
+use crate::config::raw_routes::{RawForward, RawRoute};
 use crate::config::read::Node;
 use crate::snapshot::{IdentityField, Route, UpstreamPolicy, UpstreamProtocol};
 
@@ -66,19 +66,17 @@ const TAKEN_PREFIXES: [&str; 7] =
 
 impl Parser<'_, '_> {
     /// A tunnel takes an HTTP/1.1 connection over; to an HTTP/2 upstream every handshake would fail.
-    pub(super) fn check_websockets(
+    pub(super) fn check_websocket(
         &mut self,
-        routes: &[Route],
-        nodes: &[&Node<'_>],
-        upstreams: &[UpstreamPolicy],
+        raw: &RawRoute,
+        node: &Node<'_>,
+        upstream: Option<&UpstreamPolicy>,
     ) {
-        for (route, node) in routes.iter().zip(nodes).filter(|(route, _)| route.websocket) {
-            let upstream = upstreams.get(route.upstream.get());
-            if upstream.is_some_and(|upstream| upstream.protocol != UpstreamProtocol::Http1) {
-                let place = node.place_of_key(&["forward", "websocket"]);
-                let fault = Fault::new(place, "a WebSocket needs an upstream with `protocol: http1`");
-                self.faults.error(fault.key("websocket").hint("name another upstream for this route"));
-            }
+        let is_http2 = upstream.is_some_and(|upstream| upstream.protocol != UpstreamProtocol::Http1);
+        if raw.forward.websocket && is_http2 {
+            let place = node.place_of_key(&["forward", "websocket"]);
+            let fault = Fault::new(place, "a WebSocket needs an upstream with `protocol: http1`");
+            self.faults.error(fault.key("websocket").hint("name another upstream for this route"));
         }
     }
 
@@ -123,8 +121,11 @@ impl Parser<'_, '_> {
 
 /// The names of all identity headers of all routes, each once.
 pub(super) fn all_identity_headers(routes: &[Route]) -> Vec<HeaderName> {
-    let names: BTreeSet<&str> =
-        routes.iter().flat_map(|route| &route.identity_headers).map(|(name, _)| name.as_str()).collect();
+    let names: BTreeSet<&str> = routes
+        .iter()
+        .flat_map(|route| route.identity_headers.iter())
+        .map(|(name, _)| name.as_str())
+        .collect();
     names.into_iter().filter_map(|name| name.parse().ok()).collect()
 }
 

@@ -3,6 +3,8 @@
 //! 1. Sections and list items are compiled one by one; a fault in one never hides a fault in another.
 //! 2. What is wrong is an error at its own place; nothing is repaired, guessed or ignored.
 //! 3. Defaults are here, and none of them opens anything.
+//! 4. Routes are compiled as they are read, where the sections they refer to stand before them: then a policy with very
+//!    many routes is never in memory as a tree. Where they do not, the result is the same and takes more.
 
 mod cors;
 mod forward;
@@ -18,16 +20,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(super) use resources::Hosts;
+pub(super) use routes::RoutePlaces;
+use routes::Routes;
 
 use super::diagnostic::{Fault, Faults, Place, suggest};
 use super::files::Files;
 use super::lint;
 use super::raw::SECTIONS;
-use super::read::{Error, Key, Node, decode};
-use crate::authenticate::Issuers;
+use super::read::{Error, Key, Lookup, Map, Node, decode, read};
+use crate::authenticate::{IssuerPolicy, Issuers};
 use crate::authorize::ScopeImplications;
 use crate::reject::Control;
-use crate::snapshot::{Owners, Snapshot};
+use crate::snapshot::{Gateway, Owners, Snapshot, UpstreamPolicy};
 use crate::types::{Owner, Scope, Timestamp};
 
 /// Longest name of a route, issuer or upstream.
@@ -65,31 +69,100 @@ impl Names {
     }
 }
 
+/// The sections that routes refer to, compiled.
+struct Declared {
+    gateway: Gateway,
+    issuers: Vec<IssuerPolicy>,
+    issuer_names: Names,
+    upstreams: Vec<UpstreamPolicy>,
+    upstream_names: Names,
+    /// The section as it is written.
+    scopes: BTreeMap<Scope, Vec<Scope>>,
+    implications: ScopeImplications,
+}
+
+/// The sections without which no route is compiled, and those that may be left out.
+const NEEDED: [&str; 3] = ["version", "gateway", "upstreams"];
+const OPTIONAL: [&str; 2] = ["issuers", "scopes"];
+
 impl Parser<'_, '_> {
-    /// Compiles the whole file. `None` where something essential is missing; whether there are errors, the faults say.
-    pub(super) fn snapshot(&mut self, root: &Node<'_>, hash: Box<str>) -> Option<Snapshot> {
-        self.sections(root)?;
-        let gateway = root.get("gateway").map(|node| self.gateway(node));
-        let (issuers, issuer_names) = self.issuers(root.get("issuers"));
-        let (upstreams, upstream_names) = self.upstreams(root.get("upstreams"));
-        let scopes = self.implications(root.get("scopes"));
+    /// Reads and compiles the whole file. `None` where something essential is missing; whether there are errors, the
+    /// faults say.
+    pub(super) fn policy(&mut self, text: &str, env: Lookup<'_>, hash: Box<str>) -> Option<Snapshot> {
+        let (root, ahead) = self.read_ahead(text, env);
+        let root = root?;
+        if ahead.is_some() && root.map().is_some_and(|map| map.any_after("routes", &OPTIONAL)) {
+            // The routes did not know of a section behind them: once more, keeping them until all is read.
+            *self.faults = Faults::default();
+            let root = read(text, env, self.faults, &mut |_, item, _| Some(item))?;
+            return self.snapshot(&root, None, hash);
+        }
+        self.snapshot(&root, ahead, hash)
+    }
+
+    /// Reads the file, and compiles its routes meanwhile if what they need stands before them.
+    fn read_ahead<'t>(
+        &mut self,
+        text: &'t str,
+        env: Lookup<'_>,
+    ) -> (Option<Node<'t>>, Option<(Declared, Routes)>) {
+        let mut ahead: Option<(Declared, Routes)> = None;
+        let (files, now) = (&mut *self.files, self.now);
+        let root = read(text, env, self.faults, &mut |sections, item, faults| {
+            let mut parser = Parser { faults, files: &mut *files, now };
+            if ahead.is_none() && NEEDED.iter().all(|section| sections.get(section).is_some()) {
+                ahead = parser.declared_ahead(sections).map(|declared| (declared, Routes::default()));
+            }
+            let Some((declared, routes)) = &mut ahead else {
+                return Some(item);
+            };
+            parser.route_item(&item, declared, routes);
+            None
+        });
+        (root, ahead)
+    }
+
+    fn declared_ahead(&mut self, sections: &Map<'_>) -> Option<Declared> {
+        let version = decode::<u64>(sections.get("version")?, &mut Faults::default())?;
+        if version == 1 { self.declared(sections) } else { None }
+    }
+
+    fn declared(&mut self, sections: &Map<'_>) -> Option<Declared> {
+        let gateway = sections.get("gateway").map(|node| self.gateway(node));
+        let (issuers, issuer_names) = self.issuers(sections.get("issuers"));
+        let (upstreams, upstream_names) = self.upstreams(sections.get("upstreams"));
+        let scopes = self.implications(sections.get("scopes"));
+        let implications = ScopeImplications::new(scopes.clone());
+        Some(Declared {
+            gateway: gateway?,
+            issuers,
+            issuer_names,
+            upstreams,
+            upstream_names,
+            scopes,
+            implications,
+        })
+    }
+
+    /// Compiles what was read; `ahead` is what was compiled of it already.
+    fn snapshot(
+        &mut self,
+        root: &Node<'_>,
+        ahead: Option<(Declared, Routes)>,
+        hash: Box<str>,
+    ) -> Option<Snapshot> {
+        let sections = self.sections(root)?;
+        let ahead = ahead.or_else(|| Some((self.declared(sections)?, Routes::default())));
         let owners = self.owners(root.get("owners"));
         let hosts = self.hosts(root.get("hosts"));
-        let gateway = gateway?;
-
-        let names = routes::Declared {
-            issuers: &issuer_names,
-            upstreams: &upstream_names,
-            scopes: &ScopeImplications::new(scopes.clone()),
-            gateway: &gateway,
-        };
-        let routes = self.routes(root.get("routes"), &names)?;
+        let (declared, mut routes) = ahead?;
+        self.routes(root.get("routes"), &declared, &mut routes)?;
+        let Declared { gateway, issuers, issuer_names, upstreams, upstream_names, scopes, .. } = declared;
         let issuers = Issuers::new(issuers);
         let mut compiled = routes.compiled;
         let resources = hosts.resources(&mut compiled, &routes.specs, &issuers);
-        let table = self.table(routes.specs, &routes.nodes, &compiled)?;
+        let table = self.table(&routes.specs, &routes.places, &compiled)?;
         cors::add_methods(&mut compiled, &table, &routes.keys);
-        self.check_websockets(&compiled, &routes.nodes, &upstreams);
         let identity_headers = forward::all_identity_headers(&compiled);
         let snapshot = Snapshot {
             hash,
@@ -107,9 +180,11 @@ impl Parser<'_, '_> {
             // What is missing after a fault would only look unused.
             return Some(snapshot);
         }
+        self.faults.take_warnings(routes.warnings);
         let context = lint::Context {
             root,
-            routes: &routes.nodes,
+            specs: &routes.specs,
+            places: &routes.places,
             issuers: &issuer_names,
             upstreams: &upstream_names,
             scopes: &scopes,
@@ -120,7 +195,7 @@ impl Parser<'_, '_> {
     }
 
     /// Checks which sections are there.
-    fn sections(&mut self, root: &Node<'_>) -> Option<()> {
+    fn sections<'n, 't>(&mut self, root: &'n Node<'t>) -> Option<&'n Map<'t>> {
         let Some(map) = root.map() else {
             let fault = Fault::new(root.place, "a policy is a mapping");
             self.faults.error(fault.hint("it has at least `version`, `gateway` and `routes`"));
@@ -138,7 +213,7 @@ impl Parser<'_, '_> {
         }
         let version = map.get("version")?;
         match decode::<u64>(version, self.faults)? {
-            1 => Some(()),
+            1 => Some(map),
             other => {
                 let fault = Fault::new(version.place, format!("version {other} is not known")).key("version");
                 self.faults.error(fault.hint("this release reads version 1"));

@@ -2,8 +2,7 @@
 //!
 //! Issuers, audience and scopes are always written out: what is left out is an error, never "any".
 
-use super::routes::Declared;
-use super::{Names, Parser};
+use super::{Declared, Names, Parser};
 use crate::authenticate::json::Json;
 use crate::authorize::{
     AllowList, ClaimRule, ClaimTest, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
@@ -25,7 +24,7 @@ impl Parser<'_, '_> {
         node: &Node<'_>,
         mode: RawMode,
         spec: Option<&RouteSpec>,
-        declared: &Declared<'_>,
+        declared: &Declared,
     ) -> Option<Requirement> {
         let issuers =
             self.required(raw.issuers.as_ref(), node, "issuers", "name the issuers it accepts: `[corp]`");
@@ -35,7 +34,7 @@ impl Parser<'_, '_> {
             "audience",
             "name what tokens must be meant for: without it any token of the issuer would do",
         );
-        let issuers = issuers.map(|names| self.route_issuers(names, node, declared.issuers));
+        let issuers = issuers.map(|names| self.route_issuers(names, node, &declared.issuer_names));
         let audiences = audience.map(|names| names.iter().map(|name| Audience::new(name.as_str())).collect());
         let scopes = self.scopes(raw.scopes.as_ref(), node, declared);
         let tenant = match &raw.tenant {
@@ -108,13 +107,13 @@ impl Parser<'_, '_> {
         &mut self,
         raw: Option<&RawScopes>,
         node: &Node<'_>,
-        declared: &Declared<'_>,
+        declared: &Declared,
     ) -> Option<ScopeRequirement> {
         match raw {
             Some(RawScopes::AnyAuthenticated) => Some(ScopeRequirement::any_authenticated()),
             Some(RawScopes::Demand(raw)) => {
                 let expr = self.scope_expr(raw, node)?;
-                Some(ScopeRequirement::new(&expr, declared.scopes))
+                Some(ScopeRequirement::new(&expr, &declared.implications))
             }
             None => {
                 let fault = Fault::new(node.place, "missing `scopes`").key("scopes");

@@ -16,7 +16,7 @@ use crate::config::url::Url;
 use crate::route::host::HostPattern;
 use crate::route::table::RouteSpec;
 use crate::snapshot::{Access, Resource, Resources, Route};
-use crate::types::{Audience, Scope};
+use crate::types::{Audience, Scope, Shared};
 
 /// Where metadata is published (RFC 9728 §3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -96,6 +96,7 @@ impl Hosts {
             return Resources::default();
         }
         let finder = Finder::new(specs);
+        let mut urls = Shared::<str>::default();
         for (route, spec) in routes.iter_mut().zip(specs) {
             let Access::Protected(requirement) = &route.access else {
                 continue;
@@ -104,7 +105,8 @@ impl Hosts {
                 let (audience, path) = host.identifier(&requirement.audiences);
                 let metadata_path = format!("{WELL_KNOWN}{path}");
                 if route.resource_metadata.is_none() {
-                    route.resource_metadata = Some(format!("{}{metadata_path}", host.url.origin()).into());
+                    let url = format!("{}{metadata_path}", host.url.origin());
+                    route.resource_metadata = Some(urls.of(url));
                 }
                 let key = (&**name, metadata_path.clone());
                 let (resource, scopes) = found.entry(key).or_insert_with(|| {

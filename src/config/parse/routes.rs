@@ -1,103 +1,120 @@
 //! The `routes` section.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 
-use super::{Names, Parser};
-use crate::authorize::ScopeImplications;
-use crate::config::diagnostic::{Fault, Place, suggest};
+use super::{Declared, Parser};
+use crate::authorize::Requirement;
+use crate::config::diagnostic::{Fault, Faults, Place, suggest};
+use crate::config::lint;
 use crate::config::raw_routes::{RawMatch, RawMode, RawRoute};
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
 use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::{Methods, PathPattern, RouteSpec, RouteTable};
-use crate::snapshot::{Access, Gateway, Route};
-use crate::types::{RouteId, RouteIndex, UpstreamIndex};
+use crate::snapshot::{Access, IdentityField, Route};
+use crate::types::{RouteId, RouteIndex, Shared, UpstreamIndex};
 
-/// What the other sections declare, for routes to refer to.
-pub(super) struct Declared<'d> {
-    pub(super) issuers: &'d Names,
-    pub(super) upstreams: &'d Names,
-    pub(super) scopes: &'d ScopeImplications,
-    pub(super) gateway: &'d Gateway,
-}
-
-/// The compiled routes. All lists are by [`RouteIndex`].
-pub(super) struct Routes<'n, 't> {
+/// The compiled routes.
+#[derive(Default)]
+pub(super) struct Routes {
+    /// By [`RouteIndex`], as the next two.
     pub(super) compiled: Vec<Route>,
     pub(super) specs: Vec<RouteSpec>,
-    pub(super) nodes: Vec<&'n Node<'t>>,
+    pub(super) places: Vec<RoutePlaces>,
     /// Hosts and path of the routes that answer cross-origin requests.
     pub(super) keys: Vec<(usize, Vec<HostPattern>, PathPattern)>,
+    /// What someone should look at, once it is known that there are no errors.
+    pub(super) warnings: Faults,
+    requirements: Shared<Requirement>,
+    identity_headers: Shared<[(HeaderName, IdentityField)]>,
+    /// Each id with the line it is on.
+    ids: HashMap<RouteId, u32>,
+}
+
+/// Where the parts of a route are that may turn out to be in another's way.
+pub(in crate::config) struct RoutePlaces {
+    pub(in crate::config) matches: Place,
+    path: Place,
 }
 
 impl Parser<'_, '_> {
-    /// Compiles the section.
-    pub(super) fn routes<'n, 't>(
+    /// Compiles the section, as far as that was not done while it was read.
+    pub(super) fn routes(
         &mut self,
-        node: Option<&'n Node<'t>>,
-        declared: &Declared<'_>,
-    ) -> Option<Routes<'n, 't>> {
+        node: Option<&Node<'_>>,
+        declared: &Declared,
+        routes: &mut Routes,
+    ) -> Option<()> {
         let node = node?;
         let Some(items) = node.items() else {
             self.faults.error(Fault::new(node.place, "`routes` is a list").key("routes"));
             return None;
         };
-        let mut routes = Routes {
-            compiled: Vec::with_capacity(items.len()),
-            specs: Vec::with_capacity(items.len()),
-            nodes: Vec::with_capacity(items.len()),
-            keys: Vec::new(),
-        };
-        let mut ids: HashMap<String, Place> = HashMap::with_capacity(items.len());
         for item in items {
-            let Some(raw) = decode::<RawRoute>(item, self.faults) else {
-                continue;
-            };
-            let place = item.place_of(&["id"]);
-            self.check_name(&raw.id, place, "route");
-            if let Some(first) = ids.get(&raw.id) {
-                let message = format!("duplicate route id `{}`, first on line {}", raw.id, first.line);
-                self.faults.error(Fault::new(place, message).key("id"));
-            } else {
-                ids.insert(raw.id.clone(), place);
-            }
-            let Ok(position) = u32::try_from(routes.compiled.len()) else {
-                break;
-            };
-            let Some((route, spec)) = self.route(&raw, item, declared, RouteIndex(position)) else {
-                continue;
-            };
-            if route.cors.is_some() {
-                routes.keys.push((routes.compiled.len(), spec.hosts.clone(), spec.path.clone()));
-            }
-            routes.compiled.push(route);
-            routes.specs.push(spec);
-            routes.nodes.push(item);
+            self.route_item(item, declared, routes);
         }
-        Some(routes)
+        Some(())
+    }
+
+    /// Compiles one item of the section.
+    pub(super) fn route_item(&mut self, item: &Node<'_>, declared: &Declared, routes: &mut Routes) {
+        let Some(raw) = decode::<RawRoute>(item, self.faults) else {
+            return;
+        };
+        let place = item.place_of(&["id"]);
+        self.check_name(&raw.id, place, "route");
+        let id = RouteId::new(raw.id.as_str());
+        match routes.ids.entry(id.clone()) {
+            Entry::Occupied(first) => {
+                let message = format!("duplicate route id `{}`, first on line {}", raw.id, first.get());
+                self.faults.error(Fault::new(place, message).key("id"));
+            }
+            Entry::Vacant(free) => {
+                free.insert(place.line);
+            }
+        }
+        let Ok(position) = u32::try_from(routes.compiled.len()) else {
+            return;
+        };
+        let Some((route, spec)) = self.route(id, &raw, item, declared, RouteIndex(position), routes) else {
+            return;
+        };
+        lint::route(&route, item, &mut routes.warnings);
+        if route.cors.is_some() {
+            routes.keys.push((routes.compiled.len(), spec.hosts.clone(), spec.path.clone()));
+        }
+        routes.compiled.push(route);
+        routes.specs.push(spec);
+        routes.places.push(RoutePlaces {
+            matches: item.place_of(&["match"]),
+            path: item.place_of(&["match", "path"]),
+        });
     }
 
     fn route(
         &mut self,
+        id: RouteId,
         raw: &RawRoute,
         node: &Node<'_>,
-        declared: &Declared<'_>,
+        declared: &Declared,
         index: RouteIndex,
+        routes: &mut Routes,
     ) -> Option<(Route, RouteSpec)> {
         let spec = self.spec(&raw.matches, node, index);
         let access = self.access(raw, node, spec.as_ref(), declared);
-        let upstream = self.upstream_of(raw, node, declared.upstreams);
+        let upstream = self.upstream_of(raw, node, declared);
         let rewrite = spec.as_ref().and_then(|spec| self.rewrite(raw, node, &spec.path));
         let identity_headers = self.identity_headers(&raw.forward, node, raw.public);
         let cors = match &raw.cors {
             None => None,
             Some(cors) => Some(self.cors(cors, node)?),
         };
-        let defaults = declared.gateway;
+        let defaults = &declared.gateway;
         let mut timeout =
             |key: &str, value, default: Duration| self.duration(value, default, node, &["timeouts", key]);
         let body_idle = timeout("body_idle", raw.timeouts.body_idle, defaults.timeouts.body_idle);
@@ -109,15 +126,18 @@ impl Parser<'_, '_> {
         };
         let spec = spec?;
         let route = Route {
-            id: RouteId::new(raw.id.as_str()),
+            id,
             matches: describe(&raw.matches, &spec).into(),
-            access: access?,
+            access: match access? {
+                Some(requirement) => Access::Protected(routes.requirements.of(requirement)),
+                None => Access::Public,
+            },
             upstream: upstream?,
             rewrite: rewrite?,
             path_opt_outs: spec.opt_outs,
             forward_token: raw.forward.forward_token,
             websocket: raw.forward.websocket,
-            identity_headers,
+            identity_headers: routes.identity_headers.of(identity_headers),
             cors,
             body_limit: raw.limits.body.map_or(defaults.limits.body, |size| size.0),
             body_idle,
@@ -128,26 +148,26 @@ impl Parser<'_, '_> {
         Some((route, spec))
     }
 
-    /// A route says `require`, or that it is public: silence is an error.
+    /// What a route demands, `None` within if nothing. A route says `require`, or that it is public: silence is an
+    /// error.
     fn access(
         &mut self,
         raw: &RawRoute,
         node: &Node<'_>,
         spec: Option<&RouteSpec>,
-        declared: &Declared<'_>,
-    ) -> Option<Access> {
+        declared: &Declared,
+    ) -> Option<Option<Requirement>> {
         match (&raw.require, raw.public) {
             (Some(require), false) => {
                 let at = node.get("require").unwrap_or(node);
-                let requirement = self.requirement(require, at, raw.mode, spec, declared)?;
-                Some(Access::Protected(Box::new(requirement)))
+                self.requirement(require, at, raw.mode, spec, declared).map(Some)
             }
             (None, true) => {
                 if raw.mode == RawMode::Shadow {
                     let fault = Fault::new(node.place_of(&["mode"]), "a public route has nothing to shadow");
                     self.faults.error(fault.key("mode"));
                 }
-                Some(Access::Public)
+                Some(None)
             }
             (None, false) => {
                 let fault =
@@ -168,9 +188,15 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn upstream_of(&mut self, raw: &RawRoute, node: &Node<'_>, names: &Names) -> Option<UpstreamIndex> {
+    fn upstream_of(&mut self, raw: &RawRoute, node: &Node<'_>, declared: &Declared) -> Option<UpstreamIndex> {
+        let names = &declared.upstream_names;
         match names.find(&raw.upstream) {
-            Some(position) => position.map(UpstreamIndex),
+            Some(position) => {
+                let index = position.map(UpstreamIndex)?;
+                let policy = declared.upstreams.get(index.get());
+                self.check_websocket(raw, node, policy);
+                Some(index)
+            }
             None => {
                 let place = node.place_of(&["upstream"]);
                 let mut fault =
@@ -287,21 +313,18 @@ impl Parser<'_, '_> {
     /// Builds the table, or says which routes are in each other's way.
     pub(super) fn table(
         &mut self,
-        specs: Vec<RouteSpec>,
-        nodes: &[&Node<'_>],
+        specs: &[RouteSpec],
+        places: &[RoutePlaces],
         routes: &[Route],
     ) -> Option<RouteTable> {
         let conflicts = match RouteTable::build(specs) {
             Ok(table) => return Some(table),
             Err(conflicts) => conflicts,
         };
-        let line =
-            |index: RouteIndex| nodes.get(index.get()).map_or(0, |node| node.place_of(&["match"]).line);
+        let line = |index: RouteIndex| places.get(index.get()).map_or(0, |places| places.matches.line);
         let id = |index: RouteIndex| routes.get(index.get()).map_or("", |route| route.id.as_str());
         for conflict in conflicts {
-            let place = nodes
-                .get(conflict.second.get())
-                .map_or(Place::START, |node| node.place_of(&["match", "path"]));
+            let place = places.get(conflict.second.get()).map_or(Place::START, |places| places.path);
             let message = format!(
                 "route `{}` (line {}) and route `{}` (line {}) match the same requests: {} {}",
                 id(conflict.second),

@@ -53,6 +53,12 @@ impl<'t> Map<'t> {
         self.0.iter().find(|(k, _)| k.text == key).map(|(_, node)| node)
     }
 
+    /// Whether any of these keys stands behind that one.
+    pub(in crate::config) fn any_after(&self, key: &str, others: &[&str]) -> bool {
+        let behind = self.0.iter().skip_while(|(k, _)| k.text != key);
+        behind.into_iter().any(|(k, _)| others.contains(&&*k.text))
+    }
+
     pub(in crate::config) fn iter(&self) -> impl Iterator<Item = (&Key<'t>, &Node<'t>)> {
         self.0.iter().map(|(key, node)| (key, node))
     }
@@ -73,6 +79,11 @@ impl<'t> Node<'t> {
             Content::Sequence(items) => Some(items),
             Content::Scalar(..) | Content::Map(_) => None,
         }
+    }
+
+    /// Whether it is this text.
+    pub(super) fn is_text(&self, wanted: &str) -> bool {
+        matches!(&self.content, Content::Scalar(text, _) if text == wanted)
     }
 
     /// The value under this key, if it is a mapping that has it.

@@ -21,6 +21,8 @@ use crate::config::diagnostic::{Fault, Faults, Place};
 pub(in crate::config) const MAX_BYTES: usize = 64 << 20;
 const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 5_000_000;
+/// The section whose items are offered one by one.
+const OFFERED: &str = "routes";
 
 /// A scalar's type and value.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,9 +105,19 @@ pub(in crate::config) fn text(bytes: &[u8]) -> Result<&str, Fault> {
     }
 }
 
+/// Is offered each item of the root's list `routes` as soon as it is read, with the sections before it, and gives back
+/// those that shall stay in the tree. A policy has few sections and may have very many routes.
+pub(in crate::config) type Taker<'r, 't> =
+    &'r mut dyn FnMut(&Map<'t>, Node<'t>, &mut Faults) -> Option<Node<'t>>;
+
 /// Reads the one document. Faults are gathered; `None` where reading could not go on.
-pub(in crate::config) fn read<'t>(text: &'t str, env: Lookup<'_>, faults: &mut Faults) -> Option<Node<'t>> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), env, faults, nodes: 0 };
+pub(in crate::config) fn read<'t>(
+    text: &'t str,
+    env: Lookup<'_>,
+    faults: &mut Faults,
+    taker: Taker<'_, 't>,
+) -> Option<Node<'t>> {
+    let mut reader = Reader { parser: Parser::new_from_str(text), env, faults, taker, nodes: 0 };
     match reader.document() {
         Ok(node) => Some(node),
         Err(fault) => {
@@ -119,6 +131,7 @@ struct Reader<'t, 'e> {
     parser: Parser<'t, StrInput<'t>>,
     env: Lookup<'e>,
     faults: &'e mut Faults,
+    taker: Taker<'e, 't>,
     nodes: usize,
 }
 
@@ -144,7 +157,7 @@ impl<'t> Reader<'t, '_> {
             }
         }
         let (event, place) = self.next()?;
-        let root = self.node(event, place, 0)?;
+        let root = self.node(event, place, 0, None)?;
         loop {
             let (event, place) = self.next()?;
             match event {
@@ -163,7 +176,14 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn node(&mut self, event: Event<'t>, place: Place, depth: usize) -> Result<Node<'t>, Fault> {
+    /// One node. With `sections` it is the list whose items are offered.
+    fn node(
+        &mut self,
+        event: Event<'t>,
+        place: Place,
+        depth: usize,
+        sections: Option<&Map<'t>>,
+    ) -> Result<Node<'t>, Fault> {
         self.nodes += 1;
         if depth > MAX_DEPTH {
             return Err(Fault::new(place, format!("nested deeper than {MAX_DEPTH} levels")));
@@ -179,7 +199,7 @@ impl<'t> Reader<'t, '_> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse(place, anchor, tag.is_some());
-                Content::Sequence(self.sequence(depth)?)
+                Content::Sequence(self.sequence(depth, sections)?)
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse(place, anchor, tag.is_some());
@@ -203,30 +223,35 @@ impl<'t> Reader<'t, '_> {
         Ok(Node { place, content })
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<Vec<Node<'t>>, Fault> {
+    fn sequence(&mut self, depth: usize, sections: Option<&Map<'t>>) -> Result<Vec<Node<'t>>, Fault> {
         let mut items = Vec::new();
         loop {
             let (event, place) = self.next()?;
             if event == Event::SequenceEnd {
                 return Ok(items);
             }
-            items.push(self.node(event, place, depth + 1)?);
+            let item = self.node(event, place, depth + 1, None)?;
+            items.extend(match sections {
+                Some(sections) => (self.taker)(sections, item, self.faults),
+                None => Some(item),
+            });
         }
     }
 
     fn map(&mut self, depth: usize) -> Result<Map<'t>, Fault> {
-        let mut entries: Vec<(Key<'t>, Node<'t>)> = Vec::new();
+        let mut map = Map::default();
         // Small mappings are searched, large ones are hashed: neither a route nor 100,000 upstreams shall be slow.
         let mut seen: HashSet<String> = HashSet::new();
         loop {
             let (event, place) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok(Map(entries));
+                return Ok(map);
             }
             let is_plain = matches!(&event, Event::Scalar(_, ScalarStyle::Plain, ..));
-            let key = self.node(event, place, depth + 1)?;
+            let key = self.node(event, place, depth + 1, None)?;
             let (event, value_place) = self.next()?;
-            let mut value = self.node(event, value_place, depth + 1)?;
+            let is_offered = depth == 0 && key.is_text(OFFERED) && map.get(OFFERED).is_none();
+            let mut value = self.node(event, value_place, depth + 1, is_offered.then_some(&map))?;
             if matches!(&value.content, Content::Scalar(text, Style::Plain) if text.is_empty()) {
                 // Nothing has no place of its own.
                 value.place = place;
@@ -243,22 +268,22 @@ impl<'t> Reader<'t, '_> {
                 );
                 continue;
             }
-            let known = if entries.len() < 16 {
-                entries.iter().any(|(other, _)| other.text == text)
+            let known = if map.0.len() < 16 {
+                map.0.iter().any(|(other, _)| other.text == text)
             } else {
                 if seen.is_empty() {
-                    seen.extend(entries.iter().map(|(other, _)| other.text.to_string()));
+                    seen.extend(map.0.iter().map(|(other, _)| other.text.to_string()));
                 }
                 !seen.insert(text.to_string())
             };
             if known {
-                let first = entries.iter().find(|(other, _)| other.text == text);
+                let first = map.0.iter().find(|(other, _)| other.text == text);
                 let line = first.map_or(0, |(other, _)| other.place.line);
                 let fault = Fault::new(place, format!("duplicate key `{text}`, first on line {line}"));
                 self.faults.error(fault.key(text));
                 continue;
             }
-            entries.push((Key { place, text }, value));
+            map.0.push((Key { place, text }, value));
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! 1. What counts is content: a change is told once the bytes of all files were the same for [`Timing::settle`], and
 //!    only if they differ from those before. Being unreadable is content too, so its beginning and its end are told.
+//!    Where only the configuration file changed, and by one step, [`Timing::settle_replaced`] is enough: it was whole.
 //! 2. Events of the file system only make it fast. Every [`Timing::poll`] all files are read anyway, so it works where
 //!    events do not come (network file systems, inotify used up) or come late.
 //! 3. Every directory on the way to a file is watched: its own, those of each symbolic link it is reached through, that
@@ -55,6 +56,8 @@ pub struct Change {
 pub struct Timing {
     /// Content must be the same for this long. Default 250 ms.
     pub settle: Duration,
+    /// The same where only the configuration file changed, by being replaced. Default 50 ms.
+    pub settle_replaced: Duration,
     /// Files are read this often without any event. Default 10 s.
     pub poll: Duration,
     /// A configuration file that is replaced again and again is told after this long, settled or not. Default 5 s.
@@ -67,6 +70,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             settle: Duration::from_millis(250),
+            settle_replaced: Duration::from_millis(50),
             poll: Duration::from_secs(10),
             unrest: Duration::from_secs(5),
             events: true,
@@ -101,6 +105,7 @@ impl Watcher {
             how: ChangeKind::Replaced,
             missing: false,
             unsettled: None,
+            untold: false,
             pending: None,
             looked: Instant::now(),
             events: Arc::new(Mutex::new(events)),
@@ -139,6 +144,8 @@ struct Unsettled {
     at: Instant,
     /// When it first differed from what is known.
     since: Instant,
+    /// How long it must be the same.
+    settle: Duration,
 }
 
 /// The watching itself.
@@ -153,6 +160,9 @@ struct Task {
     /// It was seen missing since then.
     missing: bool,
     unsettled: Option<Unsettled>,
+    /// Whoever set the files may have loaded content that was never told: what settles next is news even if it is what
+    /// was told last.
+    untold: bool,
     /// To be sent when the channel has room.
     pending: Option<Change>,
     looked: Instant,
@@ -165,7 +175,7 @@ impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<SetFiles>, tx: mpsc::Sender<Change>) {
         loop {
             let wake = match &self.unsettled {
-                Some(unsettled) => self.looked.max(unsettled.at) + self.timing.settle,
+                Some(unsettled) => self.looked.max(unsettled.at) + unsettled.settle,
                 None => self.looked + self.timing.poll,
             };
             tokio::select! {
@@ -197,8 +207,13 @@ impl Task {
             let position = before.iter().position(|other| other == path)?;
             self.known.get(position).cloned()
         };
-        let known: Vec<Seen> =
-            self.files.iter().zip(now).map(|(path, now)| known(path).unwrap_or(now)).collect();
+        let known: Vec<Seen> = self
+            .files
+            .iter()
+            .zip(&now)
+            .map(|(path, now)| known(path).unwrap_or_else(|| now.clone()))
+            .collect();
+        self.untold |= known != now;
         self.known = known;
         if before.first() != self.files.first() {
             self.start_from_known();
@@ -229,7 +244,7 @@ impl Task {
         }
         let since = match &self.unsettled {
             Some(unsettled) if unsettled.seen == seen => {
-                if now.duration_since(unsettled.at) >= self.timing.settle {
+                if now.duration_since(unsettled.at) >= unsettled.settle {
                     self.tell(seen);
                 }
                 return;
@@ -242,7 +257,10 @@ impl Task {
             // Each of them was whole, so a stream of replacements need not hold up the policy for ever.
             self.tell(seen);
         } else {
-            self.unsettled = Some(Unsettled { seen, at: now, since });
+            let others_changed = seen.get(1..) != self.known.get(1..);
+            let settle =
+                if replaced && !others_changed { self.timing.settle_replaced } else { self.timing.settle };
+            self.unsettled = Some(Unsettled { seen, at: now, since, settle });
         }
     }
 
@@ -258,7 +276,8 @@ impl Task {
         let how = config.map_or(ChangeKind::WrittenInPlace, |config| self.judge(config));
         // Content that waited for a command is now there by a rename: that is a command too.
         let released = how == ChangeKind::Replaced && self.how == ChangeKind::WrittenInPlace;
-        if any_changed || released {
+        let untold = std::mem::take(&mut self.untold);
+        if any_changed || released || untold {
             let before = self.pending.take().is_some_and(|change| change.config_changed);
             self.pending = Some(Change {
                 how,

@@ -22,6 +22,7 @@ mod trie;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use http::Method;
 use smallvec::SmallVec;
@@ -32,7 +33,7 @@ pub use pattern::{Methods, PathPattern};
 use super::host::HostPattern;
 use super::path::readings::readings;
 use super::path::{CanonicalPath, PathOptOuts, decode};
-use crate::types::RouteIndex;
+use crate::types::{RouteIndex, Shared};
 use trie::{EndpointId, NodeId, Trie};
 
 /// What the table must know of a route.
@@ -79,18 +80,29 @@ pub struct RouteTable {
     /// What is at each endpoint.
     endpoints: Vec<Endpoint>,
     /// The routes, in the order they were given.
-    specs: Vec<RouteSpec>,
+    entries: Vec<Entry>,
     exact: HashMap<Box<str>, NodeId>,
     below: HashMap<Box<str>, NodeId>,
     any: Option<NodeId>,
 }
 
+/// What a search must know of a route.
+#[derive(Debug)]
+struct Entry {
+    index: RouteIndex,
+    opt_outs: PathOptOuts,
+    methods: Methods,
+    /// The names of the path's parameters from the left.
+    params: Arc<[Box<str>]>,
+}
+
 /// One shape of path within one host.
 #[derive(Debug, Default)]
 struct Endpoint {
-    /// Positions in `specs`.
-    specs: SmallVec<[u32; 4]>,
-    allow: Box<str>,
+    /// Positions in `entries`.
+    entries: SmallVec<[u32; 4]>,
+    /// The value of the Allow header.
+    allow: Arc<str>,
 }
 
 /// A route with the parameters of its path.
@@ -122,59 +134,52 @@ impl RouteTable {
     /// # Errors
     ///
     /// The conflicts: each route once for each host pattern, with the first route it conflicts with.
-    pub fn build(specs: impl IntoIterator<Item = RouteSpec>) -> Result<Self, Vec<Conflict>> {
-        let mut table = Self { specs: specs.into_iter().collect(), ..Self::default() };
+    pub fn build(specs: &[RouteSpec]) -> Result<Self, Vec<Conflict>> {
+        let mut table = Self { entries: Vec::with_capacity(specs.len()), ..Self::default() };
         let mut conflicts = Vec::new();
-        let specs = std::mem::take(&mut table.specs);
-        for (position, spec) in (0u32..).zip(&specs) {
+        let (mut methods, mut params) = (Shared::default(), Shared::<[Box<str>]>::default());
+        for (position, spec) in (0u32..).zip(specs) {
+            table.entries.push(Entry {
+                index: spec.index,
+                opt_outs: spec.opt_outs,
+                methods: spec.methods.shared(&mut methods),
+                params: params.of(spec.path.params().map(Box::from).collect::<Vec<_>>()),
+            });
             for host in hosts_of(spec) {
-                table.insert(position, spec, &host, &specs, &mut conflicts);
+                conflicts.extend(table.insert(position, spec, &host));
             }
         }
+        table.trie.shrink();
+        table.endpoints.shrink_to_fit();
+        let mut allow = Shared::<str>::default();
         for endpoint in &mut table.endpoints {
-            endpoint.allow = allow(&specs, endpoint);
+            endpoint.allow = allow.of(allowed(&table.entries, endpoint));
         }
-        table.specs = specs;
         if conflicts.is_empty() { Ok(table) } else { Err(conflicts) }
     }
 
-    fn insert(
-        &mut self,
-        position: u32,
-        spec: &RouteSpec,
-        host: &HostPattern,
-        specs: &[RouteSpec],
-        conflicts: &mut Vec<Conflict>,
-    ) {
+    fn insert(&mut self, position: u32, spec: &RouteSpec, host: &HostPattern) -> Option<Conflict> {
         let trie = &mut self.trie;
         let root = match host {
             HostPattern::Any => *self.any.get_or_insert_with(|| trie.add_root()),
             HostPattern::Exact(name) => *self.exact.entry(name.clone()).or_insert_with(|| trie.add_root()),
             HostPattern::Below(name) => *self.below.entry(name.clone()).or_insert_with(|| trie.add_root()),
         };
-        let Some(id) = trie.insert(root, spec.path.segments()) else {
-            return;
-        };
-        if self.endpoints.len() <= id as usize {
-            self.endpoints.resize_with(id as usize + 1, Endpoint::default);
+        let id = trie.insert(root, spec.path.segments())? as usize;
+        if self.endpoints.len() <= id {
+            self.endpoints.resize_with(id + 1, Endpoint::default);
         }
-        let Some(endpoint) = self.endpoints.get_mut(id as usize) else {
-            return;
-        };
+        let endpoint = self.endpoints.get_mut(id)?;
         let clash = endpoint
-            .specs
+            .entries
             .iter()
-            .filter_map(|other| specs.get(*other as usize))
-            .find_map(|other| Some((other, other.methods.shared_with(&spec.methods)?)));
-        match clash {
-            Some((other, method)) => conflicts.push(Conflict {
-                first: other.index,
-                second: spec.index,
-                host: host.clone(),
-                method,
-            }),
-            None => endpoint.specs.push(position),
-        }
+            .filter_map(|other| self.entries.get(*other as usize))
+            .find_map(|other| Some((other.index, other.methods.shared_with(&spec.methods)?)));
+        let Some((first, method)) = clash else {
+            endpoint.entries.push(position);
+            return None;
+        };
+        Some(Conflict { first, second: spec.index, host: host.clone(), method })
     }
 
     /// Finds the route. `host` is in lower case without port, as [`super::host::Host`] gives it.
@@ -194,29 +199,29 @@ impl RouteTable {
         let root = self.root(host).ok_or(NotFound::Route)?;
         let hit = self.trie.find(root, path.as_str()).ok_or(NotFound::Route)?;
         let endpoint = self.endpoints.get(hit.endpoint as usize).ok_or(NotFound::Route)?;
-        let spec = endpoint
-            .specs
+        let entry = endpoint
+            .entries
             .iter()
-            .filter_map(|position| self.specs.get(*position as usize))
-            .find(|spec| spec.methods.contains(method))
+            .filter_map(|position| self.entries.get(*position as usize))
+            .find(|entry| entry.methods.contains(method))
             .ok_or(NotFound::Method { allow: &endpoint.allow })?;
         if hit.missed_by_case && self.leads_elsewhere(root, path.as_str(), hit.endpoint) {
             return Err(NotFound::Ambiguous);
         }
         // Readings cost time, so they are not made for a path that will be refused for its spelling.
-        if spec.opt_outs.contains(path.doubts())
+        if entry.opt_outs.contains(path.doubts())
             && readings(path).any(|reading| self.leads_elsewhere(root, &reading, hit.endpoint))
         {
             return Err(NotFound::Ambiguous);
         }
-        let params = spec
-            .path
-            .params()
+        let params = entry
+            .params
+            .iter()
             .zip(hit.captures)
-            .map(|(name, value)| Some((name, decode(value)?)))
+            .map(|(name, value)| Some((&**name, decode(value)?)))
             .collect::<Option<_>>()
             .ok_or(NotFound::Ambiguous)?;
-        Ok(Found { route: spec.index, params })
+        Ok(Found { route: entry.index, params })
     }
 
     /// The methods of all routes with exactly this host pattern and path, names of parameters aside.
@@ -229,17 +234,17 @@ impl RouteTable {
         root.and_then(|root| self.trie.endpoint(root, path.segments()))
             .and_then(|id| self.endpoints.get(id as usize))
             .into_iter()
-            .flat_map(|endpoint| &endpoint.specs)
-            .filter_map(|position| self.specs.get(*position as usize))
-            .flat_map(|spec| spec.methods.listed())
+            .flat_map(|endpoint| &endpoint.entries)
+            .filter_map(|position| self.entries.get(*position as usize))
+            .flat_map(|entry| entry.methods.listed())
             .cloned()
             .collect()
     }
 
     /// The routes that a narrower host pattern puts out of reach at that host, each with the first such pattern: the
-    /// host has a table of its own, in which no pattern covers the route's path. At most a million pairs of route and
-    /// host are looked at.
-    pub fn hidden(&self) -> Vec<Hidden> {
+    /// host has a table of its own, in which no pattern covers the route's path. `specs` is what the table was built
+    /// from. At most a million pairs of route and host are looked at.
+    pub fn hidden(&self, specs: &[RouteSpec]) -> Vec<Hidden> {
         let mut hosts: Vec<(HostPattern, NodeId)> = self
             .exact
             .iter()
@@ -247,7 +252,7 @@ impl RouteTable {
             .chain(self.below.iter().map(|(name, root)| (HostPattern::Below(name.clone()), *root)))
             .collect();
         hosts.sort();
-        let pairs = self.specs.iter().flat_map(|spec| {
+        let pairs = specs.iter().flat_map(|spec| {
             hosts_of(spec)
                 .into_iter()
                 .filter(|own| !matches!(own, HostPattern::Exact(_)))
@@ -303,21 +308,21 @@ fn hosts_of(spec: &RouteSpec) -> Vec<HostPattern> {
 }
 
 /// The value of the Allow header for an endpoint.
-fn allow(specs: &[RouteSpec], endpoint: &Endpoint) -> Box<str> {
+fn allowed(entries: &[Entry], endpoint: &Endpoint) -> String {
     let methods: Vec<&str> = endpoint
-        .specs
+        .entries
         .iter()
-        .filter_map(|position| specs.get(*position as usize))
-        .flat_map(|spec| spec.methods.listed())
+        .filter_map(|position| entries.get(*position as usize))
+        .flat_map(|entry| entry.methods.listed())
         .map(Method::as_str)
         .collect();
-    methods.join(", ").into()
+    methods.join(", ")
 }
 
 impl fmt::Debug for RouteTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RouteTable")
-            .field("routes", &self.specs.len())
+            .field("routes", &self.entries.len())
             .field("endpoints", &self.endpoints.len())
             .finish_non_exhaustive()
     }

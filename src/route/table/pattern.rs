@@ -1,10 +1,12 @@
 //! The paths and methods a route names.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::Method;
 
 use crate::route::path::{CanonicalPath, PathOptOuts, decode};
+use crate::types::Shared;
 
 /// Most segments of a pattern: what a search descends at most.
 const MAX_SEGMENTS: usize = 64;
@@ -169,7 +171,7 @@ fn canonical(parts: &[Part<'_>]) -> Result<(Box<[Segment]>, PathOptOuts), String
 
 /// The methods a route answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Methods(Option<Box<[Method]>>);
+pub struct Methods(Option<Arc<[Method]>>);
 
 /// What a route without a list of methods says it answers.
 const COMMON: [Method; 7] =
@@ -212,6 +214,11 @@ impl Methods {
     /// The methods, the common ones where all are answered.
     pub fn listed(&self) -> &[Method] {
         self.0.as_deref().unwrap_or(&COMMON)
+    }
+
+    /// The same methods, in one copy with equal ones.
+    pub(super) fn shared(&self, all: &mut Shared<[Method]>) -> Self {
+        Self(self.0.as_deref().map(|methods| all.of(methods)))
     }
 
     /// A method that is in both.

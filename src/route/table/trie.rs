@@ -100,6 +100,12 @@ impl Trie {
         Some(child)
     }
 
+    /// Gives back the room for what may be added.
+    pub(super) fn shrink(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.nodes.iter_mut().for_each(|node| node.literals.list.shrink_to_fit());
+    }
+
     /// The endpoint of a pattern.
     pub(super) fn endpoint(&self, root: NodeId, segments: &[Segment]) -> Option<EndpointId> {
         let mut node = self.node(root)?;
