@@ -28,8 +28,11 @@ pub fn extract(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
     if field.len() > max_token.saturating_add(PREFIX) {
         return Err(malformed("the token is longer than `limits.token`"));
     }
-    // Visible ASCII, space and tab: everything else makes this fail.
-    let field = field.to_str().map_err(|_| malformed("the Authorization field holds bytes outside ASCII"))?;
+    // Of ASCII, the type of a value lets through visible characters, space and tab.
+    let field = std::str::from_utf8(field.as_bytes())
+        .ok()
+        .filter(|field| field.is_ascii())
+        .ok_or_else(|| malformed("the Authorization field holds bytes outside ASCII"))?;
 
     let end = field.bytes().position(|b| !is_tchar(b)).unwrap_or(field.len());
     let (scheme, rest) = field.split_at_checked(end).unwrap_or((field, ""));

@@ -12,21 +12,34 @@ pub(super) fn value(refused: &Refused<'_>, row: &Row) -> Option<HeaderValue> {
         Challenge::Plain => None,
         Challenge::Error(error) => Some(error),
     };
-    let mut params = Vec::with_capacity(3);
+    let mut text = String::with_capacity(128);
     if let Some(error) = error {
-        params.push(format!("error=\"{}\"", error.as_str()));
+        add(&mut text, "error", &[error.as_str()]);
     }
     if error == Some(OAuthError::InsufficientScope) {
         // All scopes at once (RFC 6750 §3.1): the client should not have to ask again and again.
-        let scopes: Vec<_> = refused.scopes().iter().map(AsRef::as_ref).collect();
-        params.push(format!("scope=\"{}\"", scopes.join(" ")));
+        add(&mut text, "scope", refused.scopes());
     }
     if let Some(url) = refused.route().and_then(|route| route.resource_metadata.as_deref()) {
-        params.push(format!("resource_metadata=\"{url}\""));
+        add(&mut text, "resource_metadata", &[url]);
     }
-    if params.is_empty() {
+    if text.is_empty() {
         // The scheme must be followed by a parameter (RFC 6750 §3).
-        params.push("realm=\"scopegate\"".to_owned());
+        add(&mut text, "realm", &["scopegate"]);
     }
-    HeaderValue::from_str(&format!("Bearer {}", params.join(", "))).ok()
+    HeaderValue::from_str(&text).ok()
+}
+
+/// Adds a parameter, its words separated by spaces.
+fn add(text: &mut String, name: &str, words: &[impl AsRef<str>]) {
+    text.push_str(if text.is_empty() { "Bearer " } else { ", " });
+    text.push_str(name);
+    text.push_str("=\"");
+    for (position, word) in words.iter().enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        text.push_str(word.as_ref());
+    }
+    text.push('"');
 }

@@ -10,6 +10,9 @@ use crate::reject::{Reason, Row};
 /// Where the reasons are documented; the name of the reason follows.
 const TYPE_BASE: &str = "https://scopegate.dev/reasons/";
 
+/// Room that a usual body fits in, in bytes.
+const USUAL_BODY: usize = 512;
+
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: String,
@@ -31,7 +34,7 @@ pub(super) fn response(refused: &Refused<'_>, row: &'static Row) -> Response<Byt
     // A 403 is given to known callers only.
     let known = refused.authenticated && row.status == 403;
     let problem = Problem {
-        r#type: format!("{TYPE_BASE}{}", row.name),
+        r#type: [TYPE_BASE, row.name].concat(),
         title: row.title,
         status: row.status,
         reason: row.name,
@@ -43,7 +46,9 @@ pub(super) fn response(refused: &Refused<'_>, row: &'static Row) -> Response<Byt
         request_id: refused.request_id,
         detail: row.detail,
     };
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut body = Vec::with_capacity(USUAL_BODY);
+    // Writing to memory does not fail, nor does text as JSON.
+    let _ = serde_json::to_writer(&mut body, &problem);
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let content_type = HeaderValue::from_static("application/problem+json");

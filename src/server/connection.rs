@@ -201,7 +201,7 @@ impl<H: Handler> Connection<H> {
                         drain(connection.as_mut());
                     }
                 },
-                () = shutdown.reached(Phase::Drain), if !draining => {
+                () = shutdown.reached_by_task(Phase::Drain), if !draining => {
                     draining = true;
                     drain(connection.as_mut());
                 }

@@ -1,5 +1,9 @@
 //! The life of the process as its workers see it.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use tokio::sync::watch;
 
 /// What the workers should do.
@@ -50,5 +54,22 @@ impl Listening {
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the announcer is gone, which is the end too.
         let _ = self.0.wait_for(|now| *now >= phase).await;
+    }
+
+    /// As [`Listening::reached`], for a task that polls it often, itself and not by way of another: once the task is on the
+    /// list of those to wake, nothing but an announcement is worth a look at it.
+    pub(super) async fn reached_by_task(&mut self, phase: Phase) {
+        let announced = self.0.clone();
+        let mut reached = pin!(self.reached(phase));
+        let mut listed = false;
+        poll_fn(|cx| {
+            // An error means that the announcer is gone.
+            if listed && matches!(announced.has_changed(), Ok(false)) {
+                return Poll::Pending;
+            }
+            listed = true;
+            reached.as_mut().poll(cx)
+        })
+        .await;
     }
 }
