@@ -12,7 +12,7 @@ use crate::snapshot::IdentityField;
 
 /// Sets the identity headers of a route from verified facts. A field that the token does not have stays absent: it was
 /// removed before, so that it cannot be the client's.
-pub(super) fn identify(
+pub fn identify(
     headers: &[(HeaderName, IdentityField)],
     facts: &TokenFacts,
     issuer: Option<&IssuerPolicy>,

@@ -10,9 +10,9 @@
 pub mod body;
 mod connect;
 pub mod headers;
-mod http1;
+pub mod http1;
 mod http2;
-mod identity;
+pub mod identity;
 pub mod pool;
 mod upgrade;
 

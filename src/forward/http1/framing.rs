@@ -16,7 +16,7 @@ const TRAILER_FIELDS: usize = 64;
 
 /// What is still to come of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::forward) enum Framing {
+pub enum Framing {
     /// So many bytes; none at the end.
     Length(u64),
     /// Chunks.
@@ -27,7 +27,7 @@ pub(in crate::forward) enum Framing {
 
 /// What comes next in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::forward) enum Chunk {
+pub enum Chunk {
     /// The line with a size.
     Size,
     /// So many bytes of data.
@@ -40,7 +40,7 @@ pub(in crate::forward) enum Chunk {
 
 /// What was found in the bytes at hand.
 #[derive(Debug)]
-pub(in crate::forward) enum Piece {
+pub enum Piece {
     /// Data of the body.
     Data(Bytes),
     /// A trailer section that is not empty; it ends the body.
@@ -53,10 +53,10 @@ pub(in crate::forward) enum Piece {
 
 impl Framing {
     /// A body without bytes.
-    pub(in crate::forward) const EMPTY: Self = Self::Length(0);
+    pub const EMPTY: Self = Self::Length(0);
 
     /// Whether the end has been read.
-    pub(in crate::forward) const fn is_ended(&self) -> bool {
+    pub const fn is_ended(&self) -> bool {
         matches!(self, Self::Length(0))
     }
 
@@ -74,7 +74,7 @@ impl Framing {
     /// # Errors
     ///
     /// Chunks that are none, or trailers that are too large.
-    pub(in crate::forward) fn next(&mut self, arrived: &mut BytesMut) -> Result<Piece, Malformed> {
+    pub fn next(&mut self, arrived: &mut BytesMut) -> Result<Piece, Malformed> {
         match self {
             Self::Length(0) => Ok(Piece::End),
             Self::Length(left) => Ok(take(left, arrived)),
@@ -110,14 +110,14 @@ impl Chunk {
                     return Err(Malformed("a chunk without a size"));
                 }
                 Self::Size => match httparse::parse_chunk_size(arrived) {
-                    Ok(httparse::Status::Complete((line, size))) => {
+                    Ok(httparse::Status::Complete((line, size))) if line <= CHUNK_LINE => {
                         arrived.advance(line);
                         *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
                     }
-                    Ok(httparse::Status::Partial) if arrived.len() > CHUNK_LINE => {
-                        return Err(Malformed("the line of a chunk's size is too long"));
+                    Ok(httparse::Status::Partial) if arrived.len() < CHUNK_LINE => {
+                        return Ok(Piece::NeedMore);
                     }
-                    Ok(httparse::Status::Partial) => return Ok(Piece::NeedMore),
+                    Ok(_) => return Err(Malformed("the line of a chunk's size is too long")),
                     Err(_) => return Err(Malformed("a chunk without a size")),
                 },
                 Self::Data(0) => *self = Self::DataEnd,
@@ -144,7 +144,7 @@ fn trailers(arrived: &mut BytesMut) -> Result<Piece, Malformed> {
     }
     let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS];
     let (length, trailers) = match httparse::parse_headers(arrived, &mut fields) {
-        Ok(httparse::Status::Complete((length, fields))) => {
+        Ok(httparse::Status::Complete((length, fields))) if length <= TRAILER_BYTES => {
             let parsed: Option<HeaderMap> = fields
                 .iter()
                 .map(|field| {
@@ -154,10 +154,8 @@ fn trailers(arrived: &mut BytesMut) -> Result<Piece, Malformed> {
                 .collect();
             (length, parsed.ok_or(Malformed("a trailer field that is none"))?)
         }
-        Ok(httparse::Status::Partial) if arrived.len() > TRAILER_BYTES => {
-            return Err(Malformed("the trailer section is too long"));
-        }
-        Ok(httparse::Status::Partial) => return Ok(Piece::NeedMore),
+        Ok(httparse::Status::Partial) if arrived.len() < TRAILER_BYTES => return Ok(Piece::NeedMore),
+        Ok(_) => return Err(Malformed("the trailer section is too long")),
         Err(_) => return Err(Malformed("the trailer section is malformed, or has too many fields")),
     };
     arrived.advance(length);
@@ -233,6 +231,24 @@ mod tests {
             (&many_trailers, "many trailers"),
         ] {
             assert!(read(Framing::Chunked(Chunk::Size), &[bytes]).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_so_however_it_is_split() {
+        let line =
+            |length: usize| [b"1;".as_slice(), &vec![b'a'; length - 4], b"\r\nx\r\n0\r\n\r\n"].concat();
+        let trailers = |length: usize| [b"0\r\nA: ", vec![b'a'; length - 7].as_slice(), b"\r\n\r\n"].concat();
+        for (fits, long) in
+            [(line(CHUNK_LINE), line(CHUNK_LINE + 1)), (trailers(TRAILER_BYTES), trailers(TRAILER_BYTES + 1))]
+        {
+            // The first two end within what is bounded, the last holds all of it.
+            for split in [1, fits.len() - 30, fits.len()] {
+                let (first, second) = fits.split_at(split);
+                assert!(read(Framing::Chunked(Chunk::Size), &[first, second]).unwrap().2, "split at {split}");
+                let (first, second) = long.split_at(split);
+                assert!(read(Framing::Chunked(Chunk::Size), &[first, second]).is_err(), "split at {split}");
+            }
         }
     }
 

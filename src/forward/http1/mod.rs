@@ -6,9 +6,9 @@
 //! 3. Interim answers (1xx) are taken off the way, except the switch of protocols (RFC 9110 §15.2).
 //! 4. An answer counts even if the upstream took only a part of the request for it.
 
-pub(super) mod framing;
-pub(super) mod request;
-pub(super) mod response;
+pub mod framing;
+pub mod request;
+pub mod response;
 
 use std::future::poll_fn;
 use std::io;
@@ -39,7 +39,7 @@ const INTERIM: usize = 16;
 /// What is no HTTP, or in doubt; says what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Malformed(pub(super) &'static str);
+pub struct Malformed(pub(super) &'static str);
 
 /// Why a request got no answer.
 #[derive(Debug)]

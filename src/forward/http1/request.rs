@@ -20,14 +20,14 @@ use crate::forward::is_idempotent;
 
 /// The bytes of a request's head, while it is put together.
 #[derive(Debug)]
-pub(in crate::forward) struct HeadBytes(Vec<u8>);
+pub struct HeadBytes(Vec<u8>);
 
 /// Room that a usual head fits in, with a token.
 const USUAL_HEAD: usize = 2 * 1024;
 
 impl HeadBytes {
-    /// Begins with the request line. `target` is a path with its query.
-    pub(in crate::forward) fn new(method: &Method, target: &str) -> Self {
+    /// Begins with the request line. `target` is a path with its query, parsed before: nothing in it ends a line.
+    pub fn new(method: &Method, target: &str) -> Self {
         let mut bytes = Vec::with_capacity(USUAL_HEAD);
         bytes.extend_from_slice(method.as_str().as_bytes());
         bytes.push(b' ');

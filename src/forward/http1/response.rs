@@ -23,17 +23,17 @@ pub(in crate::forward) const ANSWER_HEADERS: usize = 256;
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(in crate::forward) struct Head {
+pub struct Head {
     /// The status.
-    pub(in crate::forward) status: StatusCode,
+    pub status: StatusCode,
     /// The fields that go on.
-    pub(in crate::forward) headers: HeaderMap,
+    pub headers: HeaderMap,
     /// Where the body ends.
-    pub(in crate::forward) framing: Framing,
+    pub framing: Framing,
     /// Whether the connection may carry another request after this.
-    pub(in crate::forward) reusable: bool,
+    pub reusable: bool,
     /// Whether it names exactly one protocol to switch to, and this is it.
-    pub(in crate::forward) upgrade: Option<HeaderValue>,
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// Takes a head out of what has arrived; `None` if it is not all there. `of_head` says that HEAD was asked.
@@ -41,7 +41,7 @@ pub(in crate::forward) struct Head {
 /// # Errors
 ///
 /// What is no answer, or one that is in doubt.
-pub(super) fn parse(arrived: &mut BytesMut, of_head: bool) -> Result<Option<Head>, Malformed> {
+pub fn parse(arrived: &mut BytesMut, of_head: bool) -> Result<Option<Head>, Malformed> {
     let Some((line, spans)) = split(arrived)? else {
         return Ok(None);
     };

@@ -1,0 +1,103 @@
+//! Any bytes as an upstream's answer, from its head to the end of its body: read alike however they are split, and never
+//! beyond the end, where the next answer would begin.
+#![no_main]
+
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use libfuzzer_sys::fuzz_target;
+use scopegate::forward::http1::Malformed;
+use scopegate::forward::http1::framing::{Framing, Piece};
+use scopegate::forward::http1::response::{self, Head};
+
+fuzz_target!(|data: (bool, u16, &[u8])| {
+    let (of_head, split, bytes) = data;
+    let (first, second) = bytes.split_at(usize::from(split) % (bytes.len() + 1));
+    let whole = read(&[bytes], of_head);
+    let parts = read(&[first, second], of_head);
+    let Ok(answer) = whole else {
+        assert!(parts.is_err(), "refused as a whole, taken in parts");
+        return;
+    };
+    assert_eq!(parts.as_ref(), Ok(&answer), "split at {}", first.len());
+
+    if answer.ended {
+        let end = bytes.len() - answer.rest.len();
+        let (own, rest) = bytes.split_at(end);
+        assert_eq!(rest, answer.rest, "what is behind the end stays where it is");
+        let followed = read(&[own, b"HTTP/1.1 200 OK\r\n"], of_head);
+        let followed = followed.expect("what follows an answer is none of its business");
+        assert_eq!(followed.rest, b"HTTP/1.1 200 OK\r\n");
+        assert_eq!(followed.data, answer.data);
+        let short = own.split_last().map(|(_, short)| read(&[short], of_head));
+        assert!(
+            !matches!(short, Some(Ok(Answer { ended: true, .. }))),
+            "not a byte more than needed"
+        );
+    }
+});
+
+/// What was read of an answer.
+#[derive(Debug, Default, PartialEq)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    reusable: bool,
+    data: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    /// Whether the end was found in the bytes, rather than by closing.
+    ended: bool,
+    /// What was not taken.
+    rest: Vec<u8>,
+}
+
+/// Reads an answer that arrives in these parts.
+fn read(parts: &[&[u8]], of_head: bool) -> Result<Answer, Malformed> {
+    let mut arrived = BytesMut::new();
+    let mut answer = Answer::default();
+    let mut framing = None;
+    for part in parts {
+        arrived.extend_from_slice(part);
+        if framing.is_none() {
+            framing = head(&mut arrived, of_head)?.map(|head| {
+                answer.status = head.status;
+                answer.headers = head.headers;
+                answer.reusable = head.reusable;
+                head.framing
+            });
+        }
+        if let Some(framing) = &mut framing {
+            body(framing, &mut arrived, &mut answer)?;
+        }
+    }
+    answer.rest = arrived.to_vec();
+    Ok(answer)
+}
+
+/// The head of the final answer, once it is there. Interim ones go before it.
+fn head(arrived: &mut BytesMut, of_head: bool) -> Result<Option<Head>, Malformed> {
+    loop {
+        match response::parse(arrived, of_head)? {
+            Some(head) if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS => {
+                assert!(head.framing.is_ended(), "an interim answer has no body");
+            }
+            head => return Ok(head),
+        }
+    }
+}
+
+/// Takes what is there of the body.
+fn body(framing: &mut Framing, arrived: &mut BytesMut, answer: &mut Answer) -> Result<(), Malformed> {
+    while !answer.ended {
+        match framing.next(arrived)? {
+            Piece::Data(data) => {
+                assert!(!data.is_empty(), "a piece brings the reader forward");
+                answer.data.extend_from_slice(&data);
+            }
+            Piece::Trailers(trailers) => (answer.trailers, answer.ended) = (Some(trailers), true),
+            Piece::End => answer.ended = true,
+            Piece::NeedMore => break,
+        }
+    }
+    assert_eq!(answer.ended, framing.is_ended(), "both know the end");
+    Ok(())
+}
