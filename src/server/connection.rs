@@ -34,8 +34,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const LOCAL_RESETS: usize = 256;
 /// How long a silent connection is before the system asks whether the other end is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// hyper's read buffer must hold the header section and some of a body.
-const LEAST_BUFFER: usize = 64 * 1024;
+/// Most bytes of bodies that are held for one HTTP/1 connection each way, and so read or sent at once. hyper begins with
+/// 8 KiB and takes more while reads fill it. Also holds the header section, whose own limit is checked apart.
+const BODY_BUFFER: usize = 256 * 1024;
 
 /// How long a connection that has not said a word is still listened to on drain: its first request may be on its way.
 const SILENT: Duration = Duration::from_secs(1);
@@ -143,7 +144,7 @@ impl<H: Handler> Connection<H> {
             .half_close(false)
             .max_headers(self.limits.headers)
             .max_header_size(self.limits.header_bytes)
-            .max_buf_size(self.limits.header_bytes.max(LEAST_BUFFER));
+            .max_buf_size(self.limits.header_bytes.max(BODY_BUFFER));
         let service = service_fn(|request| self.answer(request));
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
         let ended = self.drive(connection, http1::UpgradeableConnection::graceful_shutdown).await;

@@ -60,12 +60,11 @@ impl Framing {
         matches!(self, Self::Length(0))
     }
 
-    /// About how many bytes it is worth having room for.
-    pub(super) fn wanted(&self, most: usize) -> usize {
+    /// How many bytes are still to come, where that is known.
+    pub(super) fn left(&self) -> Option<usize> {
         match self {
-            // A little more is no use: the next answer is not asked for before this one has ended.
-            Self::Length(left) => usize::try_from(*left).unwrap_or(most).min(most),
-            Self::Chunked(_) | Self::UntilClose => most,
+            Self::Length(left) => Some(usize::try_from(*left).unwrap_or(usize::MAX)),
+            Self::Chunked(_) | Self::UntilClose => None,
         }
     }
 
