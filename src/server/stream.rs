@@ -37,6 +37,8 @@ pub(super) struct Stream {
     transport: Transport,
     ahead: Ahead,
     activity: Option<Arc<Activity>>,
+    /// Whether something was received since the last answer began to be sent.
+    asked: bool,
     /// Whether this side has said its last word.
     ended: bool,
     linger: Option<Pin<Box<Sleep>>>,
@@ -75,7 +77,10 @@ impl Stream {
     pub(super) fn new(transport: Transport) -> (Self, Gone) {
         let (alive, gone) = oneshot::channel();
         let ahead = Ahead::default();
-        (Self { transport, ahead, activity: None, ended: false, linger: None, _alive: alive }, gone)
+        (
+            Self { transport, ahead, activity: None, asked: true, ended: false, linger: None, _alive: alive },
+            gone,
+        )
     }
 
     /// Reads ahead until it is clear whether the client opened with the HTTP/2 preface.
@@ -106,6 +111,16 @@ impl Stream {
     /// Reports from now on to `activity` when bytes move.
     pub(super) fn report_to(&mut self, activity: Arc<Activity>) {
         self.activity = Some(activity);
+    }
+
+    /// Whether the answer that is about to be sent shall wait until the other tasks of this turn have run: what many of them
+    /// send is then sent at once, and wakes the other side once.
+    fn gives_way(&mut self, cx: &Context<'_>) -> bool {
+        let first = std::mem::take(&mut self.asked);
+        if first {
+            cx.waker().wake_by_ref();
+        }
+        first
     }
 
     /// Reports how an attempt to send went, and passes it on.
@@ -171,10 +186,11 @@ impl AsyncRead for Stream {
             Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_read(cx, buf),
         };
-        if buf.filled().len() > before
-            && let Some(activity) = &this.activity
-        {
-            activity.received();
+        if buf.filled().len() > before {
+            this.asked = true;
+            if let Some(activity) = &this.activity {
+                activity.received();
+            }
         }
         // An end comes again, and so does an error, at least as an end.
         if ahead > 0 { Poll::Ready(Ok(())) } else { polled }
@@ -184,6 +200,9 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.gives_way(cx) {
+            return Poll::Pending;
+        }
         let polled = match &mut this.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, buf),
@@ -197,6 +216,9 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.gives_way(cx) {
+            return Poll::Pending;
+        }
         let mut scratch = [const { MaybeUninit::uninit() }; SMALL];
         let mut scratch = ReadBuf::uninit(&mut scratch);
         let polled = match (&mut this.transport, joined(bufs, &mut scratch)) {

@@ -89,6 +89,8 @@ pub(in crate::forward) struct Sending {
     delimiter: Delimiter,
     /// Bytes that the connection took.
     sent: u64,
+    /// Whether the other tasks of the turn were let go first.
+    gave_way: bool,
     /// Whether there is no more of the body.
     ended: bool,
     of_head: bool,
@@ -114,6 +116,7 @@ impl Sending {
             body,
             delimiter,
             sent: 0,
+            gave_way: false,
             ended: empty,
             of_head: *method == Method::HEAD,
             // All of it is at hand.
@@ -154,6 +157,11 @@ impl Sending {
         loop {
             let more = self.gather(cx)?;
             if self.has_bytes() {
+                if !std::mem::replace(&mut self.gave_way, true) {
+                    // What many tasks of this turn send is then sent at once, and wakes the upstream once.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 let count = ready!(self.poll_write(cx, io)).map_err(SendFault::Connection)?;
                 self.advance(count)?;
             } else if more.is_pending() {
