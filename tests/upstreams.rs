@@ -31,6 +31,55 @@ async fn an_answer_whose_end_is_in_doubt_is_not_passed_on() {
 }
 
 #[tokio::test]
+async fn what_comes_behind_an_answer_reaches_no_other_request() {
+    let rig = Rig::start().await;
+    let canary = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary";
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+    ] {
+        let both = [answer, canary].concat();
+        rig.upstream.answers(move |_| Reply::Bytes(both.clone().into()));
+        for _ in 0..3 {
+            let response = rig.get("/orders/1").send().await;
+            assert_ne!(response.text(), "canary", "{answer}");
+            assert!(answer.contains(&response.status.to_string()), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_are_not_taken_for_the_answer() {
+    let rig = Rig::start().await;
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
+    for (count, verdict) in [(0, "200 -"), (1, "200 -"), (16, "200 -"), (17, "502 upstream_invalid")] {
+        let bytes = [&interim.repeat(count), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"].concat();
+        rig.upstream.answers(move |_| Reply::Bytes(bytes.clone().into()));
+        assert_eq!(rig.get("/orders/1").send().await.verdict(), verdict, "{count}");
+    }
+    let switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+    rig.upstream.answers(|_| Reply::Bytes(switch.to_vec()));
+    assert_eq!(rig.get("/orders/1").send().await.verdict(), "502 upstream_invalid", "nobody asked");
+}
+
+#[tokio::test]
+async fn an_answer_counts_although_the_upstream_reads_no_further() {
+    let rig = Rig::start().await;
+    let close = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig";
+    rig.upstream.answers(|_| Reply::Early(Box::new(Reply::BytesThenClose(close.to_vec()))));
+    let upload = "x".repeat(4 << 20);
+    for _ in 0..5 {
+        let call = rig.gateway.call("POST", "/orders/1").token(&rig.token()).body(upload.clone());
+        let mut client = Client::connect(rig.gateway.address()).await;
+        client.send(call.bytes()).await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.text().as_str()), (413, "big"));
+    }
+}
+
+#[tokio::test]
 async fn a_pause_of_the_client_is_not_the_upstreams_fault() {
     let timeouts = "timeouts: { body_idle: 20s, upstream_response: 1s }";
     let rig = Rig::with(Policy::default().gateway(timeouts)).await;
