@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{Client, Gateway, Policy, TestIssuer};
+use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -132,4 +132,27 @@ async fn an_http2_client_that_does_not_read_holds_up_the_upstream() {
         (gateway.metric("scopegate_in_flight_requests", &[]).await == 0.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_without_a_pause_does_not_hold_up_the_answer() {
+    let rig = Rig::with(Policy::default().gateway("limits: { body: 1GiB }")).await;
+    rig.upstream.answers(|_| Reply::Echo);
+    let call = rig.gateway.call("POST", "/orders/1").token(&rig.token());
+    let head = call.header("Transfer-Encoding", "chunked").bytes();
+    let (mut answer, mut upload) = TcpStream::connect(rig.gateway.address()).await.unwrap().into_split();
+    let uploading = tokio::spawn(async move {
+        upload.write_all(&head).await.unwrap();
+        let chunk = [b"4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n"].concat();
+        while upload.write_all(&chunk).await.is_ok() {}
+    });
+    let mut buffer = vec![0; 64 << 10];
+    let mut seen = 0;
+    while seen < 32 << 20 {
+        match tokio::time::timeout(Duration::from_secs(30), answer.read(&mut buffer)).await {
+            Ok(Ok(count)) if count > 0 => seen += count,
+            ended => panic!("{ended:?} after {seen} bytes"),
+        }
+    }
+    uploading.abort();
 }

@@ -37,8 +37,7 @@ pub(super) struct Stream {
     transport: Transport,
     ahead: Ahead,
     activity: Option<Arc<Activity>>,
-    /// Whether something was received since the last answer began to be sent.
-    asked: bool,
+    turn: Turn,
     /// Whether this side has said its last word.
     ended: bool,
     linger: Option<Pin<Box<Sleep>>>,
@@ -48,6 +47,17 @@ pub(super) struct Stream {
 
 /// Resolves when a stream is gone: with its HTTP connection, or with the tunnel that took it over.
 pub(super) type Gone = oneshot::Receiver<()>;
+
+/// Whose turn it is to be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Something was received since the last answer.
+    Asked,
+    /// An answer is there, and let other tasks go first.
+    GaveWay,
+    /// Something was sent.
+    Answered,
+}
 
 /// At most one preface of bytes that were read before the protocol was known.
 #[derive(Debug, Default)]
@@ -78,7 +88,15 @@ impl Stream {
         let (alive, gone) = oneshot::channel();
         let ahead = Ahead::default();
         (
-            Self { transport, ahead, activity: None, asked: true, ended: false, linger: None, _alive: alive },
+            Self {
+                transport,
+                ahead,
+                activity: None,
+                turn: Turn::Asked,
+                ended: false,
+                linger: None,
+                _alive: alive,
+            },
             gone,
         )
     }
@@ -116,11 +134,18 @@ impl Stream {
     /// Whether the answer that is about to be sent shall wait until the other tasks of this turn have run: what many of them
     /// send is then sent at once, and wakes the other side once.
     fn gives_way(&mut self, cx: &Context<'_>) -> bool {
-        let first = std::mem::take(&mut self.asked);
-        if first {
-            cx.waker().wake_by_ref();
+        match self.turn {
+            Turn::Asked => {
+                self.turn = Turn::GaveWay;
+                cx.waker().wake_by_ref();
+                true
+            }
+            // Once only: a client that never stops sending does not hold up its answers.
+            Turn::GaveWay | Turn::Answered => {
+                self.turn = Turn::Answered;
+                false
+            }
         }
-        first
     }
 
     /// Reports how an attempt to send went, and passes it on.
@@ -187,7 +212,9 @@ impl AsyncRead for Stream {
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_read(cx, buf),
         };
         if buf.filled().len() > before {
-            this.asked = true;
+            if this.turn == Turn::Answered {
+                this.turn = Turn::Asked;
+            }
             if let Some(activity) = &this.activity {
                 activity.received();
             }
