@@ -10,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 #[tokio::test]
@@ -47,6 +49,39 @@ async fn what_comes_behind_an_answer_reaches_no_other_request() {
             assert_ne!(response.text(), "canary", "{answer}");
             assert!(answer.contains(&response.status.to_string()), "{answer}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_out_of_turn_is_not_listened_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (gateway, issuer) = {
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let issuer = TestIssuer::start().await;
+        (Gateway::start(&Policy::default().render(issuer.url(), &url)).await, issuer)
+    };
+    let token = issuer.token().mint();
+    for method in ["GET", "POST"] {
+        let call = gateway.call(method, "/orders/1").token(&token);
+        let mut head = [0; 4096];
+        let answer = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream
+        };
+        let (response, mut stream) = tokio::join!(call.send(), answer);
+        assert_eq!(response.text(), "ok");
+        // On loopback it has arrived when it is written.
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary").await.unwrap();
+        let second = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            let close = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+            stream.write_all(close).await.unwrap();
+        };
+        let (response, ()) = tokio::join!(call.send(), second);
+        assert_eq!(response.text(), "ok", "{method}");
     }
 }
 

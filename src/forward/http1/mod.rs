@@ -137,13 +137,24 @@ impl Connection {
         sending: &mut Sending,
         asking: &mut Asking,
     ) -> Poll<Result<Head, Fault>> {
+        // What came before anything was asked is no answer, whoever it was meant for.
+        if sending.is_untouched() && !self.is_quiet() {
+            let error = io::Error::new(io::ErrorKind::ConnectionReset, "closed, or spoke out of turn");
+            return Poll::Ready(Err(Fault::Silence(error)));
+        }
         if asking.broken.is_none() && !sending.is_done() {
             match sending.poll(cx, &mut self.io) {
                 Poll::Ready(Err(SendFault::Body)) => return Poll::Ready(Err(Fault::Body)),
+                Poll::Ready(Err(SendFault::Connection(error))) if sending.is_untouched() => {
+                    return Poll::Ready(Err(Fault::Silence(error)));
+                }
                 // What the upstream said before it closed is still to be read.
                 Poll::Ready(Err(SendFault::Connection(error))) => asking.broken = Some(error),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
+        }
+        if sending.is_untouched() {
+            return Poll::Pending;
         }
         loop {
             match self.head(sending, asking) {

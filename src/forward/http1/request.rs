@@ -144,6 +144,11 @@ impl Sending {
         true
     }
 
+    /// Whether the connection took nothing of it.
+    pub(super) const fn is_untouched(&self) -> bool {
+        self.sent == 0
+    }
+
     fn has_bytes(&self) -> bool {
         self.line_sent < self.line.len() || !self.data.is_empty() || !self.tail.is_empty()
     }
