@@ -112,7 +112,7 @@ impl Connection {
         limit: Duration,
         progress: &Progress,
     ) -> Result<Head, Fault> {
-        let mut asking = Asking { deadline: Instant::now() + limit, moved: 0, interim: 0, broken: None };
+        let mut asking = Asking { deadline: after(limit), moved: 0, interim: 0, broken: None };
         poll_fn(|cx| {
             if let Poll::Ready(result) = self.poll_ask(cx, sending, &mut asking) {
                 return Poll::Ready(result);
@@ -124,7 +124,7 @@ impl Connection {
                     return Poll::Ready(Err(Fault::Timeout));
                 }
                 asking.moved = progress.bytes();
-                asking.deadline = Instant::now() + limit;
+                asking.deadline = after(limit);
             }
             Poll::Pending
         })
@@ -253,6 +253,12 @@ impl Connection {
         }
         Poll::Pending
     }
+}
+
+/// The end of a wait that begins now; one that is too far to be told is a day away.
+fn after(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400))
 }
 
 /// What is left of a request when its answer begins.

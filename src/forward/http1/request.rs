@@ -93,6 +93,8 @@ pub(in crate::forward) struct Sending {
     gave_way: bool,
     /// Whether there is no more of the body.
     ended: bool,
+    /// Whether all of it left, TLS included.
+    done: bool,
     of_head: bool,
     repeatable: bool,
 }
@@ -118,6 +120,7 @@ impl Sending {
             sent: 0,
             gave_way: false,
             ended: empty,
+            done: false,
             of_head: *method == Method::HEAD,
             // All of it is at hand.
             repeatable: is_idempotent(method) && empty,
@@ -130,8 +133,8 @@ impl Sending {
     }
 
     /// Whether all of it was sent.
-    pub(in crate::forward) fn is_done(&self) -> bool {
-        self.ended && !self.has_bytes()
+    pub(in crate::forward) const fn is_done(&self) -> bool {
+        self.done
     }
 
     /// Whether it may be sent on another connection; if so, it begins anew.
@@ -141,6 +144,7 @@ impl Sending {
         }
         self.line_sent = 0;
         self.sent = 0;
+        self.done = false;
         true
     }
 
@@ -174,7 +178,9 @@ impl Sending {
                 let _ = self.poll_flush(cx, io)?;
                 return Poll::Pending;
             } else {
-                return self.poll_flush(cx, io);
+                ready!(self.poll_flush(cx, io))?;
+                self.done = true;
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -276,5 +282,77 @@ impl Sending {
         }
         self.ended = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http::header;
+
+    use super::*;
+
+    /// Takes `room` bytes at a time, and holds them back until it is flushed for the second time, as TLS may.
+    #[derive(Default)]
+    struct Slow {
+        room: usize,
+        taken: Vec<u8>,
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let count = buf.len().min(self.room);
+            self.taken.extend_from_slice(&buf[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes > 1 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn sending(method: &Method) -> Sending {
+        let mut head = HeadBytes::new(method, "/a?b=c");
+        head.add(&header::HOST, &HeaderValue::from_static("example.com"));
+        head.add_text(&header::VIA, "1.1 x");
+        head.add_text(&header::FROM, "no\r\nsecond: line");
+        Sending::new(method, head, ClientBody::Empty, Delimiter::Length(0))
+    }
+
+    const WHOLE: &str = "HTTP/1.1\r\nhost: example.com\r\nvia: 1.1 x\r\n\r\n";
+
+    #[test]
+    fn a_request_is_done_when_all_of_it_has_left() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut sending, mut io) = (sending(&Method::GET), Slow { room: 7, ..Slow::default() });
+        assert!(sending.poll(&mut cx, &mut io).is_pending(), "it lets others go first");
+        assert!(sending.is_untouched() && io.taken.is_empty());
+        assert!(sending.poll(&mut cx, &mut io).is_pending());
+        assert_eq!(String::from_utf8_lossy(&io.taken), format!("GET /a?b=c {WHOLE}"));
+        assert!(!sending.is_done(), "it is written, but not flushed");
+        assert!(matches!(sending.poll(&mut cx, &mut io), Poll::Ready(Ok(()))));
+        assert!(sending.is_done());
+    }
+
+    #[test]
+    fn only_what_does_no_harm_begins_anew() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for (method, again) in [(Method::GET, true), (Method::PUT, true), (Method::POST, false)] {
+            let mut sending = sending(&method);
+            assert!(sending.rewind(), "{method}: nothing was sent");
+            let mut io = Slow { room: 10, flushes: 1, ..Slow::default() };
+            while !sending.is_done() {
+                let _ = sending.poll(&mut cx, &mut io);
+            }
+            assert_eq!(sending.rewind(), again, "{method}");
+            assert_eq!(sending.is_done(), !again, "{method}");
+        }
     }
 }
