@@ -133,10 +133,7 @@ async fn a_proxy_header_stands_before_tls() {
 #[tokio::test]
 async fn what_is_no_proxy_header_ends_the_connection() {
     let rig = proxied().await;
-    let mut huge = v2(0x21, 0x11, &FOUR);
-    huge[14..16].copy_from_slice(&[0xff, 0xff]);
-    let mut past = v2(0x21, 0x11, &FOUR);
-    past[14..16].copy_from_slice(&4081u16.to_be_bytes());
+    let filled = |length: usize| v2(0x21, 0x11, &[&FOUR[..], &vec![0; length - FOUR.len()]].concat());
     let two = b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\nPROXY TCP4 192.0.2.8 10.0.0.1 1 2\r\n";
     for (what, header) in [
         ("none", Vec::new()),
@@ -149,15 +146,15 @@ async fn what_is_no_proxy_header_ends_the_connection() {
         ("an unknown command", v2(0x22, 0x11, &FOUR)),
         ("version 3", v2(0x31, 0x11, &FOUR)),
         ("too short for its addresses", v2(0x21, 0x11, &FOUR[..11])),
-        ("64 KiB of extensions", huge),
-        ("one byte more than 4 KiB", past),
+        ("64 KiB of extensions", filled(0xffff)),
+        ("one byte more than 4 KiB", filled(4081)),
     ] {
         assert_eq!(introduced(&rig, &header, "").await, None, "{what}");
     }
     // What follows a header is the request, so a second header is a malformed one.
     assert_eq!(introduced(&rig, two, "").await, Some(400));
     assert_eq!(rig.upstream.requests().len(), 0);
-    assert_eq!(introduced(&rig, &v2(0x21, 0x11, &FOUR), "").await, Some(200), "the next one is served");
+    assert_eq!(introduced(&rig, &filled(4080), "").await, Some(200), "4 KiB, and the next one is served");
     assert!(rig.gateway.metric("scopegate_decisions_total", &[r#"reason="request_invalid""#]).await >= 13.0);
 }
 

@@ -128,7 +128,10 @@ fn unused(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
             faults.warn(Fault::new(context.upstreams.place(name), message).key(name));
         }
     }
-    for (name, place) in context.hosts.without_routes(&snapshot.resources) {
+    // A redirect needs to know where a host is, whatever is published there.
+    let redirects = snapshot.gateway.listen.iter().any(|listener| listener.redirect);
+    let unserved = if redirects { Vec::new() } else { context.hosts.without_routes(&snapshot.resources) };
+    for (name, place) in unserved {
         let message = format!("no protected route is published at host `{name}`");
         faults.warn(Fault::new(place, message).key(name));
     }

@@ -180,10 +180,10 @@ impl Hosts {
         Resources(found.into_values().map(|(resource, _)| resource).collect())
     }
 
-    /// The hosts that no route serves, with their places.
+    /// The hosts that are named for nothing: no route is published there, and nothing else is said of them.
     pub(in crate::config) fn without_routes(&self, resources: &Resources) -> Vec<(&str, Place)> {
         let served: HashSet<&str> = resources.0.iter().map(|resource| &*resource.host).collect();
-        let unserved = self.0.iter().filter(|(name, _)| !served.contains(&***name));
+        let unserved = self.0.iter().filter(|(name, host)| host.hsts.is_none() && !served.contains(&***name));
         unserved.map(|(name, host)| (&**name, host.place)).collect()
     }
 }
