@@ -66,6 +66,7 @@ fn policy() -> IssuerPolicy {
             max_stale: hour,
         },
         plain_http: false,
+        ca: None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{self, LogFormat};
 use crate::pipeline::Gateway;
-use crate::reload::fetch::{Fetcher, FetcherError};
+use crate::reload::fetch::Egress;
 use crate::reload::policy::{self, Reloads};
 use crate::server::listener::{self, Bound};
 use crate::server::shutdown::{self, Announcer, Phase};
@@ -81,9 +81,6 @@ pub(super) enum RunError {
     /// The system gives no randomness.
     #[error("no randomness from the system: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// Keys cannot be fetched safely.
-    #[error("{0}")]
-    Fetcher(#[from] FetcherError),
     /// Diagnostics cannot be set up.
     #[error("{0}")]
     Trace(#[from] trace::TraceError),
@@ -146,11 +143,11 @@ pub(super) async fn serve(
     let (bound, admin_listener) = bind(&gateway, workers)?;
     let log = access_log(&gateway, &metrics)?;
 
-    let fetcher = Fetcher::new(None)?;
-    policy::start_cells(&live, None, &fetcher, &metrics);
+    let egress = Egress::default();
+    policy::start_cells(&live, None, &egress, &metrics)?;
     metrics.policy_applied(&live.snapshot.hash, live.loaded);
     let process = Arc::new(Process::new(live, metrics));
-    let reloads = policy::start(Arc::clone(&process), args.config.clone(), fetcher).await;
+    let reloads = policy::start(Arc::clone(&process), args.config.clone(), egress).await;
 
     let tls = |position: usize| gateway.listen.get(position).is_some_and(|listener| listener.tls.is_some());
     let listeners: Vec<_> =

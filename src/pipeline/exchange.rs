@@ -12,16 +12,16 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use http_body::{Frame, SizeHint};
 
-use super::Gateway;
 use super::view::View;
+use super::{Gateway, edge};
 use crate::authenticate::Principal;
-use crate::decide::{DecisionRecord, Verdict};
+use crate::decide::{self, DecisionRecord, Verdict};
 use crate::forward::body::{Broken, UpstreamBody};
 use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
-use crate::respond::{Refused, cors, grpc};
+use crate::respond::{Refused, cors, grpc, redirect};
 use crate::server::Peer;
 use crate::state::clock;
 use crate::types::{RouteIndex, Timestamp};
@@ -57,7 +57,7 @@ impl Exchange {
     pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
         let view = gateway.view();
         let unix_ms = clock::unix_millis();
-        let trusted = &view.live.snapshot.gateway.trusted_proxies;
+        let trusted: &[_] = if peer.unknown { &[] } else { &view.live.snapshot.gateway.trusted_proxies };
         Rc::new(Self {
             _in_flight: gateway.metrics.in_flight(),
             started: Instant::now(),
@@ -92,6 +92,11 @@ impl Exchange {
     /// When it came, by both clocks.
     pub(super) const fn begun(&self) -> (Instant, Timestamp) {
         (self.started, Timestamp(self.unix_ms.div_euclid(1000)))
+    }
+
+    /// Whether the client speaks TLS, here or to a trusted proxy that says so.
+    pub(super) fn is_secure(&self) -> bool {
+        self.client.is_secure(self.tls)
     }
 
     pub(super) const fn client(&self) -> &Client {
@@ -133,12 +138,25 @@ impl Exchange {
         }
     }
 
+    /// Sends the client on to https.
+    pub(super) fn redirect(self: &Rc<Self>, location: HeaderValue) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Redirect));
+        self.reply(redirect::response(&self.head.method, location))
+    }
+
+    /// Refuses what the connection it came on does not serve: no route was looked for.
+    pub(super) fn deny(self: &Rc<Self>, reject: &Reject) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Deny));
+        self.refuse(reject, decide::allow(reject))
+    }
+
     /// An answer of the gateway's own.
     pub(super) fn reply(self: &Rc<Self>, response: Response<Bytes>) -> Response<Body> {
         self.response_bytes.set(response.body().len() as u64);
         let mut response =
             response.map(|bytes| Body { kind: Kind::Own(Some(bytes)), exchange: Rc::clone(self) });
         response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        edge::transport_security(self, response.headers_mut());
         self.status.set(response.status().as_u16());
         response
     }
@@ -181,6 +199,7 @@ impl Exchange {
         let mut response =
             response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
         self.annotate(response.headers_mut());
+        edge::transport_security(self, response.headers_mut());
         response
     }
 
@@ -210,7 +229,7 @@ impl Exchange {
             Some(Disposition::Permit) => metrics.decision(route_metric, Decision::Permit, None),
             Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
             Some(Disposition::Deny) => metrics.decision(route_metric, Decision::Deny, reason),
-            Some(Disposition::Preflight | Disposition::Metadata) | None => {}
+            Some(Disposition::Preflight | Disposition::Metadata | Disposition::Redirect) | None => {}
         }
         if !self.gateway.log.enabled() {
             return;
@@ -256,7 +275,10 @@ impl Exchange {
                 let upstream = self.view.live.snapshot.upstreams.get(self.upstream()?)?;
                 Some(upstream.name.as_str())
             }
-            Some(Disposition::Deny | Disposition::Preflight | Disposition::Metadata) | None => None,
+            Some(
+                Disposition::Deny | Disposition::Preflight | Disposition::Metadata | Disposition::Redirect,
+            )
+            | None => None,
         }
     }
 }

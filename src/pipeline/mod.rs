@@ -2,10 +2,12 @@
 //!
 //! `Gateway::answer` lists the stages in their order; everything around it observes.
 
+mod edge;
 mod exchange;
 mod view;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::{Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
-use crate::server::{Abort, ConnectionLimits, Handler, Peer};
+use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
 use crate::state::clock;
 use crate::state::live::{LiveKnowledge, Process};
 use crate::types::Timestamp;
@@ -67,6 +69,9 @@ impl Gateway {
     /// Answers one request: the stages in their order.
     async fn answer(&self, peer: &Peer, body: RequestBody, exchange: &Rc<Exchange>) -> Response<Body> {
         let view = exchange.view();
+        if let Some(answer) = edge::settled(peer, exchange) {
+            return answer;
+        }
         let record = self.decide(view, exchange).await;
         exchange.decided(&record);
         match record.verdict {
@@ -199,7 +204,17 @@ impl Handler for Gateway {
     }
 
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
-        self.process.live.load().tls.get(listener)?.clone()
+        Some(Arc::clone(&self.process.live.load().tls.get(listener)?.as_ref()?.config))
+    }
+
+    fn proxy_header(&self, listener: usize, peer: IpAddr) -> ProxyHeader {
+        let live = self.process.live.load();
+        let gateway = &live.snapshot.gateway;
+        match gateway.listen.get(listener) {
+            Some(listener) if !listener.proxy_protocol => ProxyHeader::Absent,
+            Some(_) if gateway.is_trusted(peer) => ProxyHeader::Required,
+            Some(_) | None => ProxyHeader::Refused,
+        }
     }
 
     fn opened(&self, listener: usize) -> Option<Self::Open> {

@@ -1,6 +1,7 @@
 //! One client connection, from TLS to its last response.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::activity::{Activity, Tracked, Waiting};
 use super::shutdown::{Listening, Phase};
 use super::stream::{Gone, Stream, Transport};
-use super::{Abort, ConnectionLimits, Handler, Peer, TlsPeer};
+use super::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, TlsPeer, proxy_protocol};
 
 /// Concurrent streams of one HTTP/2 connection.
 const STREAMS: u32 = 100;
@@ -64,7 +65,7 @@ pub(super) async fn serve<H: Handler>(
     let mut draining = shutdown.clone();
     let opened = tokio::select! {
         biased;
-        opened = timeout(limits.header_timeout, open(handler.tls(listener), socket, &mut peer)) => opened,
+        opened = timeout(limits.header_timeout, open(&*handler, socket, &mut peer)) => opened,
         () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => return,
     };
     let (stream, gone, multiplexed) = match opened {
@@ -91,13 +92,19 @@ pub(super) async fn serve<H: Handler>(
     let _ = gone.await;
 }
 
-/// Agrees on TLS and on the protocol version. `Err(None)` is a client that left without a word.
-async fn open(
-    tls: Option<Arc<rustls::ServerConfig>>,
-    socket: TcpStream,
+/// Learns whose the connection is where that is said first, agrees on TLS and on the protocol version. `Err(None)` is a
+/// client that left without a word.
+async fn open<H: Handler>(
+    handler: &H,
+    mut socket: TcpStream,
     peer: &mut Peer,
 ) -> Result<(Stream, Gone, bool), Option<Abort>> {
-    let Some(config) = tls else {
+    match handler.proxy_header(peer.listener, peer.address.ip()) {
+        ProxyHeader::Absent => {}
+        ProxyHeader::Required => peer.introduced(introduction(&mut socket, peer.address).await?),
+        ProxyHeader::Refused => return Err(Some(Abort::Malformed)),
+    }
+    let Some(config) = handler.tls(peer.listener) else {
         let (mut stream, gone) = Stream::new(Transport::Plain(socket));
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
         return Ok((stream, gone, multiplexed));
@@ -114,6 +121,18 @@ async fn open(
     let multiplexed = session.alpn_protocol() == Some(b"h2");
     let (stream, gone) = Stream::new(Transport::Tls(Box::new(socket)));
     Ok((stream, gone, multiplexed))
+}
+
+/// The client that a PROXY header names.
+async fn introduction(
+    socket: &mut TcpStream,
+    proxy: SocketAddr,
+) -> Result<Option<SocketAddr>, Option<Abort>> {
+    proxy_protocol::read(socket).await.map_err(|error| {
+        tracing::debug!(%error, %proxy, "no usable PROXY header");
+        // A load balancer that only looks whether the port is open says nothing.
+        (error.kind() != io::ErrorKind::UnexpectedEof).then_some(Abort::Malformed)
+    })
 }
 
 /// Spawns onto the worker's own thread.

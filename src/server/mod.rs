@@ -6,16 +6,18 @@
 //! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another (`activity`).
-//! 6. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+//! 6. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
+//! 7. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
 mod connection;
 pub mod listener;
+mod proxy_protocol;
 pub mod shutdown;
 mod stream;
 pub mod worker;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,12 +44,15 @@ pub struct ConnectionLimits {
 /// One client connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// The other end of the socket.
+    /// The other end of the socket, or the client that a PROXY header names.
     pub address: SocketAddr,
     /// Its IP address as text; one of IPv4 in that form, however it came.
     pub address_text: Box<str>,
     /// Position of the listener it came in through.
     pub listener: usize,
+    /// Whether a PROXY header said that its client is not known: then `address` is the proxy's, but the proxy does not speak
+    /// for what came through it.
+    pub unknown: bool,
     /// What TLS says of it; `None` on plain HTTP.
     pub tls: Option<TlsPeer>,
 }
@@ -55,9 +60,31 @@ pub struct Peer {
 impl Peer {
     /// A connection in plain text, until TLS says otherwise.
     fn new(address: SocketAddr, listener: usize) -> Self {
-        let address_text = address.ip().to_canonical().to_string().into();
-        Self { address, address_text, listener, tls: None }
+        Self { address, address_text: text_of(address), listener, unknown: false, tls: None }
     }
+
+    /// Takes over what a PROXY header says.
+    fn introduced(&mut self, client: Option<SocketAddr>) {
+        match client {
+            Some(client) => (self.address, self.address_text) = (client, text_of(client)),
+            None => self.unknown = true,
+        }
+    }
+}
+
+fn text_of(address: SocketAddr) -> Box<str> {
+    address.ip().to_canonical().to_string().into()
+}
+
+/// Whether a connection begins with a PROXY protocol header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// Never on this listener: there it is a malformed request.
+    Absent,
+    /// Always; without one the connection is closed.
+    Required,
+    /// Nothing this peer says would be believed: the connection is closed.
+    Refused,
 }
 
 /// What TLS says of a client connection.
@@ -103,6 +130,9 @@ pub trait Handler: 'static {
 
     /// The TLS settings of a listener at this moment; `None` for plain HTTP.
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>>;
+
+    /// Whether a connection of this peer begins with a PROXY protocol header.
+    fn proxy_header(&self, listener: usize, peer: IpAddr) -> ProxyHeader;
 
     /// What keeps a connection counted.
     type Open: 'static;

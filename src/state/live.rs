@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 
 use super::clock;
 use super::issuer::IssuerCell;
-use super::tls::{TlsError, server_config};
+use super::tls::{ListenerTls, TlsError};
 use super::token_cache::{TokenCache, TokenDigest};
 use super::upstream::UpstreamCell;
 use crate::authenticate::keys::KeySet;
@@ -29,7 +28,7 @@ pub struct Live {
     /// The upstreams' addresses.
     pub upstreams: Vec<Arc<UpstreamCell>>,
     /// TLS settings by listener; `None` for plain HTTP.
-    pub tls: Vec<Option<Arc<ServerConfig>>>,
+    pub tls: Vec<Option<ListenerTls>>,
     /// Metric handles by route.
     pub route_metrics: Vec<MetricRoute>,
     /// Metric handles by upstream.
@@ -90,13 +89,13 @@ impl Live {
 }
 
 /// The settings for a TLS policy: those in use where it is unchanged, so that session tickets stay good.
-fn tls_settings(policy: &TlsPolicy, previous: Option<&Live>) -> Result<Arc<ServerConfig>, TlsError> {
+fn tls_settings(policy: &TlsPolicy, previous: Option<&Live>) -> Result<ListenerTls, TlsError> {
     let old = previous.and_then(|live| {
         let same = |listener: &crate::snapshot::Listener| listener.tls.as_ref() == Some(policy);
         let position = live.snapshot.gateway.listen.iter().position(same)?;
         live.tls.get(position)?.clone()
     });
-    old.map_or_else(|| Ok(Arc::new(server_config(policy)?)), Ok)
+    old.map_or_else(|| ListenerTls::new(policy), Ok)
 }
 
 /// What all threads of the process share.

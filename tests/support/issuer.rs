@@ -209,6 +209,11 @@ impl TestIssuer {
         &self.url
     }
 
+    /// Where it listens.
+    pub fn server_address(&self) -> std::net::SocketAddr {
+        self.server.address()
+    }
+
     /// Where its keys are.
     pub fn jwks_uri(&self) -> String {
         format!("{}/jwks", self.url)

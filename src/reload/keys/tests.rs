@@ -39,7 +39,7 @@ impl Running {
             assert_eq!(name.as_str(), "corp");
             let _ = sender.send(outcome);
         });
-        let fetcher = Fetcher::new(None).unwrap();
+        let fetcher = Fetcher::new(None, Egress::default()).unwrap();
         let task = spawn_refresher(&cell, fetcher, on_refresh, &Handle::current());
         Self { cell, task, outcomes }
     }
@@ -218,7 +218,7 @@ async fn a_wake_up_that_an_attempt_has_answered_causes_no_other() {
     running.next().await;
     // Whatever the task would still ask for comes before the last of these.
     for _ in 0..5 {
-        let fetcher = Fetcher::new(None).unwrap();
+        let fetcher = Fetcher::new(None, Egress::default()).unwrap();
         fetcher.get(&server.uri("/barrier"), Plain::Loopback).await.unwrap();
     }
     assert_eq!(server.count("/keys"), 2);
