@@ -4,4 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod harness;
 mod normalise;
+
+mod framing;

@@ -53,14 +53,26 @@ pub(crate) const READINGS: &[Reading] = &[
     Reading { name: "dots, then decoded", steps: &[RemoveDots, Decode] },
     Reading { name: "nginx", steps: &[CutFragment, Decode, CutAtZero, MergeSlashes, RemoveDots] },
     Reading { name: "backslashes", steps: &[Decode, Backslash, RemoveDots] },
-    Reading { name: "backslashes undecoded", steps: &[DecodeUnreserved, Backslash, MergeSlashes, RemoveDots] },
+    Reading {
+        name: "backslashes undecoded",
+        steps: &[DecodeUnreserved, Backslash, MergeSlashes, RemoveDots],
+    },
     Reading { name: "Tomcat", steps: &[DropParameters, Decode, Backslash, MergeSlashes, RemoveDots] },
     Reading { name: "parameters after decoding", steps: &[Decode, DropParameters, MergeSlashes, RemoveDots] },
     Reading { name: "decoded twice", steps: &[Decode, Decode, Backslash, MergeSlashes, RemoveDots] },
-    Reading { name: "decoded three times", steps: &[Decode, Decode, Decode, Backslash, MergeSlashes, RemoveDots] },
-    Reading { name: "decoded after dots", steps: &[DecodeUnreserved, RemoveDots, Decode, MergeSlashes, RemoveDots] },
+    Reading {
+        name: "decoded three times",
+        steps: &[Decode, Decode, Decode, Backslash, MergeSlashes, RemoveDots],
+    },
+    Reading {
+        name: "decoded after dots",
+        steps: &[DecodeUnreserved, RemoveDots, Decode, MergeSlashes, RemoveDots],
+    },
     Reading { name: "overlong", steps: &[DecodeOverlong, Decode, Backslash, MergeSlashes, RemoveDots] },
-    Reading { name: "IIS", steps: &[DecodeUnicode, Decode, Backslash, DropEnds, MergeSlashes, RemoveDots, FoldCase] },
+    Reading {
+        name: "IIS",
+        steps: &[DecodeUnicode, Decode, Backslash, DropEnds, MergeSlashes, RemoveDots, FoldCase],
+    },
     Reading { name: "folded", steps: &[DecodeUnreserved, RemoveDots, FoldCase] },
     Reading {
         name: "everything",
@@ -99,15 +111,14 @@ impl Step {
                 decode(path, |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
             }
             DecodeUnicode => replace(&replace(path, b"%u002e", b"."), b"%u002f", b"/"),
-            DecodeOverlong => replace(
-                &replace(&replace(path, b"%c0%ae", b"."), b"%c0%af", b"/"),
-                b"%c1%9c",
-                b"\\",
-            ),
+            DecodeOverlong => {
+                replace(&replace(&replace(path, b"%c0%ae", b"."), b"%c0%af", b"/"), b"%c1%9c", b"\\")
+            }
             Backslash => path.iter().map(|b| if *b == b'\\' { b'/' } else { *b }).collect(),
             DropParameters => each_segment(path, |segment| until(segment, b';')),
             DropEnds => each_segment(path, |segment| {
-                let kept = segment.iter().rposition(|b| !matches!(b, b'.' | b' ' | b'\t')).map_or(0, |at| at + 1);
+                let kept =
+                    segment.iter().rposition(|b| !matches!(b, b'.' | b' ' | b'\t')).map_or(0, |at| at + 1);
                 if kept == 0 && segment.starts_with(b".") { segment } else { &segment[..kept] }
             }),
             MergeSlashes => {
