@@ -8,3 +8,7 @@ mod harness;
 mod normalise;
 
 mod framing;
+mod headers;
+mod paths;
+mod target;
+mod upgrade;

@@ -267,7 +267,7 @@ fn tell(request: &Recorded) -> Reply {
 }
 
 /// Whether some server would take the forwarded path for one of a route that asks for more (oracle 4).
-fn stricter_reading(request: &Recorded) -> Option<String> {
+pub(crate) fn stricter_reading(request: &Recorded) -> Option<String> {
     // The gateway alone says this, and only on routes that ask for a scope.
     let had = request.header("x-scopes");
     READINGS.iter().find_map(|reading| {
