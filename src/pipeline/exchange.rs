@@ -176,6 +176,10 @@ impl Exchange {
             grpc: grpc::is_call(&self.head.headers),
         };
         let mut response = refused.response();
+        if self.head.method == Method::CONNECT {
+            // What follows may be meant for a tunnel that does not exist; it shall not be taken for requests.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.annotate(response.headers_mut());
         if reject.reason.control() == Control::Upstream
             && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))

@@ -4,4 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod harness;
+mod normalise;
+
+mod framing;
+mod headers;
+mod paths;
+mod target;
 mod tls;
+mod upgrade;

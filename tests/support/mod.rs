@@ -26,7 +26,7 @@ mod upstream;
 
 pub use client::{Call, Client};
 pub use gateway::{ADMIN_TOKEN, Gateway};
-pub use http1::{Fields, Response};
+pub use http1::{Fields, Reader, Response};
 pub use issuer::{Alg, Behaviour, TestIssuer, TokenBuilder, now};
 pub use policy::Policy;
 pub use upstream::{Recorded, Reply, Upstream, ok};
