@@ -1,0 +1,16 @@
+//! Attacks on the gateway, over raw sockets: every row says what is sent, what must come of it, and where the attack is
+//! known from. One file a group.
+//!
+//! - [`trial`]: how one row is sent and judged.
+//! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod trial;
+
+mod bearer;
+mod claims;
+mod jose;
+mod jose_bytes;
