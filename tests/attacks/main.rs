@@ -2,6 +2,7 @@
 //! known from. One file a group.
 //!
 //! - [`trial`]: how one row is sent and judged.
+//! - [`keys`]: key sets and those who serve them.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
 #![cfg(test)]
 
@@ -14,3 +15,4 @@ mod bearer;
 mod claims;
 mod jose;
 mod jose_bytes;
+mod keys;
