@@ -519,6 +519,9 @@ async fn i16_names_are_compared_whole_and_absent_ones_are_nobody() {
     trial.finish().await;
 }
 
+/// Makes another token of one.
+type Change = fn(TokenBuilder) -> TokenBuilder;
+
 /// All of an answer but what is new in each.
 fn told(response: &crate::support::Response) -> (u16, Vec<(String, String)>, Map<String, Value>) {
     let passing = ["x-request-id", "date", "content-length"];
@@ -562,7 +565,7 @@ async fn i17_a_refusal_before_the_signature_tells_nothing_of_the_token() {
         );
     }
     // With a wrong signature the claims do not matter, good or bad: nobody learns whether they would have been enough.
-    let claims: [(&str, fn(TokenBuilder) -> TokenBuilder); 7] = [
+    let claims: [(&str, Change); 7] = [
         ("good", |token| token),
         ("expired", |token| token.times(-700, -100)),
         ("for another", |token| token.claim("aud", "x")),
