@@ -185,11 +185,11 @@ impl Handler for Gateway {
         let (mut head, incoming) = request.into_parts();
         let body = RequestBody { incoming, upgrade: head.extensions.remove() };
         let exchange = Exchange::begin(&self, &peer, head);
-        let answer = AssertUnwindSafe(self.answer(&peer, body, &exchange)).catch_unwind().await;
-        answer.unwrap_or_else(|_| {
+        let panicked = || {
             self.metrics.panic();
             exchange.refuse(&Reject::because(Reason::Internal, "panic"), None)
-        })
+        };
+        caught(self.answer(&peer, body, &exchange), panicked).await
     }
 
     fn limits(&self) -> ConnectionLimits {
@@ -236,5 +236,28 @@ impl Handler for Gateway {
     fn tick(&self) {
         let view = self.view();
         view.pools.iter().for_each(|pool| pool.sweep());
+    }
+}
+
+/// What comes of `work`, or of `panicked` if it panics: a fault of one request ends that request alone.
+async fn caught<T>(work: impl Future<Output = T>, panicked: impl FnOnce() -> T) -> T {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| panicked())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caught;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer_wherever_it_happens() {
+        assert_eq!(caught(async { "well" }, || "panicked").await, "well");
+        assert_eq!(caught(async { panic!("at once") }, || "panicked").await, "panicked");
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("later")
+        };
+        assert_eq!(caught(later, || "panicked").await, "panicked");
+        let none: Option<u8> = None;
+        assert_eq!(caught(async { none.unwrap() }, || 7).await, 7);
     }
 }

@@ -82,6 +82,11 @@ impl Activity {
         }
     }
 
+    /// Whether it speaks HTTP/2.
+    pub(super) const fn is_multiplexed(&self) -> bool {
+        self.multiplexed
+    }
+
     /// Whether the client may still be sending the body of its last request.
     pub(super) fn may_be_sending(&self) -> bool {
         !self.multiplexed && self.with_body.load(Ordering::Relaxed)

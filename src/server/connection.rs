@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -195,7 +196,14 @@ impl<H: Handler> Connection<H> {
         // Boxed: hyper keeps room for this future for as long as the connection lasts, and it is moved around. Between two
         // requests a connection shall not hold the state of one.
         let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
-        async move { Ok(answered.await.map(|body| Tracked::new(body, running))) }
+        let last = !self.activity.is_multiplexed() && !self.shutdown.is_serving();
+        async move {
+            let mut answer = answered.await.map(|body| Tracked::new(body, running));
+            if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
+        }
     }
 
     /// Polls the connection to its end, within its time limits, and tells it once to drain.
@@ -206,6 +214,11 @@ impl<H: Handler> Connection<H> {
         let mut shutdown = self.shutdown.clone();
         let mut alarm = pin!(tokio::time::sleep(self.limits.header_timeout));
         let mut draining = false;
+        // Who comes after the notice is still served, and hears of the drain when it begins.
+        let goodbye = match self.activity.is_multiplexed() && self.shutdown.is_serving() {
+            true => Phase::Notice,
+            false => Phase::Drain,
+        };
         loop {
             tokio::select! {
                 biased;
@@ -221,7 +234,7 @@ impl<H: Handler> Connection<H> {
                         drain(connection.as_mut());
                     }
                 },
-                () = shutdown.reached_by_task(Phase::Drain), if !draining => {
+                () = shutdown.reached_by_task(goodbye), if !draining => {
                     draining = true;
                     drain(connection.as_mut());
                 }
