@@ -28,7 +28,7 @@ use crate::authorize::Permit;
 use crate::decide::{DecisionRecord, Verdict, decide};
 use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
-use crate::observe::metrics::{Counted, WorkerMetrics};
+use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
@@ -224,13 +224,18 @@ impl Handler for Gateway {
 
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
+            Abort::Flood => {
+                self.metrics.connection_closed(Cause::Frames);
+                let cause = "more HTTP/2 frames beside requests, or more stream errors, than allowed";
+                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+            }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
             Abort::HeaderTimeout => Reason::RequestTimeout,
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason);
+        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
     }
 
     fn tick(&self) {
@@ -257,7 +262,7 @@ mod tests {
             panic!("later")
         };
         assert_eq!(caught(later, || "panicked").await, "panicked");
-        let none: Option<u8> = None;
-        assert_eq!(caught(async { none.unwrap() }, || 7).await, 7);
+        let none = async { [1, 2].iter().copied().find(|&n| n > 2).unwrap() };
+        assert_eq!(caught(none, || 7).await, 7);
     }
 }

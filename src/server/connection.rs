@@ -173,6 +173,7 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) {
         stream.report_to(Arc::clone(&self.activity));
+        stream.follow_frames();
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())
@@ -256,11 +257,18 @@ impl<H: Handler> Connection<H> {
 
     fn report(&self, ended: Ended) {
         match ended {
-            Ended::Done => {}
             // The requests it cuts off are recorded as such.
             Ended::Unread => {
                 tracing::debug!(client = %self.peer.address, "the client takes no more of an answer")
             }
+            Ended::Done | Ended::Failed(_) if self.activity.was_flooded() => {
+                self.handler.aborted(&self.peer, Abort::Flood);
+            }
+            Ended::Failed(error) if is_calmed(&error) => {
+                tracing::debug!(%error, client = %self.peer.address, "HTTP/2 abused");
+                self.handler.aborted(&self.peer, Abort::Flood);
+            }
+            Ended::Done => {}
             Ended::HeaderTimeout => self.handler.aborted(&self.peer, Abort::HeaderTimeout),
             Ended::Failed(error) if error.is_parse_too_large() => {
                 self.handler.aborted(&self.peer, Abort::TooLarge);
@@ -280,6 +288,12 @@ enum Ended {
     HeaderTimeout,
     Unread,
     Failed(hyper::Error),
+}
+
+/// Whether h2 ended the connection because the client asked too much of it.
+fn is_calmed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Polls `connection`, and after each poll sees to it that `alarm` rings no later than the deadline. A request that keeps

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use scopegate::server::worker::{Crew, Worker};
-use scopegate::server::{Abort, ConnectionLimits, Handler, Peer, listener, shutdown};
+use scopegate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, listener, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -322,6 +322,10 @@ impl Handler for Faulty {
 
     fn tls(&self, _: usize) -> Option<Arc<rustls::ServerConfig>> {
         None
+    }
+
+    fn proxy_header(&self, _: usize, _: std::net::IpAddr) -> ProxyHeader {
+        ProxyHeader::Absent
     }
 
     fn opened(&self, _: usize) -> Option<()> {

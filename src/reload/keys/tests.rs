@@ -6,6 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::authenticate::testing::{P256, P384, jwks, policy};
+use crate::reload::fetch::Egress;
 use crate::reload::testing::{Reply, Server};
 use crate::types::Issuer;
 
