@@ -193,6 +193,8 @@ pub(super) struct RawTimeouts {
     pub(super) upstream_response: Option<RawDuration>,
     /// A client connection without a request is closed after this. Default `60s`.
     pub(super) idle: Option<RawDuration>,
+    /// Before it drains, a gateway that was told to end serves on for this long and says that it is not ready. Default `0s`.
+    pub(super) drain_notice: Option<RawDuration>,
     /// Running requests may take this long to end on shutdown. Default `30s`.
     pub(super) drain: Option<RawDuration>,
 }

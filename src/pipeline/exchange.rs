@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use super::view::View;
 use super::{Gateway, edge};
+use crate::admit;
 use crate::authenticate::Principal;
 use crate::decide::{self, DecisionRecord, Verdict};
 use crate::forward::body::{Broken, UpstreamBody};
@@ -54,8 +55,9 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// A request whose head has just arrived.
-    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
+    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, mut head: Parts) -> Rc<Self> {
         let view = gateway.view();
+        admit::shed(&mut head.headers, &view.live.snapshot.gateway.limits);
         let unix_ms = clock::unix_millis();
         let trusted: &[_] = if peer.unknown { &[] } else { &view.live.snapshot.gateway.trusted_proxies };
         Rc::new(Self {
@@ -176,6 +178,10 @@ impl Exchange {
             grpc: grpc::is_call(&self.head.headers),
         };
         let mut response = refused.response();
+        if self.head.method == Method::CONNECT {
+            // What follows may be meant for a tunnel that does not exist; it shall not be taken for requests.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.annotate(response.headers_mut());
         if reject.reason.control() == Control::Upstream
             && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
@@ -289,8 +295,8 @@ impl Drop for Exchange {
     }
 }
 
-/// Counts and logs a connection that ended before it brought a request. Its method is not known, so it is `-`.
-pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
+/// Counts and logs a connection that ended without a request that could be answered. Its method is not known, so it is `-`.
+pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str) {
     let method = Method::from_bytes(b"-").unwrap_or_default();
     gateway.metrics.decision(None, Decision::Deny, Some(reason));
     gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
@@ -309,7 +315,7 @@ pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
             status: reason.row().status,
             decision: Some(Disposition::Deny),
             reason: Some(reason),
-            cause: Some("the connection ended before a request could be read"),
+            cause: Some(cause),
             owner: None,
             issuer: None,
             client: None,

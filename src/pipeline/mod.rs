@@ -28,7 +28,7 @@ use crate::authorize::Permit;
 use crate::decide::{DecisionRecord, Verdict, decide};
 use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
-use crate::observe::metrics::{Counted, WorkerMetrics};
+use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
@@ -185,11 +185,11 @@ impl Handler for Gateway {
         let (mut head, incoming) = request.into_parts();
         let body = RequestBody { incoming, upgrade: head.extensions.remove() };
         let exchange = Exchange::begin(&self, &peer, head);
-        let answer = AssertUnwindSafe(self.answer(&peer, body, &exchange)).catch_unwind().await;
-        answer.unwrap_or_else(|_| {
+        let panicked = || {
             self.metrics.panic();
             exchange.refuse(&Reject::because(Reason::Internal, "panic"), None)
-        })
+        };
+        caught(self.answer(&peer, body, &exchange), panicked).await
     }
 
     fn limits(&self) -> ConnectionLimits {
@@ -224,17 +224,45 @@ impl Handler for Gateway {
 
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
+            Abort::Flood => {
+                self.metrics.connection_closed(Cause::Frames);
+                let cause = "more HTTP/2 frames beside requests, or more stream errors, than allowed";
+                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+            }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
             Abort::HeaderTimeout => Reason::RequestTimeout,
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason);
+        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
     }
 
     fn tick(&self) {
         let view = self.view();
         view.pools.iter().for_each(|pool| pool.sweep());
+    }
+}
+
+/// What comes of `work`, or of `panicked` if it panics: a fault of one request ends that request alone.
+async fn caught<T>(work: impl Future<Output = T>, panicked: impl FnOnce() -> T) -> T {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| panicked())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caught;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer_wherever_it_happens() {
+        assert_eq!(caught(async { "well" }, || "panicked").await, "well");
+        assert_eq!(caught(async { panic!("at once") }, || "panicked").await, "panicked");
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("later")
+        };
+        assert_eq!(caught(later, || "panicked").await, "panicked");
+        let none = async { [1, 2].iter().copied().find(|&n| n > 2).unwrap() };
+        assert_eq!(caught(none, || 7).await, 7);
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Activity {
     blocked: AtomicU64,
     /// Whether the last request had a body, of which the client may still send.
     with_body: AtomicBool,
+    /// Whether a flood of frames ended it.
+    flooded: AtomicBool,
     /// HTTP/2 frames other than requests keep nothing waiting for a header section.
     multiplexed: bool,
 }
@@ -51,6 +53,7 @@ impl Activity {
             since: AtomicU64::new(u64::from(!multiplexed)),
             blocked: AtomicU64::new(0),
             with_body: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
             multiplexed,
         }
     }
@@ -80,6 +83,21 @@ impl Activity {
         if self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
             self.since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(super) const fn is_multiplexed(&self) -> bool {
+        self.multiplexed
+    }
+
+    /// The client sends more frames than allowed.
+    pub(super) fn flooded(&self) {
+        self.flooded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client sent more frames than allowed.
+    pub(super) fn was_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     /// Whether the client may still be sending the body of its last request.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -172,6 +173,7 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) {
         stream.report_to(Arc::clone(&self.activity));
+        stream.follow_frames();
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())
@@ -195,7 +197,14 @@ impl<H: Handler> Connection<H> {
         // Boxed: hyper keeps room for this future for as long as the connection lasts, and it is moved around. Between two
         // requests a connection shall not hold the state of one.
         let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
-        async move { Ok(answered.await.map(|body| Tracked::new(body, running))) }
+        let last = !self.activity.is_multiplexed() && !self.shutdown.is_serving();
+        async move {
+            let mut answer = answered.await.map(|body| Tracked::new(body, running));
+            if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
+        }
     }
 
     /// Polls the connection to its end, within its time limits, and tells it once to drain.
@@ -206,6 +215,11 @@ impl<H: Handler> Connection<H> {
         let mut shutdown = self.shutdown.clone();
         let mut alarm = pin!(tokio::time::sleep(self.limits.header_timeout));
         let mut draining = false;
+        // Who comes after the notice is still served, and hears of the drain when it begins.
+        let goodbye = match self.activity.is_multiplexed() && self.shutdown.is_serving() {
+            true => Phase::Notice,
+            false => Phase::Drain,
+        };
         loop {
             tokio::select! {
                 biased;
@@ -221,7 +235,7 @@ impl<H: Handler> Connection<H> {
                         drain(connection.as_mut());
                     }
                 },
-                () = shutdown.reached_by_task(Phase::Drain), if !draining => {
+                () = shutdown.reached_by_task(goodbye), if !draining => {
                     draining = true;
                     drain(connection.as_mut());
                 }
@@ -243,11 +257,18 @@ impl<H: Handler> Connection<H> {
 
     fn report(&self, ended: Ended) {
         match ended {
-            Ended::Done => {}
             // The requests it cuts off are recorded as such.
             Ended::Unread => {
                 tracing::debug!(client = %self.peer.address, "the client takes no more of an answer")
             }
+            Ended::Done | Ended::Failed(_) if self.activity.was_flooded() => {
+                self.handler.aborted(&self.peer, Abort::Flood);
+            }
+            Ended::Failed(error) if is_calmed(&error) => {
+                tracing::debug!(%error, client = %self.peer.address, "HTTP/2 abused");
+                self.handler.aborted(&self.peer, Abort::Flood);
+            }
+            Ended::Done => {}
             Ended::HeaderTimeout => self.handler.aborted(&self.peer, Abort::HeaderTimeout),
             Ended::Failed(error) if error.is_parse_too_large() => {
                 self.handler.aborted(&self.peer, Abort::TooLarge);
@@ -267,6 +288,12 @@ enum Ended {
     HeaderTimeout,
     Unread,
     Failed(hyper::Error),
+}
+
+/// Whether h2 ended the connection because the client asked too much of it.
+fn is_calmed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Polls `connection`, and after each poll sees to it that `alarm` rings no later than the deadline. A request that keeps

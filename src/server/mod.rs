@@ -7,10 +7,13 @@
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another (`activity`).
 //! 6. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
-//! 7. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+//! 7. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`).
+//! 8. On notice of a drain, an answer over HTTP/1 ends its connection and HTTP/2 gets GOAWAY, but everybody is served. On
+//!    drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
 mod connection;
+mod frames;
 pub mod listener;
 mod proxy_protocol;
 pub mod shutdown;
@@ -107,6 +110,8 @@ pub enum Abort {
     HeaderTimeout,
     /// The TLS handshake failed or took too long.
     Handshake,
+    /// More HTTP/2 frames beside requests than allowed, or more stream errors; the client got GOAWAY.
+    Flood,
     /// More connections than allowed.
     TooMany,
 }

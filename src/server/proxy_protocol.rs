@@ -117,8 +117,8 @@ mod tests {
         [v2::PROTOCOL_PREFIX, &[command, family], &length, rest].concat()
     }
 
-    /// What it is, its bytes, and its client or a refusal.
-    type Row = (&'static str, Vec<u8>, Result<Option<&'static str>, ()>);
+    /// What it is, its bytes, and the client it names.
+    type Row<'a> = (&'a str, Vec<u8>, Result<Option<&'a str>, ()>);
 
     #[test]
     fn only_tcp_has_a_client_and_what_is_doubtful_is_refused() {
@@ -127,7 +127,7 @@ mod tests {
         ip6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         ip6[15] = 7;
         ip6[33] = 80;
-        let rows: [Row; 19] = [
+        let rows: [Row<'_>; 19] = [
             ("TCP4", b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 443\r\n".into(), Ok(Some("192.0.2.7:8080"))),
             ("TCP6", b"PROXY TCP6 2001:db8::7 ::1 80 443\r\n".into(), Ok(Some("[2001:db8::7]:80"))),
             ("UNKNOWN", b"PROXY UNKNOWN\r\n".into(), Ok(None)),

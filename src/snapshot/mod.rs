@@ -188,6 +188,8 @@ pub struct Timeouts {
     pub upstream_response: Duration,
     /// A client connection without a request is closed after this. Default 60 s.
     pub idle: Duration,
+    /// From the signal to end to the drain: served, but not ready. Default none.
+    pub drain_notice: Duration,
     /// Running requests may take this long to end on shutdown. Default 30 s.
     pub drain: Duration,
 }

@@ -1,6 +1,6 @@
 //! A snapshot together with the cells it uses, and the process that swaps them.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::tls::{ListenerTls, TlsError};
 use super::token_cache::{TokenCache, TokenDigest};
 use super::upstream::UpstreamCell;
 use crate::authenticate::keys::KeySet;
-use crate::authenticate::{Knowledge, Principal, TokenFacts};
+use crate::authenticate::{Knowledge, Principal, TokenFacts, twin};
 use crate::observe::metrics::{MetricListener, MetricRoute, MetricUpstream, Metrics};
 use crate::snapshot::{Snapshot, TlsPolicy};
 use crate::types::{IssuerIndex, Timestamp};
@@ -139,20 +139,24 @@ pub struct LiveKnowledge<'a> {
     tokens: &'a TokenCache,
     now: Timestamp,
     at: Instant,
-    digest: Cell<Option<TokenDigest>>,
+    /// The token that was asked for, if nothing was known of it, and its twin.
+    unknown: RefCell<Option<(TokenDigest, Option<String>)>>,
 }
 
 impl<'a> LiveKnowledge<'a> {
     /// Knowledge at `now`, which is `at` on the monotonic clock.
     pub const fn new(live: &'a Live, tokens: &'a TokenCache, now: Timestamp, at: Instant) -> Self {
-        Self { live, tokens, now, at, digest: Cell::new(None) }
+        Self { live, tokens, now, at, unknown: RefCell::new(None) }
     }
 
     /// Keeps the facts of a principal whose token was seen for the first time.
     pub fn remember(&self, principal: &Principal) {
         if !principal.remembered()
-            && let Some(digest) = self.digest.take()
+            && let Some((digest, twin)) = self.unknown.take()
         {
+            if let Some(twin) = twin {
+                self.tokens.remove(&TokenDigest::of(&twin));
+            }
             self.tokens.insert(digest, Arc::clone(principal.facts()));
         }
     }
@@ -161,12 +165,15 @@ impl<'a> LiveKnowledge<'a> {
 impl Knowledge for LiveKnowledge<'_> {
     fn facts(&self, token: &str) -> Option<Arc<TokenFacts>> {
         let digest = TokenDigest::of(token);
-        let facts = self.tokens.get(&digest, self.now);
-        self.digest.set(Some(digest));
-        let facts = facts?;
-        // An epoch that is gone or a key that was withdrawn takes its tokens along.
-        let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch)?;
-        cell.publishes(&facts.key, self.at).then_some(facts)
+        let known = self.tokens.get(&digest, self.now).filter(|facts| {
+            // An epoch that is gone or a key that was withdrawn takes its tokens along.
+            let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch);
+            cell.is_some_and(|cell| cell.publishes(&facts.key, self.at))
+        });
+        if known.is_none() {
+            self.unknown.replace(Some((digest, twin::of(token))));
+        }
+        known
     }
 
     fn keys(&self, issuer: IssuerIndex) -> Option<Arc<KeySet>> {

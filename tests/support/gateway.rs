@@ -67,8 +67,20 @@ impl Gateway {
         Self::start_command("run", dir).await
     }
 
+    /// Starts with this routes.yaml and these environment variables.
+    pub async fn start_in_environment(config: &str, variables: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("routes.yaml"), config).unwrap();
+        std::fs::write(dir.path().join("admin.token"), ADMIN_TOKEN).unwrap();
+        Self::start_process("run", dir, variables).await
+    }
+
     /// Starts this subcommand with the `routes.yaml` of this folder.
     pub async fn start_command(subcommand: &str, dir: tempfile::TempDir) -> Self {
+        Self::start_process(subcommand, dir, &[]).await
+    }
+
+    async fn start_process(subcommand: &str, dir: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
         let ready_file = dir.path().join("ready.json");
         let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
             .arg(subcommand)
@@ -76,6 +88,7 @@ impl Gateway {
             .arg(dir.path().join("routes.yaml"))
             .arg("--ready-file")
             .arg(&ready_file)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

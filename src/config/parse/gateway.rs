@@ -177,6 +177,7 @@ impl Parser<'_, '_> {
             upstream_response: of("upstream_response", raw.upstream_response, 15),
             idle: of("idle", raw.idle, 60),
             drain: of("drain", raw.drain, 30),
+            drain_notice: raw.drain_notice.map_or(Duration::ZERO, |RawDuration(notice)| notice),
         }
     }
 

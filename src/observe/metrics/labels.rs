@@ -103,3 +103,31 @@ impl MethodLabel {
         }
     }
 }
+
+/// Declares the causes with their labels, so that neither can be without the other.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
+        /// What ended a client connection.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Cause {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Cause {
+            /// All causes, in the order of their labels.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The label.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
+
+causes! {
+    /// More HTTP/2 frames beside requests, or more stream errors, than allowed.
+    Frames = "frames";
+}

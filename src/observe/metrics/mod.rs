@@ -30,6 +30,7 @@ use std::time::Duration;
 use http::Method;
 
 use self::cells::{Counter, Gauge, Histogram, KeyHasher, Level, Registry, Series, Span, lock};
+pub use self::labels::Cause;
 use self::labels::{MethodLabel, Names, OTHER_NAME, label};
 pub use self::names::{NAMES, Name};
 pub use self::render::{Extra, TokenCacheStats};
@@ -266,6 +267,11 @@ impl WorkerMetrics {
     /// A request is being handled; it is counted until the guard is dropped.
     pub fn in_flight(&self) -> Counted {
         Counted::new(Arc::clone(&self.in_flight))
+    }
+
+    /// A client connection ended.
+    pub fn connection_closed(&self, cause: Cause) {
+        self.count(Series::Closed(cause));
     }
 
     /// A request ended in a fault of the gateway.

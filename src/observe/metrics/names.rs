@@ -58,6 +58,8 @@ metrics! {
         "Open connections to an upstream, idle ones included.";
     CONNECTIONS: GAUGE "scopegate_connections" ["listener"]
         "Open client connections, by listener.";
+    CONNECTIONS_CLOSED: COUNTER "scopegate_connections_closed_total" ["cause"]
+        "Client connections that the gateway ended, by cause.";
     IN_FLIGHT: GAUGE "scopegate_in_flight_requests" []
         "Requests being handled now.";
     PANICS: COUNTER "scopegate_panics_total" []

@@ -89,7 +89,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
                     [("route", routes.name(route)), ("decision", decision.as_str()), ("reason", reason)];
                 decisions.push(counter(&labels, *count));
             }
-            Series::UpstreamError { .. } | Series::Panic => {}
+            Series::UpstreamError { .. } | Series::Closed(_) | Series::Panic => {}
         }
     }
     let durations = sums.histograms.iter().filter_map(|(span, distribution)| match *span {
@@ -116,7 +116,7 @@ fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         Series::UpstreamError { upstream, reason } => {
             Some(counter(&[("upstream", upstreams.name(upstream)), ("reason", reason.as_str())], *count))
         }
-        Series::Request { .. } | Series::Decision { .. } | Series::Panic => None,
+        Series::Request { .. } | Series::Decision { .. } | Series::Closed(_) | Series::Panic => None,
     });
     let connections = sums.gauges.iter().filter_map(|(level, value)| match *level {
         Level::UpstreamConnections(upstream) => {
@@ -138,8 +138,15 @@ fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     let in_flight =
         sums.gauges.iter().filter(|(level, _)| *level == Level::InFlight).map(|(_, value)| *value);
     let panics = sums.counters.iter().filter(|(series, _)| *series == Series::Panic).map(|(_, count)| *count);
+    let closed = sums.counters.iter().filter_map(|(series, count)| match *series {
+        Series::Closed(cause) => Some(counter(&[("cause", cause.as_str())], *count)),
+        Series::Request { .. } | Series::Decision { .. } | Series::UpstreamError { .. } | Series::Panic => {
+            None
+        }
+    });
     let dropped = metrics.access_log_dropped.load(Relaxed);
     families.add(&names::CONNECTIONS, connections.collect());
+    families.add(&names::CONNECTIONS_CLOSED, closed.collect());
     families.add(&names::IN_FLIGHT, vec![gauge(&[], signed(in_flight.sum()))]);
     families.add(&names::PANICS, vec![counter(&[], panics.sum())]);
     families.add(&names::ACCESS_LOG_DROPPED, vec![counter(&[], dropped)]);

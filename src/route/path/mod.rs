@@ -5,8 +5,8 @@
 //!    case. Nothing else changes, and parsing a canonical path gives the same path.
 //! 3. Refused always, because some server reads it differently: octets outside `pchar` and `/` (RFC 3986 §3.3), broken
 //!    escapes, escaped controls, escapes that are no UTF-8, dot segments in any spelling, and segments whose name ends in
-//!    a dot or a space (such an end is dropped by servers on Windows file systems). Dot segments are never removed: a
-//!    client that means another path can send it.
+//!    a dot or a space (such an end is dropped by servers on Windows file systems), and escapes that are escaped twice or
+//!    more. Dot segments are never removed: a client that means another path can send it.
 //! 4. Refused unless the matched route opts in ([`PathOptOuts`]): escaped slashes and backslashes, empty segments,
 //!    semicolons, and escapes that are escaped once more. An escaped slash never ends a segment.
 //! 5. Even then such a path is served only if every way to read it leads to the same route (`readings`).
@@ -112,6 +112,9 @@ impl<'a> CanonicalPath<'a> {
             _ => {}
         }
         if holds_escaped_escape(&text) {
+            if holds_escaped_escape(&readings::decode_once_more(&text)) {
+                return Err(ambiguous("an escape that is escaped more than once"));
+            }
             doubts |= PathOptOuts::DOUBLE_ENCODING;
         }
         Ok(Self { text, doubts, cuts })

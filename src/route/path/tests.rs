@@ -148,6 +148,12 @@ fn what_two_servers_read_differently_is_refused_always() {
         "/a.%20",
         "/a%20.",
         "/a%20%3Bx",
+        // Escapes that are escaped more than once.
+        "/%25252e",
+        "/a%25252fb",
+        "/%2525u002e",
+        "/%25%32%35%32%65",
+        "/%25%2532%2535%2532%2565",
     ] {
         assert_eq!(
             canonical(raw).map_err(|reject| (reject.reason, reject.cause.is_some())),
