@@ -27,6 +27,9 @@ pub(super) fn settled(peer: &Peer, exchange: &Rc<Exchange>) -> Option<Response<B
     }
     let server_name = peer.tls.as_ref()?.server_name.as_deref();
     let tls = live.tls.get(peer.listener)?.as_ref()?;
+    if !tls.tells_hosts_apart() || (server_name.is_some() && server_name == written_host(exchange)) {
+        return None;
+    }
     // A host that is none is refused by the decision.
     let host = Host::of(uri, headers).ok()?;
     if tls.serves(server_name, host.as_str()) {
@@ -43,11 +46,20 @@ pub(super) fn transport_security(exchange: &Exchange, headers: &mut HeaderMap) {
         return;
     }
     let hsts = &exchange.view().live.snapshot.hsts;
+    if hsts.is_empty() {
+        return;
+    }
     let Parts { uri, headers: request, .. } = exchange.head();
-    if !hsts.is_empty()
-        && let Ok(host) = Host::of(uri, request)
-        && let Some(value) = hsts.get(host.as_str())
-    {
+    let spelled_plainly = written_host(exchange).and_then(|host| hsts.get(host));
+    let found = spelled_plainly.or_else(|| hsts.get(Host::of(uri, request).ok()?.as_str()));
+    if let Some(value) = found {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
     }
+}
+
+/// The host as the client wrote it, which is its one form in most requests: a short way for what comes with each of them.
+/// Whether it can be believed is not its concern.
+fn written_host(exchange: &Exchange) -> Option<&str> {
+    let Parts { uri, headers, .. } = exchange.head();
+    uri.host().or_else(|| headers.get(header::HOST)?.to_str().ok())
 }

@@ -112,13 +112,15 @@ impl ListenerTls {
         Ok(Self { config, certificates })
     }
 
+    /// Whether hosts differ in their settings: there is more than one certificate.
+    pub fn tells_hosts_apart(&self) -> bool {
+        self.certificates.several
+    }
+
     /// Whether a connection that asked for `server_name` may serve `host` too: both have the same certificate, or neither
     /// is known and both have the first. Both are in lower case without port.
     pub fn serves(&self, server_name: Option<&str>, host: &str) -> bool {
-        let certificates = &self.certificates;
-        server_name == Some(host)
-            || certificates.only_one
-            || Arc::ptr_eq(certificates.of(server_name), certificates.of(Some(host)))
+        Arc::ptr_eq(self.certificates.of(server_name), self.certificates.of(Some(host)))
     }
 }
 
@@ -156,7 +158,7 @@ struct Certificates {
     /// By the name without its first label and dot.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
-    only_one: bool,
+    several: bool,
 }
 
 impl Certificates {
@@ -179,7 +181,7 @@ impl Certificates {
             default.get_or_insert(certified);
         }
         let default = default.ok_or(TlsError::Empty("`certificates`"))?;
-        Ok(Self { exact, wildcard, default, only_one: policy.certificates.len() == 1 })
+        Ok(Self { exact, wildcard, default, several: policy.certificates.len() > 1 })
     }
 
     /// The certificate for a name in lower case: exact, then by wildcard, then the first one.

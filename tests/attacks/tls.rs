@@ -170,6 +170,16 @@ async fn q02_a_request_for_a_host_of_other_settings_is_misdirected() {
         assert_eq!(response.verdict(), wanted, "{name}: {target} {host}");
     }
     assert_eq!(rig.upstream.requests().len(), 2);
+    // The name of the connection in other spellings, which rustls' client cannot say.
+    for name in ["SECOND.EXAMPLE.COM", "second.example.com.", "Second.Example.Com."] {
+        for (host, status) in
+            [(SECOND, "200 OK"), ("Second.example.com.", "200 OK"), (FIRST, "421 Misdirected")]
+        {
+            let request = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let output = rig.openssl(&["-quiet", "-servername", name], &request).await;
+            assert!(output.stdout.starts_with(&format!("HTTP/1.1 {status}")), "{name} {host}: {output:?}");
+        }
+    }
     rig.canary("misdirected requests").await;
 }
 
