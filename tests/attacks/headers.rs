@@ -147,31 +147,107 @@ async fn connection_names_only_what_the_client_may_take_away() {
     }
     stage
         .run(vec![
-            Row::new("D04", "what is named goes no further", "RFC 9110 §7.6.1", public("Connection: X-Secret, x-more\r\nX-Secret: 1\r\nX-More: 2\r\nX-Kept: 3\r\n"))
-                .forwarded("/public/a")
-                .without(&["x-secret", "x-more", "connection"])
-                .with("x-kept", "3"),
-            Row::new("D04", "the length of a body is not taken away", NOMINATED, "POST /public/a HTTP/1.1\r\nHost: h\r\nConnection: Content-Length\r\nContent-Length: 5\r\n\r\nhello")
-                .forwarded("/public/a")
-                .body("hello")
-                .with("content-length", "5"),
-            Row::new("D04", "the coding of a body is not taken away", NOMINATED, "POST /public/a HTTP/1.1\r\nHost: h\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
-                .forwarded("/public/a")
-                .body("hello")
-                .with("transfer-encoding", "chunked"),
-            Row::new("D05", "named beside an upgrade", "Envoy #44525", "GET /ws HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer $WS\r\nConnection: Upgrade, x-internal\r\nX-Internal: 1\r\nUpgrade: websocket\r\n\r\n")
-                .forwarded("/ws")
-                .few_ways()
-                .without(&["x-internal"])
-                .with("x-user", "alice"),
-            Row::new("D06", "fields of one hop", "RFC 9110 §7.6.1", public("Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authenticate: Basic\r\nProxy-Authorization: Basic YTpi\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"))
-                .forwarded("/public/a")
-                .without(&["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "upgrade", "http2-settings", "connection"]),
-            Row::new("D06", "trailers are the one coding that may pass", "RFC 9110 §10.1.4", public("TE: trailers, gzip;q=0.5\r\nConnection: TE\r\n")).forwarded("/public/a").with("te", "trailers").with("connection", "te"),
-            Row::new("D08", "Connection beyond ASCII", "hyper c36ca8a5", bytes(&[b"GET /public/a HTTP/1.1\r\nHost: h\r\nConnection: \xff\r\n\r\n"])).forwarded("/public/a"),
-            Row::new("D08", "close beyond ASCII", "hyper c36ca8a5", bytes(&[b"GET /public/a HTTP/1.1\r\nHost: h\r\nConnection: close\xe9\r\n\r\n"])).forwarded("/public/a"),
-            Row::new("D12", "the token of a protected route", "CVE-2026-41181", authorised("")).forwarded("/api/a").without(&["authorization"]),
-            Row::new("D12", "a token on a public route", "CVE-2026-41181", public("Authorization: Bearer $READ\r\n")).forwarded("/public/a").few_ways().without(&["authorization", "x-user", "x-scopes"]),
+            Row::new(
+                "D04",
+                "what is named goes no further",
+                "RFC 9110 §7.6.1",
+                public(
+                    "Connection: X-Secret, x-more\r\nX-Secret: 1\r\nX-More: 2\r\n\
+            X-Kept: 3\r\n",
+                ),
+            )
+            .forwarded("/public/a")
+            .without(&["x-secret", "x-more", "connection"])
+            .with("x-kept", "3"),
+            Row::new(
+                "D04",
+                "the length of a body is not taken away",
+                NOMINATED,
+                "POST /public/a HTTP/1.1\r\nHost: h\r\n\
+            Connection: Content-Length\r\nContent-Length: 5\r\n\r\nhello",
+            )
+            .forwarded("/public/a")
+            .body("hello")
+            .with("content-length", "5"),
+            Row::new(
+                "D04",
+                "the coding of a body is not taken away",
+                NOMINATED,
+                "POST /public/a HTTP/1.1\r\nHost: h\r\n\
+            Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n\
+            5\r\nhello\r\n0\r\n\r\n",
+            )
+            .forwarded("/public/a")
+            .body("hello")
+            .with("transfer-encoding", "chunked"),
+            Row::new(
+                "D05",
+                "named beside an upgrade",
+                "Envoy #44525",
+                "GET /ws HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer $WS\r\n\
+            Connection: Upgrade, x-internal\r\nX-Internal: 1\r\n\
+            Upgrade: websocket\r\n\r\n",
+            )
+            .forwarded("/ws")
+            .few_ways()
+            .without(&["x-internal"])
+            .with("x-user", "alice"),
+            Row::new(
+                "D06",
+                "fields of one hop",
+                "RFC 9110 §7.6.1",
+                public(
+                    "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+            Proxy-Authenticate: Basic\r\nProxy-Authorization: Basic YTpi\r\n\
+            TE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+                ),
+            )
+            .forwarded("/public/a")
+            .without(&[
+                "keep-alive",
+                "proxy-connection",
+                "proxy-authenticate",
+                "proxy-authorization",
+                "te",
+                "upgrade",
+                "http2-settings",
+                "connection",
+            ]),
+            Row::new(
+                "D06",
+                "trailers are the one coding that may pass",
+                "RFC 9110 §10.1.4",
+                public("TE: trailers, gzip;q=0.5\r\nConnection: TE\r\n"),
+            )
+            .forwarded("/public/a")
+            .with("te", "trailers")
+            .with("connection", "te"),
+            Row::new(
+                "D08",
+                "Connection beyond ASCII",
+                "hyper c36ca8a5",
+                bytes(&[b"GET /public/a HTTP/1.1\r\nHost: h\r\nConnection: \xff\r\n\r\n"]),
+            )
+            .forwarded("/public/a"),
+            Row::new(
+                "D08",
+                "close beyond ASCII",
+                "hyper c36ca8a5",
+                bytes(&[b"GET /public/a HTTP/1.1\r\nHost: h\r\nConnection: close\xe9\r\n\r\n"]),
+            )
+            .forwarded("/public/a"),
+            Row::new("D12", "the token of a protected route", "CVE-2026-41181", authorised(""))
+                .forwarded("/api/a")
+                .without(&["authorization"]),
+            Row::new(
+                "D12",
+                "a token on a public route",
+                "CVE-2026-41181",
+                public("Authorization: Bearer $READ\r\n"),
+            )
+            .forwarded("/public/a")
+            .few_ways()
+            .without(&["authorization", "x-user", "x-scopes"]),
         ])
         .await;
     stage.finish().await;

@@ -83,10 +83,16 @@ async fn there_is_one_host() {
     stage
         .run(vec![
             Row::new("B01", "HTTP/1.0 without Host", HOST, "GET /public/a HTTP/1.0\r\n\r\n").refused(invalid),
-            Row::new("B02", "one Host by another name", "CVE-2025-64484", "GET /public/a HTTP/1.1\r\nHost: h\r\nX-Forwarded-Host: evil\r\nHost_: evil\r\nX-Host: evil\r\n\r\n")
-                .forwarded("/public/a")
-                .with("host", "h")
-                .with("x-forwarded-host", "h"),
+            Row::new(
+                "B02",
+                "one Host by another name",
+                "CVE-2025-64484",
+                "GET /public/a HTTP/1.1\r\nHost: h\r\nX-Forwarded-Host: evil\r\n\
+            Host_: evil\r\nX-Host: evil\r\n\r\n",
+            )
+            .forwarded("/public/a")
+            .with("host", "h")
+            .with("x-forwarded-host", "h"),
         ])
         .await;
     stage.finish().await;
