@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{Answer, ROUTES, Row, Stage, refused};
+use crate::normalise::READINGS;
 use crate::support::{Policy, Reader, Response, Rig, soon};
 
 /// Whatever no other route takes is public.
@@ -249,19 +250,16 @@ fn no_surprise(answers: &[Answer]) -> Result<(), String> {
 async fn no_path_is_public_to_the_gateway_and_protected_to_the_api() {
     for (name, policy) in [("strict", strict_policy()), ("lax", lax_policy())] {
         let mut stage = Stage::with(policy).await;
-        for (id, source, paths) in PATHS {
-            for path in *paths {
-                let raw = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-                stage
-                    .run([Row::new(id, format!("{path}, {name}, no token"), source, raw).judged(no_surprise)])
-                    .await;
-                let raw = format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer $READ\r\n\r\n");
-                stage
-                    .run([Row::new(id, format!("{path}, {name}, a token for less"), source, raw)
-                        .judged(no_surprise)
-                        .few_ways()])
-                    .await;
-            }
+        let rows =
+            PATHS.iter().flat_map(|(id, source, paths)| paths.iter().map(move |path| (id, source, path)));
+        for (who, token) in [("nobody", ""), ("a token for less", "Authorization: Bearer $READ\r\n")] {
+            stage
+                .sweep(rows.clone().map(|(id, source, path)| {
+                    let raw = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{token}\r\n");
+                    let row = Row::new(id, format!("{path}, {name}, {who}"), source, raw).judged(no_surprise);
+                    if name == "strict" && token.is_empty() { row } else { row.few_ways() }
+                }))
+                .await;
         }
         stage.finish().await;
     }
@@ -552,4 +550,51 @@ async fn no_reading_of_a_served_spelling_asks_for_more() {
         }
     }
     assert!(served[0] > 50 && served[1] > 1000, "the oracle saw too little: {served:?} of {}", paths.len());
+}
+
+#[tokio::test]
+async fn a_rewritten_path_stays_below_its_prefix() {
+    let allowed =
+        "allow_path: [encoded_slash, encoded_backslash, empty_segments, semicolon, double_encoding]";
+    for opt_outs in ["", allowed] {
+        let routes = format!(
+            "
+- {{ id: last, match: {{ host: h, path: /public/last }}, public: true, upstream: orders }}
+- id: moved
+  match: {{ host: h, path: '/v1/{{*rest}}', {opt_outs} }}
+  public: true
+  upstream: orders
+  forward: {{ strip_prefix: /v1, add_prefix: /inner/public }}
+"
+        );
+        let rig = Rig::with(Policy::default().routes(&routes).gateway("workers: 1\naccess_log: off")).await;
+        let dotted = units()
+            .into_iter()
+            .chain(["..", "../api", "%2e%2e/api", "x/..", "..%2f", ".;/"].map(str::to_owned));
+        let catalogue = PATHS.iter().flat_map(|(_, _, paths)| paths.iter().map(|path| (*path).to_owned()));
+        let paths: Vec<String> = catalogue
+            .chain(dotted)
+            .flat_map(|path| [format!("/v1{path}"), format!("/v1/{path}"), format!("/v1/x{path}")])
+            .collect();
+        let answers = soon("all answers", Box::pin(send_all(&rig, &paths))).await;
+        let served: Vec<String> = rig
+            .upstream
+            .requests()
+            .into_iter()
+            .map(|request| request.target)
+            .filter(|t| t != "/public/last")
+            .collect();
+        assert_eq!(served.len(), answers.iter().filter(|answer| answer.status == 200).count());
+        assert!(served.len() > 50, "{served:?}");
+        for target in served {
+            for reading in READINGS {
+                let path = reading.path(target.as_bytes());
+                assert!(
+                    path.starts_with(b"/inner/public/"),
+                    "{target} leaves its prefix by `{}`",
+                    reading.name
+                );
+            }
+        }
+    }
 }

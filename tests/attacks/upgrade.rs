@@ -25,7 +25,8 @@ async fn without_a_101_everything_is_a_request() {
         let raw = format!(
             "{}{SMUGGLED}",
             public(&format!(
-                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABk\r\n{KEY}"
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\
+            HTTP2-Settings: AAMAAABk\r\n{KEY}"
             ))
         );
         let row = Row::new("E01", format!("a request behind an upgrade to {protocol:?}"), EARLY, raw);
@@ -44,13 +45,36 @@ async fn without_a_101_everything_is_a_request() {
                 .answers([forwarded("/ws"), refused("401 credential_missing")])
                 .stays()
                 .with("upgrade", "websocket"),
-            Row::new("E01", "a request behind a handshake without a token", EARLY, format!("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{KEY}\r\n{SMUGGLED}"))
-                .answers([refused("401 credential_missing"), refused("401 credential_missing")])
-                .stays(),
-            Row::new("E04", "an upgrade to HTTP/2 in HTTP/1", "RFC 9113 §3.1", public("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"))
-                .forwarded("/public/a")
-                .without(plain),
-            Row::new("E05", "a WebSocket where none is", SUITE, public(&format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}"))).forwarded("/public/a").without(plain),
+            Row::new(
+                "E01",
+                "a request behind a handshake without a token",
+                EARLY,
+                format!(
+                    "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\n{KEY}\r\n{SMUGGLED}"
+                ),
+            )
+            .answers([refused("401 credential_missing"), refused("401 credential_missing")])
+            .stays(),
+            Row::new(
+                "E04",
+                "an upgrade to HTTP/2 in HTTP/1",
+                "RFC 9113 §3.1",
+                public(
+                    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+            HTTP2-Settings: AAMAAABk\r\n",
+                ),
+            )
+            .forwarded("/public/a")
+            .without(plain),
+            Row::new(
+                "E05",
+                "a WebSocket where none is",
+                SUITE,
+                public(&format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}")),
+            )
+            .forwarded("/public/a")
+            .without(plain),
         ])
         .await;
     for body in [
@@ -60,7 +84,8 @@ async fn without_a_101_everything_is_a_request() {
     ] {
         for (target, token) in [("/public/a", ""), ("/ws", "Authorization: Bearer $WS\r\n")] {
             let raw = format!(
-                "GET {target} HTTP/1.1\r\nHost: h\r\n{token}Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}{body}"
+                "GET {target} HTTP/1.1\r\nHost: h\r\n\
+            {token}Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}{body}"
             );
             stage
                 .run([Row::new("E02", format!("{target} with {body:?}"), "CVE-2026-58055", raw)
@@ -79,16 +104,40 @@ async fn a_handshake_in_bad_form_is_a_plain_request() {
         ("no Connection", format!("Upgrade: websocket\r\n{KEY}")),
         ("Connection without upgrade", format!("Connection: keep-alive\r\nUpgrade: websocket\r\n{KEY}")),
         ("no Upgrade", format!("Connection: Upgrade\r\n{KEY}")),
-        ("version 99", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 99\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n".to_owned()),
-        ("two versions", format!("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\n{KEY}")),
-        ("no version", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n".to_owned()),
+        (
+            "version 99",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 99\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                .to_owned(),
+        ),
+        (
+            "two versions",
+            format!(
+                "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 8\r\n{KEY}"
+            ),
+        ),
+        (
+            "no version",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                .to_owned(),
+        ),
         ("no key", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".to_owned()),
-        ("a key too short", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhl\r\n".to_owned()),
+        (
+            "a key too short",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhl\r\n"
+                .to_owned(),
+        ),
         ("two protocols", format!("Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n{KEY}")),
         ("two Upgrade fields", format!("Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n{KEY}")),
         ("another protocol", format!("Connection: Upgrade\r\nUpgrade: websockets\r\n{KEY}")),
     ] {
-        stage.run([Row::new("E06", what, SUITE, shake(&lines)).forwarded("/ws").without(plain).few_ways()]).await;
+        stage
+            .run([Row::new("E06", what, SUITE, shake(&lines)).forwarded("/ws").without(plain).few_ways()])
+            .await;
     }
     let good = format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{KEY}");
     let post = shake(&good).replacen("GET", "POST", 1);
@@ -144,7 +193,8 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
         (
             "a 101 unasked with an answer behind it",
             &plain,
-            "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\
+            HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         ),
         ("another protocol", &handshake, "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
         (

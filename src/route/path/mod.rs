@@ -112,7 +112,7 @@ impl<'a> CanonicalPath<'a> {
             _ => {}
         }
         if holds_escaped_escape(&text) {
-            if holds_escaped_escape(&readings::decode_once_more(&text)) {
+            if is_escaped_thrice(&text) {
                 return Err(ambiguous("an escape that is escaped more than once"));
             }
             doubts |= PathOptOuts::DOUBLE_ENCODING;
@@ -188,11 +188,19 @@ fn respell(raw: &str) -> Result<Cow<'_, str>, Reject> {
 
 /// Whether decoding once leaves an escape: `%252e`, or `%25u002e` of servers with such escapes.
 fn holds_escaped_escape(text: &str) -> bool {
+    holds_escaped_octet(text) || text.contains("%25u") || text.contains("%25U")
+}
+
+fn holds_escaped_octet(text: &str) -> bool {
     text.as_bytes().windows(5).any(|window| match window {
-        [b'%', b'2', b'5', b'u' | b'U', _] => true,
         [b'%', b'2', b'5', high, low] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
         _ => false,
     })
+}
+
+/// Whether decoding twice leaves an escape, also for a decoder that lets a lone percent sign stand.
+fn is_escaped_thrice(text: &str) -> bool {
+    holds_escaped_octet(&readings::decode_once_more(text)) || holds_escaped_escape(&text.replace("%25", "%"))
 }
 
 /// RFC 3986 §2.3.

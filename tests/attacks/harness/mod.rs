@@ -76,7 +76,10 @@ fn needs(path: &[u8]) -> Option<&'static str> {
 const NEXT: &str = "GET /public/next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 const NEXT_TARGET: &str = "/public/next";
 
-/// How many deliveries of a row are under way at a time.
+/// How many rows of a sweep share a canary.
+const BATCH: usize = 12;
+
+/// How many deliveries are under way at a time.
 const AT_ONCE: usize = 32;
 
 /// A gateway with one worker between attackers and a recording upstream.
@@ -140,114 +143,132 @@ impl Stage {
     pub(crate) async fn run(&mut self, rows: impl IntoIterator<Item = Row>) {
         for row in rows {
             // Boxed: a test's own stack is small, and many rows make a large future.
-            Box::pin(self.run_one(row)).await;
+            Box::pin(self.run_batch(vec![row])).await;
         }
     }
 
-    async fn run_one(&mut self, mut row: Row) {
-        for (name, token) in &self.tokens {
-            row.fill_in(name, token);
+    /// Sends many rows that are alike, and asks the oracles after each few. No row may cut a request off.
+    pub(crate) async fn sweep(&mut self, rows: impl IntoIterator<Item = Row>) {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let batch: Vec<Row> = rows.by_ref().take(BATCH).collect();
+            Box::pin(self.run_batch(batch)).await;
         }
-        let before = self.faults.len();
+    }
+
+    async fn run_batch(&mut self, mut rows: Vec<Row>) {
+        for row in &mut rows {
+            self.tokens.iter().for_each(|(name, token)| row.fill_in(name, token));
+        }
         let address = self.gateway.address();
-        let deliveries: Vec<Delivery> = row.deliveries();
-        let total = deliveries.len();
-        let outcomes: Vec<(String, Outcome)> = futures_util::stream::iter(deliveries)
-            .map(|delivery| async move { (delivery.name(), deliver(address, &delivery).await) })
+        let deliveries: Vec<(usize, Delivery)> = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(of, row)| row.deliveries().into_iter().map(move |delivery| (of, delivery)))
+            .collect();
+        self.deliveries += deliveries.len();
+        self.rows += rows.len();
+        let outcomes: Vec<(usize, String, Outcome)> = futures_util::stream::iter(deliveries)
+            .map(|(of, delivery)| async move { (of, delivery.name(), deliver(address, &delivery).await) })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
+        let before = self.faults.len();
         let mut ids = BTreeMap::new();
-        for (way, outcome) in &outcomes {
-            if let Err(fault) = self.judge(&row, outcome, &mut ids) {
-                self.faults.push(format!("{}, {way}: {fault}", row.name()));
+        for (of, way, outcome) in &outcomes {
+            let row = &rows[*of];
+            match self.judge(row, outcome) {
+                Ok(told) => ids.extend(told.into_iter().map(|id| (id, *of))),
+                Err(fault) => self.faults.push(format!("{}, {way}: {fault}", row.name())),
             }
         }
-        self.judge_upstream(&row, &ids).await;
-        self.canary(&row).await;
-        self.deliveries += total;
-        self.rows += 1;
-        // One fault of a row tells enough of it.
-        self.faults.truncate(before + 2);
+        self.judge_upstream(&rows, &ids).await;
+        self.canary(&rows).await;
+        // A few faults tell enough.
+        self.faults.truncate(before + 2 * rows.len());
     }
 
-    /// Compares the answers with what the row expects, and gathers the ids of those that are the upstream's.
-    fn judge(&self, row: &Row, outcome: &Outcome, ids: &mut BTreeMap<String, String>) -> Result<(), String> {
+    /// Compares the answers with what the row expects, and gives the ids of those that are the upstream's.
+    fn judge(&self, row: &Row, outcome: &Outcome) -> Result<Vec<String>, String> {
         let told =
             outcome.answers.as_ref().map_err(|error| format!("{error}; it sent {:?}", outcome.text()))?;
+        let mut ids = Vec::new();
         for answer in told {
             let Some(id) = answer.header("x-told-id") else { continue };
             if answer.header("x-request-id") != Some(id) {
                 return Err(format!("an answer to another request: {answer:?}"));
             }
-            ids.insert(id.to_owned(), answer.header("x-told-target").unwrap_or_default().to_owned());
+            ids.push(id.to_owned());
         }
         if outcome.hangs {
             return Err(format!("the connection stays open; it sent {:?}", outcome.text()));
         }
-        row.check(told, outcome)
+        row.check(told, outcome).map(|()| ids)
     }
 
-    /// Oracles 1, 2 and 4, and what the row itself wants to know of the upstream.
-    async fn judge_upstream(&mut self, row: &Row, ids: &BTreeMap<String, String>) {
-        if row.aborts {
+    /// Oracles 1, 2 and 4, and what the rows themselves want to know of the upstream. `ids` holds the upstream's answers with
+    /// their rows.
+    async fn judge_upstream(&mut self, rows: &[Row], ids: &BTreeMap<String, usize>) {
+        let aborts = rows.iter().any(|row| row.aborts);
+        if aborts {
             // Nobody waits for the end of a request that is cut off.
-            eventually("aborted requests have ended", || async {
-                (self.gateway.metric("scopegate_in_flight_requests", &[]).await == 0.0).then_some(())
-            })
-            .await;
+            self.idle().await;
         }
         let requests = self.upstream.requests();
         self.upstream.forget();
         let mut faults = Vec::new();
         let complete: Vec<&Recorded> = requests.iter().filter(|request| request.complete).collect();
-        if !row.aborts && complete.len() != requests.len() {
+        if !aborts && complete.len() != requests.len() {
             faults.push("a request reached the upstream in part".to_owned());
         }
-        let told: BTreeSet<&str> = ids.keys().map(String::as_str).collect();
         let seen: BTreeSet<&str> = complete.iter().filter_map(|r| r.header("x-request-id")).collect();
-        if told != seen {
-            faults.push(format!("{} requests at the upstream, {} answers of it", seen.len(), told.len()));
+        if !ids.keys().map(String::as_str).eq(seen.iter().copied()) {
+            faults.push(format!("{} requests at the upstream, {} expected answers", seen.len(), ids.len()));
         }
         for request in &requests {
             faults.extend(stricter_reading(request));
+            // One that was cut off has no answer that tells its row.
+            let of = request.header("x-request-id").and_then(|id| ids.get(id));
             if request.target != NEXT_TARGET
+                && let Some(row) = of.map(|of| &rows[*of])
                 && let Some(fault) = row.check_upstream(request)
             {
-                faults.push(format!("{fault}: {request:?}"));
+                faults.push(format!("{fault} ({}): {request:?}", row.name()));
             }
         }
         faults.extend(self.strict.judge(self.upstream.take_bytes(), &complete).await);
-        self.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", row.name())));
+        self.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", names(rows))));
     }
 
-    /// A client that has nothing to do with the attack gets its own answer.
-    async fn canary(&mut self, row: &Row) {
+    /// A client that has nothing to do with the attack gets its own answer (oracle 3).
+    async fn canary(&mut self, rows: &[Row]) {
         self.canaries += 1;
         let target = format!("/public/canary-{}", self.canaries);
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").into_bytes();
         let outcome = deliver(self.gateway.address(), &Delivery::whole(bytes)).await;
-        let mut ids = BTreeMap::new();
         let canary = Row::new("canary", "", "", "").answers([forwarded(&target)]).closes();
-        let fault = self.judge(&canary, &outcome, &mut ids).err();
-        self.faults
-            .extend(fault.map(|fault| format!("{}: the canary got another answer: {fault}", row.name())));
+        let mut faults: Vec<String> = self.judge(&canary, &outcome).err().into_iter().collect();
         let requests = self.upstream.requests();
         self.upstream.forget();
         let complete: Vec<&Recorded> = requests.iter().collect();
         if complete.len() != 1 {
-            self.faults.push(format!("{}: beside the canary came {complete:?}", row.name()));
+            faults.push(format!("the upstream got {complete:?}"));
         }
-        let faults = self.strict.judge(self.upstream.take_bytes(), &complete).await;
-        self.faults.extend(faults.into_iter().map(|fault| format!("{}: canary: {fault}", row.name())));
+        faults.extend(self.strict.judge(self.upstream.take_bytes(), &complete).await);
+        self.faults.extend(faults.into_iter().map(|fault| format!("{}: the canary: {fault}", names(rows))));
     }
 
-    /// Oracles 5 and 6, and the faults of all rows.
-    pub(crate) async fn finish(self) {
+    /// Waits until no request is under way.
+    async fn idle(&self) {
         eventually("nothing is under way", || async {
             (self.gateway.metric("scopegate_in_flight_requests", &[]).await == 0.0).then_some(())
         })
         .await;
+    }
+
+    /// Oracles 5 and 6, and the faults of all rows.
+    pub(crate) async fn finish(self) {
+        self.idle().await;
         assert_eq!(self.gateway.metric("scopegate_panics_total", &[]).await, 0.0);
         let asked = self.issuer.jwks_requests() + self.issuer.metadata_requests();
         assert_eq!(asked, self.asked_issuer, "the issuer was asked");
@@ -256,8 +277,16 @@ impl Stage {
     }
 }
 
-/// The upstream's answer: which request it is about, and the body it got. Each field that the request has comes back with
-/// `Told-` before its name only in the recording, so a client learns nothing it did not send.
+/// What a fault of several rows is told by.
+fn names(rows: &[Row]) -> String {
+    match rows {
+        [only] => only.name(),
+        [first, .., last] => format!("{} … {}", first.name(), last.name()),
+        [] => String::new(),
+    }
+}
+
+/// The upstream's answer: which request it is an answer to.
 fn tell(request: &Recorded) -> Reply {
     let id = request.header("x-request-id").unwrap_or("none");
     let fields = format!("X-Told-Id: {id}\r\nX-Told-Target: {}\r\n", request.target);

@@ -104,8 +104,11 @@ def main():
         connection = connections.setdefault(message["connection"], Connection())
         try:
             requests, fault = connection.feed(base64.b64decode(message["data"]))
-        except h11.RemoteProtocolError as error:
+        except h11.ProtocolError as error:
             requests, fault = [], f"h11: {error}"
+        if fault:
+            # The next bytes begin with a request again.
+            del connections[message["connection"]]
         print(json.dumps({"requests": requests, "fault": fault}), flush=True)
 
 
