@@ -2,7 +2,7 @@
 //! known from. One file a group.
 //!
 //! - [`trial`]: how one row is sent and judged.
-//! - [`process`]: the process as a whole.
+//! - [`reload`], [`process`]: the configuration while it changes, and the process as a whole.
 //! - [`keys`]: key sets and those who serve them.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
 #![cfg(test)]
@@ -18,3 +18,4 @@ mod jose;
 mod jose_bytes;
 mod keys;
 mod process;
+mod reload;
