@@ -264,8 +264,18 @@ async fn n03_a_file_written_letter_by_letter_counts_when_it_is_whole() {
     let stop = Arc::new(AtomicBool::new(false));
     let stranger = stranger(&rig.gateway, &stop);
     let before = rig.gateway.status().await["policy"]["generation"].as_u64().unwrap();
+    // Up to here it is a whole policy to every reader but one that waits for its last line.
+    let pause = tight.rfind("  owner:").unwrap() - 2;
     for end in 0..=tight.len() {
         rig.gateway.write_config_in_place(&tight[..end]);
+        if end == pause {
+            eventually("N03: it is seen, and not believed", || async {
+                let status = rig.gateway.status().await;
+                status["reload"]["error"].as_str()?.contains("may be incomplete").then_some(())
+            })
+            .await;
+            assert_eq!(rig.get("/orders/1").send().await.verdict(), "200 -", "N03 at the pause");
+        }
         if end % 100 == 0 {
             // While it is half written, what was whole is in force.
             assert_eq!(rig.get("/orders/1").send().await.verdict(), "200 -", "N03 at {end}");
