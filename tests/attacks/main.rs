@@ -8,7 +8,7 @@
 //! - [`trial`]: how rows of tokens are sent and judged.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
 //! - [`keys`]: key sets and those who serve them.
-//! - [`process`]: the process as a whole.
+//! - [`reload`], [`process`]: the configuration while it changes, and the process as a whole.
 #![cfg(test)]
 
 #[path = "../support/mod.rs"]
@@ -29,6 +29,7 @@ mod jose_bytes;
 mod keys;
 mod paths;
 mod process;
+mod reload;
 mod target;
 mod tls;
 mod upgrade;
