@@ -11,6 +11,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 #![expect(clippy::indexing_slicing, reason = "a test stops where it fails")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to whoever runs it")]
 
 #[path = "../support/mod.rs"]
 mod support;
