@@ -181,9 +181,13 @@ pub struct Limits {
     pub token: usize,
     /// Most client connections; `None` is derived from the limit of open files.
     pub connections: Option<usize>,
+    /// Longest header section of an upstream's answer. Default 64 KiB.
+    pub upstream_header_bytes: usize,
+    /// Most header fields of an upstream's answer. Default 256.
+    pub upstream_headers: usize,
 }
 
-/// Timeouts. A route may override `body_idle` and `upstream_response`.
+/// Timeouts. A route may override `body_idle`, `upstream_response` and `upstream_idle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// TLS handshake, and from the first byte of a request to the end of its header section. Default 10 s.
@@ -194,6 +198,10 @@ pub struct Timeouts {
     pub upstream_connect: Duration,
     /// From the last byte of a request to the header section of the upstream's answer. Default 15 s.
     pub upstream_response: Duration,
+    /// Longest pause within the body of an upstream's answer. Default 30 s.
+    pub upstream_idle: Duration,
+    /// A connection to an upstream without a request is closed after this. Default 4 s.
+    pub upstream_keep_alive: Duration,
     /// A client connection without a request is closed after this. Default 60 s.
     pub idle: Duration,
     /// Running requests may take this long to end on shutdown. Default 30 s.
@@ -295,6 +303,8 @@ pub struct Route {
     pub body_idle: Duration,
     /// Longest wait for the upstream's header section.
     pub upstream_response: Duration,
+    /// Longest pause within the body of the upstream's answer.
+    pub upstream_idle: Duration,
     /// Who answers for it.
     pub owner: Option<Owner>,
     /// The metadata URL that challenges name (RFC 9728 §5.1).

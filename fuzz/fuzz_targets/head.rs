@@ -16,6 +16,8 @@ const LIMITS: Limits = Limits {
     body: 10 << 20,
     token: 16 << 10,
     connections: None,
+    upstream_header_bytes: 64 << 10,
+    upstream_headers: 256,
 };
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,8 +1,16 @@
 use super::*;
 use http::HeaderName;
 
-const LIMITS: Limits =
-    Limits { header_bytes: 1000, headers: 10, uri: 100, body: 0, token: 0, connections: None };
+const LIMITS: Limits = Limits {
+    header_bytes: 1000,
+    headers: 10,
+    uri: 100,
+    body: 0,
+    token: 0,
+    connections: None,
+    upstream_header_bytes: 0,
+    upstream_headers: 0,
+};
 
 fn check_fields(version: Version, fields: &[(&str, &[u8])]) -> Result<(), Reject> {
     let mut headers = HeaderMap::new();

@@ -149,6 +149,10 @@ pub(super) struct RawLimits {
     pub(super) token: Option<RawSize>,
     /// Most client connections; `auto` follows the limit of open files.
     pub(super) connections: Option<AutoOr>,
+    /// Longest header section of an upstream's answer. Default `64KiB`.
+    pub(super) upstream_header_bytes: Option<RawSize>,
+    /// Most header fields of an upstream's answer. Default 256.
+    pub(super) upstream_headers: Option<usize>,
 }
 
 /// Timeouts.
@@ -163,6 +167,10 @@ pub(super) struct RawTimeouts {
     pub(super) upstream_connect: Option<RawDuration>,
     /// Waiting for an upstream's header section. Default `15s`.
     pub(super) upstream_response: Option<RawDuration>,
+    /// Longest pause within the body of an upstream's answer. Default `30s`.
+    pub(super) upstream_idle: Option<RawDuration>,
+    /// A connection to an upstream without a request is closed after this. Default `4s`.
+    pub(super) upstream_keep_alive: Option<RawDuration>,
     /// A client connection without a request is closed after this. Default `60s`.
     pub(super) idle: Option<RawDuration>,
     /// Running requests may take this long to end on shutdown. Default `30s`.

@@ -5,8 +5,9 @@
 //! 3. The request goes out on a connection of this worker ([`pool`]).
 //! 4. It is sent again, once and on a new connection, only if nothing of it was sent, or if a kept connection turned out
 //!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2).
-//! 5. The answer streams back; a switch of protocols becomes a tunnel (`upgrade`).
+//! 5. The answer streams back ([`answer`]); a switch of protocols becomes a tunnel (`upgrade`).
 
+pub mod answer;
 pub mod body;
 mod connect;
 pub mod headers;
@@ -29,12 +30,13 @@ use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
-use body::{ClientBody, Http1Source, Progress, Source, UpstreamBody};
+use answer::{Http1Source, Source, UpstreamBody};
+use body::{ClientBody, Progress};
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
-use http1::response::Head;
+use http1::response::{Expected, Head};
 use http1::{Fault, Rest};
-use pool::{Lease, Pool};
+use pool::{Lease, Pool, Terms};
 
 /// The surroundings of a request that forwarding needs beside the permit.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,15 @@ impl Way<'_> {
     fn expires(&self) -> Option<Instant> {
         self.token_left.and_then(|left| self.now.checked_add(left))
     }
+
+    fn terms(&self) -> Terms {
+        let gateway = &self.snapshot.gateway;
+        Terms {
+            connect: gateway.timeouts.upstream_connect,
+            keep: gateway.timeouts.upstream_keep_alive,
+            header_bytes: gateway.limits.upstream_header_bytes,
+        }
+    }
 }
 
 /// Refuses a body whose declared length is too large, and limits one that is not declared.
@@ -143,9 +154,9 @@ impl Outbound<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(head, client, lease, progress);
         }
-        let Head { status, headers, framing, reusable, .. } = head;
-        let source = Source::Http1(Http1Source { lease, framing, reusable, rest });
-        let mut response = Response::new(UpstreamBody::new(source, Rc::clone(progress)));
+        let Head { status, headers, framing, reusable, keeps, .. } = head;
+        let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest });
+        let mut response = Response::new(UpstreamBody::new(source, self.way.route, progress));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -240,7 +251,7 @@ impl Outbound<'_> {
             return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
         };
         upgrade::tunnel(client, lease, self.way.expires());
-        let mut response = Response::new(UpstreamBody::new(Source::Ended, Rc::clone(progress)));
+        let mut response = Response::new(UpstreamBody::new(Source::Ended, self.way.route, progress));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = head.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -278,12 +289,17 @@ async fn http1_exchange(
     mut sending: Sending,
     progress: &Rc<Progress>,
 ) -> Result<(Head, Rest, Lease), Reject> {
-    let connect_limit = way.snapshot.gateway.timeouts.upstream_connect;
-    let mut lease = way.pool.lend(false, way.now, connect_limit).await?;
+    let limits = &way.snapshot.gateway.limits;
+    let expected = Expected {
+        of_head: sending.is_head(),
+        bytes: limits.upstream_header_bytes,
+        fields: limits.upstream_headers,
+    };
+    let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
     loop {
         let limit = way.route.upstream_response;
         let fault = match lease.http1() {
-            Some(connection) => match connection.ask(&mut sending, limit, progress).await {
+            Some(connection) => match connection.ask(&mut sending, limit, expected, progress).await {
                 Ok(head) => {
                     let rest =
                         if sending.is_done() { Rest::Nothing } else { Rest::Unsent(Box::new(sending)) };
@@ -297,7 +313,7 @@ async fn http1_exchange(
         if lease.reused && matches!(fault, Fault::Silence(_)) && sending.rewind() {
             tracing::debug!(?fault, address = %lease.address(), "a kept connection was closed");
             drop(lease);
-            lease = way.pool.lend(true, Instant::now(), connect_limit).await?;
+            lease = way.pool.lend(true, Instant::now(), way.terms()).await?;
             continue;
         }
         let told = |what: &dyn std::fmt::Display| {

@@ -16,7 +16,8 @@ use super::Gateway;
 use super::view::View;
 use crate::authenticate::Principal;
 use crate::decide::{DecisionRecord, Verdict};
-use crate::forward::body::{Broken, UpstreamBody};
+use crate::forward::answer::UpstreamBody;
+use crate::forward::body::Broken;
 use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
@@ -159,12 +160,18 @@ impl Exchange {
         };
         let mut response = refused.response();
         self.annotate(response.headers_mut());
-        if reject.reason.control() == Control::Upstream
-            && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
-        {
-            self.gateway.metrics.upstream_error(*metric, reject.reason);
-        }
+        self.count_fault(reject.reason);
         self.reply(response)
+    }
+
+    /// Counts what is the upstream's fault.
+    fn count_fault(&self, reason: Reason) {
+        if reason.control() == Control::Upstream
+            && let Some(metric) =
+                self.upstream().and_then(|upstream| self.view.live.upstream_metrics.get(upstream))
+        {
+            self.gateway.metrics.upstream_error(*metric, reason);
+        }
     }
 
     /// The upstream's answer.
@@ -311,6 +318,10 @@ pub struct Body {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all answers are of upstreams: a box would cost each an allocation"
+)]
 enum Kind {
     /// Of the gateway itself.
     Own(Option<Bytes>),
@@ -359,16 +370,16 @@ impl Drop for Body {
                 exchange.request_bytes.set(body.request_bytes());
                 exchange.response_bytes.set(body.bytes());
                 if let Some(broken) = body.broken() {
-                    let _ = exchange.reject.set(Reject::because(
-                        match broken {
-                            Broken::Upstream => Reason::UpstreamInvalid,
-                            Broken::Expired => Reason::TokenExpired,
-                            Broken::TooLarge => Reason::BodyTooLarge,
-                            Broken::Idle => Reason::RequestTimeout,
-                            Broken::Client => Reason::RequestInvalid,
-                        },
-                        broken.to_string(),
-                    ));
+                    let reason = match broken {
+                        Broken::Upstream => Reason::UpstreamInvalid,
+                        Broken::Silent => Reason::UpstreamTimeout,
+                        Broken::Expired => Reason::TokenExpired,
+                        Broken::TooLarge => Reason::BodyTooLarge,
+                        Broken::Idle => Reason::RequestTimeout,
+                        Broken::Client => Reason::RequestInvalid,
+                    };
+                    exchange.count_fault(reason);
+                    let _ = exchange.reject.set(Reject::because(reason, broken.to_string()));
                 }
             }
         }

@@ -222,6 +222,14 @@ impl Parser<'_, '_> {
             headers: bounded("headers", raw.headers, 100, 16, 1000),
             uri: bounded("uri", bytes(raw.uri), 8 << 10, 256, 65_534),
             token: bounded("token", bytes(raw.token), 16 << 10, 1 << 10, 1 << 20),
+            upstream_header_bytes: bounded(
+                "upstream_header_bytes",
+                bytes(raw.upstream_header_bytes),
+                64 << 10,
+                8 << 10,
+                1 << 20,
+            ),
+            upstream_headers: bounded("upstream_headers", raw.upstream_headers, 256, 16, 256),
             body: raw.body.map_or(10 << 20, |size| size.0),
             connections: match raw.connections {
                 Some(AutoOr::Number(n)) => Some(n),
@@ -239,6 +247,9 @@ impl Parser<'_, '_> {
             body_idle: of("body_idle", raw.body_idle, 15),
             upstream_connect: of("upstream_connect", raw.upstream_connect, 2),
             upstream_response: of("upstream_response", raw.upstream_response, 15),
+            upstream_idle: of("upstream_idle", raw.upstream_idle, 30),
+            // Below the smallest keep-alive that common servers use (5 s).
+            upstream_keep_alive: of("upstream_keep_alive", raw.upstream_keep_alive, 4),
             idle: of("idle", raw.idle, 60),
             drain: of("drain", raw.drain, 30),
         }

@@ -120,6 +120,8 @@ impl Parser<'_, '_> {
         let body_idle = timeout("body_idle", raw.timeouts.body_idle, defaults.timeouts.body_idle);
         let upstream_response =
             timeout("upstream_response", raw.timeouts.upstream_response, defaults.timeouts.upstream_response);
+        let upstream_idle =
+            timeout("upstream_idle", raw.timeouts.upstream_idle, defaults.timeouts.upstream_idle);
         let owner = match &raw.owner {
             None => None,
             Some(owner) => Some(self.owner(owner, node.place_of(&["owner"]))?),
@@ -142,6 +144,7 @@ impl Parser<'_, '_> {
             body_limit: raw.limits.body.map_or(defaults.limits.body, |size| size.0),
             body_idle,
             upstream_response,
+            upstream_idle,
             owner,
             resource_metadata: None,
         };
