@@ -39,6 +39,10 @@ pub struct Limits {
     /// Most requests at a time; `None` is 10,000, or what the limit of open files has room for. Lives as long as the
     /// process.
     pub requests_in_flight: Option<usize>,
+    /// Longest header section of an upstream's answer.
+    pub upstream_header_bytes: usize,
+    /// Most header fields of an upstream's answer.
+    pub upstream_headers: usize,
 }
 
 impl Limits {
@@ -57,6 +61,8 @@ impl Limits {
         connections_per_client: 512,
         connection_requests: 10_000,
         requests_in_flight: None,
+        upstream_header_bytes: 64 << 10,
+        upstream_headers: 256,
     };
 }
 
@@ -79,6 +85,10 @@ pub struct Timeouts {
     pub upstream_connect: Duration,
     /// From the last byte of a request to the header section of the upstream's answer.
     pub upstream_response: Duration,
+    /// Longest pause within the body of an upstream's answer.
+    pub upstream_idle: Duration,
+    /// A connection to an upstream without a request is closed after this.
+    pub upstream_keep_alive: Duration,
     /// A client connection without a request is closed after this.
     pub idle: Duration,
     /// A client connection takes no more requests after this.
@@ -100,6 +110,9 @@ impl Timeouts {
         response_stall: Duration::from_secs(30),
         upstream_connect: Duration::from_secs(2),
         upstream_response: Duration::from_secs(15),
+        upstream_idle: Duration::from_secs(30),
+        // Below the smallest keep-alive that common servers use (5 s).
+        upstream_keep_alive: Duration::from_secs(4),
         idle: Duration::from_secs(60),
         connection_age: Duration::from_secs(3600),
         drain_notice: Duration::ZERO,

@@ -314,7 +314,7 @@ reasons! {
     /// The upstream did not answer in time.
     UpstreamTimeout = "upstream_timeout", 504, NONE, Upstream, "Upstream timeout",
         "The API behind the gateway did not answer in time.",
-        "See the API's own log, or raise `timeouts.upstream_response`.";
+        "See the API's own log, or raise `timeouts.upstream_response` or `timeouts.upstream_idle`.";
 }
 
 impl Reason {

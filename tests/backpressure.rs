@@ -135,7 +135,7 @@ async fn an_http2_client_that_does_not_read_holds_up_the_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_without_a_pause_does_not_hold_up_the_answer() {
+async fn an_upload_and_its_answer_flow_at_the_same_time() {
     let rig = Rig::with(Policy::default().gateway("limits: { body: 1GiB }")).await;
     rig.upstream.answers(|_| Reply::Echo);
     let call = rig.gateway.call("POST", "/orders/1").token(&rig.token());

@@ -7,9 +7,10 @@ use bytes::BytesMut;
 use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use scopegate::forward::headers::{self, Client, Fields, Outgoing};
-use scopegate::forward::http1::framing::{Chunk, Framing, Piece};
+use scopegate::forward::http1::framing::{Framing, Piece};
+use scopegate::forward::http1::looked::Looked;
 use scopegate::forward::http1::request::HeadBytes;
-use scopegate::forward::http1::response;
+use scopegate::forward::http1::response::{self, Expected};
 use scopegate::forward::identity;
 use scopegate::state::live::Live;
 use scopegate::state::token_cache::TokenCache;
@@ -105,10 +106,11 @@ fn rewriting<F: Fields>(
 /// The head of an answer, and a body of 16 chunks of 1 KiB.
 pub(crate) fn answers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("headers");
+    let expected = Expected { of_head: false, bytes: 64 << 10, fields: 256 };
     group.bench_function("answer", |bencher| {
         bencher.iter_batched_ref(
             || BytesMut::from(ANSWER),
-            |arrived| response::parse(arrived, false).unwrap().unwrap(),
+            |arrived| response::parse(arrived, &mut Looked::default(), expected).unwrap().unwrap(),
             BatchSize::SmallInput,
         );
     });
@@ -118,7 +120,7 @@ pub(crate) fn answers(criterion: &mut Criterion) {
         bencher.iter_batched_ref(
             || BytesMut::from(body.as_bytes()),
             |arrived| {
-                let mut framing = Framing::Chunked(Chunk::Size);
+                let mut framing = Framing::chunked();
                 let mut length = 0;
                 while let Piece::Data(data) = framing.next(arrived).unwrap() {
                     length += data.len();

@@ -191,6 +191,10 @@ pub(super) struct RawLimits {
     pub(super) connection_requests: Option<usize>,
     /// Most requests at a time; `auto` is 10000, or what the limit of open files has room for.
     pub(super) requests_in_flight: Option<AutoOr>,
+    /// Longest header section of an upstream's answer. Default `64KiB`.
+    pub(super) upstream_header_bytes: Option<RawSize>,
+    /// Most header fields of an upstream's answer. Default 256.
+    pub(super) upstream_headers: Option<usize>,
 }
 
 /// Timeouts.
@@ -213,6 +217,10 @@ pub(super) struct RawTimeouts {
     pub(super) upstream_connect: Option<RawDuration>,
     /// Waiting for an upstream's header section. Default `15s`.
     pub(super) upstream_response: Option<RawDuration>,
+    /// Longest pause within the body of an upstream's answer. Default `30s`.
+    pub(super) upstream_idle: Option<RawDuration>,
+    /// A connection to an upstream without a request is closed after this. Default `4s`.
+    pub(super) upstream_keep_alive: Option<RawDuration>,
     /// A client connection without a request is closed after this. Default `60s`.
     pub(super) idle: Option<RawDuration>,
     /// A client connection takes no more requests after this. Default `1h`.

@@ -164,4 +164,6 @@ pub(super) struct RawRouteTimeouts {
     pub(super) stream_idle: Option<RawDuration>,
     /// Longest wait for the upstream's header section.
     pub(super) upstream_response: Option<RawDuration>,
+    /// Longest pause within the body of the upstream's answer.
+    pub(super) upstream_idle: Option<RawDuration>,
 }

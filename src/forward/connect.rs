@@ -12,7 +12,6 @@ use tokio_rustls::TlsConnector;
 
 use super::body::ClientBody;
 use super::http1::Io;
-use super::http1::response::ANSWER_HEADER_BYTES;
 use crate::observe::metrics::Counted;
 use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;
@@ -89,16 +88,22 @@ async fn open(cell: &UpstreamCell, address: &Address) -> io::Result<Io> {
 }
 
 impl Http2 {
-    /// Begins to speak HTTP/2.
+    /// Begins to speak HTTP/2. `header_bytes` is the longest header section of an answer, each field with 32 bytes more
+    /// (RFC 9113 §6.5.2).
     ///
     /// # Errors
     ///
     /// `upstream_unreachable`: nothing of a request was sent.
-    pub(super) async fn over(io: Io, address: &Address, counted: Counted) -> Result<Self, Reject> {
+    pub(super) async fn over(
+        io: Io,
+        address: &Address,
+        header_bytes: usize,
+        counted: Counted,
+    ) -> Result<Self, Reject> {
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(ANSWER_HEADER_BYTES).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| unreachable(address, &error))?;

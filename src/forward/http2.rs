@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::body::{ClientBody, Progress, Source, UpstreamBody};
+use super::answer::{Source, UpstreamBody};
+use super::body::{ClientBody, Progress};
 use super::pool::Lease;
 use super::{Way, headers};
 use crate::reject::{Reason, Reject};
@@ -23,12 +24,11 @@ pub(super) async fn exchange(
     request: Request<ClientBody>,
     progress: &Rc<Progress>,
 ) -> Result<Response<UpstreamBody>, Reject> {
-    let connect_limit = way.snapshot.gateway.timeouts.upstream_connect;
-    let lease = way.pool.lend(false, way.now, connect_limit).await?;
+    let lease = way.pool.lend(false, way.now, way.terms()).await?;
     // Only a kept connection can turn out to be dead, and only a request that may be repeated is worth a copy.
     let spare = (lease.reused && repeatable(&request)).then(|| copy(&request));
     let again = match attempt(&lease, request, way, progress).await? {
-        Attempt::Answered(response) => return answered(response, lease, progress),
+        Attempt::Answered(response) => return answered(response, lease, way, progress),
         Attempt::Unsent(request) => *request,
         Attempt::Died(reject) => match spare {
             Some(request) => request,
@@ -36,9 +36,9 @@ pub(super) async fn exchange(
         },
     };
     drop(lease);
-    let lease = way.pool.lend(true, Instant::now(), connect_limit).await?;
+    let lease = way.pool.lend(true, Instant::now(), way.terms()).await?;
     match attempt(&lease, again, way, progress).await? {
-        Attempt::Answered(response) => answered(response, lease, progress),
+        Attempt::Answered(response) => answered(response, lease, way, progress),
         Attempt::Unsent(_) => Err(Reject::new(Reason::UpstreamUnreachable)),
         Attempt::Died(reject) => Err(reject),
     }
@@ -47,13 +47,17 @@ pub(super) async fn exchange(
 fn answered(
     mut response: Response<Incoming>,
     lease: Lease,
+    way: Way<'_>,
     progress: &Rc<Progress>,
 ) -> Result<Response<UpstreamBody>, Reject> {
+    if response.headers().len() > way.snapshot.gateway.limits.upstream_headers {
+        return Err(Reject::because(Reason::UpstreamInvalid, "too many header fields"));
+    }
     check_framing(response.headers())?;
     headers::to_client(response.headers_mut());
     // The client is spoken to in this gateway's own version, whatever the upstream speaks.
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|incoming| UpstreamBody::new(Source::Http2(incoming, lease), Rc::clone(progress))))
+    Ok(response.map(|incoming| UpstreamBody::new(Source::Http2(incoming, lease), way.route, progress)))
 }
 
 /// Refuses an answer whose end two readers could find at different places (RFC 9113 §8.1.1, §8.2.2).
@@ -116,7 +120,10 @@ async fn attempt(
         return Err(Reject::because(Reason::UpstreamTimeout, format!("no answer within {limit:?}")));
     };
     let mut failed = match sent {
-        Ok(response) => return Ok(Attempt::Answered(response)),
+        Ok(response) => {
+            lease.answered();
+            return Ok(Attempt::Answered(response));
+        }
         Err(failed) => failed,
     };
     if let Some(request) = failed.take_message() {
@@ -129,14 +136,9 @@ async fn attempt(
         return Err(Reject::new(fault));
     }
     let reject = Reject::because(Reason::UpstreamInvalid, format!("{}: {error}", lease.address()));
-    // A connection that ended without a byte of an answer may have been closed before the request came to it.
-    if lease.reused
-        && (error.is_incomplete_message()
-            || error.is_closed()
-            || error.is_canceled()
-            || is_reset(&error)
-            || is_refused(&error))
-    {
+    // A connection that was alive once may have been closed before the request came to it; one that never answered fails.
+    let ended = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(&error);
+    if lease.reused && (is_refused(&error) || (ended && lease.has_answered())) {
         lease.retire();
         Ok(Attempt::Died(reject))
     } else {

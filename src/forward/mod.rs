@@ -5,8 +5,9 @@
 //! 3. The request goes out on a connection of this worker ([`pool`]).
 //! 4. It is sent again, once and on a new connection, only if nothing of it was sent, or if a kept connection turned out
 //!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2).
-//! 5. The answer streams back; a switch of protocols becomes a tunnel (`upgrade`).
+//! 5. The answer streams back ([`answer`]); a switch of protocols becomes a tunnel (`upgrade`).
 
+pub mod answer;
 pub mod body;
 mod connect;
 pub mod headers;
@@ -30,12 +31,13 @@ use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
-use body::{ClientBody, Http1Source, Progress, Source, UpstreamBody};
+use answer::{Http1Source, Source, UpstreamBody};
+use body::{ClientBody, Progress};
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
-use http1::response::Head;
+use http1::response::{Expected, Head};
 use http1::{Fault, Rest};
-use pool::{Lease, Pool};
+use pool::{Lease, Pool, Terms};
 
 /// The surroundings of a request that forwarding needs beside the permit.
 #[derive(Clone, Copy, Debug)]
@@ -93,9 +95,9 @@ pub async fn forward(
         }
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
-    if outlives_token(response.headers()) {
+    if is_stream(response.headers()) {
         let expires = way.expires();
-        response.body_mut().end_at(expires);
+        response.body_mut().stream_until(expires);
     }
     Ok(response)
 }
@@ -104,6 +106,15 @@ impl Way<'_> {
     /// When the caller's token expires. A time too far to be told is none.
     fn expires(&self) -> Option<Instant> {
         self.token_left.and_then(|left| self.now.checked_add(left))
+    }
+
+    fn terms(&self) -> Terms {
+        let gateway = &self.snapshot.gateway;
+        Terms {
+            connect: gateway.timeouts.upstream_connect,
+            keep: gateway.timeouts.upstream_keep_alive,
+            header_bytes: gateway.limits.upstream_header_bytes,
+        }
     }
 }
 
@@ -145,9 +156,9 @@ impl Outbound<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(head, client, lease, progress);
         }
-        let Head { status, headers, framing, reusable, .. } = head;
-        let source = Source::Http1(Http1Source { lease, framing, reusable, rest });
-        let mut response = Response::new(UpstreamBody::new(source, Rc::clone(progress)));
+        let Head { status, headers, framing, reusable, keeps, .. } = head;
+        let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest });
+        let mut response = Response::new(UpstreamBody::new(source, self.way.route, progress));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -242,7 +253,7 @@ impl Outbound<'_> {
             return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
         };
         upgrade::tunnel(client, lease, self.way.expires());
-        let mut response = Response::new(UpstreamBody::new(Source::Ended, Rc::clone(progress)));
+        let mut response = Response::new(UpstreamBody::new(Source::Ended, self.way.route, progress));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = head.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -280,12 +291,17 @@ async fn http1_exchange(
     mut sending: Sending,
     progress: &Rc<Progress>,
 ) -> Result<(Head, Rest, Lease), Reject> {
-    let connect_limit = way.snapshot.gateway.timeouts.upstream_connect;
-    let mut lease = way.pool.lend(false, way.now, connect_limit).await?;
+    let limits = &way.snapshot.gateway.limits;
+    let expected = Expected {
+        of_head: sending.is_head(),
+        bytes: limits.upstream_header_bytes,
+        fields: limits.upstream_headers,
+    };
+    let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
     loop {
         let limit = way.route.upstream_response;
         let fault = match lease.http1() {
-            Some(connection) => match connection.ask(&mut sending, limit, progress).await {
+            Some(connection) => match connection.ask(&mut sending, limit, expected, progress).await {
                 Ok(head) => {
                     let rest =
                         if sending.is_done() { Rest::Nothing } else { Rest::Unsent(Box::new(sending)) };
@@ -299,7 +315,7 @@ async fn http1_exchange(
         if lease.reused && matches!(fault, Fault::Silence(_)) && sending.rewind() {
             tracing::debug!(?fault, address = %lease.address(), "a kept connection was closed");
             drop(lease);
-            lease = way.pool.lend(true, Instant::now(), connect_limit).await?;
+            lease = way.pool.lend(true, Instant::now(), way.terms()).await?;
             continue;
         }
         let told = |what: &dyn std::fmt::Display| {
@@ -322,8 +338,8 @@ fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-/// Whether a response is a stream that may outlive the token it was permitted with.
-fn outlives_token(headers: &HeaderMap) -> bool {
+/// Whether a response is a stream, which may be silent for long and outlive the token it was permitted with.
+fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
         value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")

@@ -5,7 +5,8 @@
 //! 3. An HTTP/1 connection carries one request at a time and is kept for the next only after its response was read to the
 //!    end; whatever else happens closes it.
 //! 4. An HTTP/2 connection that let a request down gets no new ones; those it carries may end on it.
-//! 5. A kept connection is closed after `KEEP`, which is less than upstreams commonly wait.
+//! 5. A kept connection is closed after `upstream_keep_alive`, and a second before the upstream says that it closes it
+//!    (Keep-Alive), so that a request seldom meets a connection that is about to end.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -24,8 +25,8 @@ use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;
 use crate::state::upstream::{Address, UpstreamCell};
 
-/// How long an unused connection is kept: below the smallest keep-alive that common servers use (5 s).
-const KEEP: Duration = Duration::from_secs(4);
+/// How long before the upstream closes an unused connection it is given up.
+const MARGIN: Duration = Duration::from_secs(1);
 /// Most unused connections to one address.
 const KEPT: usize = 512;
 /// How long an address that refused is passed over.
@@ -57,6 +58,9 @@ struct Slot {
     address: Address,
     outstanding: Cell<usize>,
     refused: Cell<Option<Instant>>,
+    /// How long an unused connection is kept.
+    keep: Cell<Duration>,
+    /// Unused connections, each with the time until which it may be lent again.
     kept: RefCell<Vec<(http1::Connection, Instant)>>,
     multiplexed: RefCell<Vec<Rc<Multiplexed>>>,
     /// One HTTP/2 connection is opened at a time: the first burst shares it.
@@ -69,6 +73,8 @@ struct Multiplexed {
     connection: Http2,
     streams: Cell<usize>,
     used: Cell<Instant>,
+    /// Whether a request was answered on it.
+    answered: Cell<bool>,
     /// Whether a request was let down by it.
     retired: Cell<bool>,
 }
@@ -87,6 +93,17 @@ pub struct Lease {
     carrier: Carrier,
     /// Whether it carried a request before.
     pub(super) reused: bool,
+}
+
+/// What the policy says of connections to upstreams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Longest wait for a new connection.
+    pub(super) connect: Duration,
+    /// How long an unused one is kept.
+    pub(super) keep: Duration,
+    /// Longest header section of an answer.
+    pub(super) header_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -109,16 +126,21 @@ impl Drop for Lease {
 
 impl Lease {
     /// Ends the loan of an HTTP/1 connection. It is kept if it may carry another request and nothing came behind the answer.
-    pub(super) fn finish(mut self, reusable: bool) {
+    /// `keeps` is how many seconds the upstream says that it keeps it.
+    pub(super) fn finish(mut self, reusable: bool, keeps: Option<u32>) {
+        let keep = self.slot.keep.get();
+        let keep =
+            keeps.map_or(keep, |keeps| Duration::from_secs(keeps.into()).saturating_sub(MARGIN).min(keep));
         if let Carrier::Exclusive(connection) = &mut self.carrier
             && let Some(mut connection) = connection.take()
             && reusable
+            && !keep.is_zero()
             && connection.is_drained()
         {
             connection.rest();
             let mut kept = self.slot.kept.borrow_mut();
             if kept.len() < KEPT {
-                kept.push((connection, Instant::now()));
+                kept.push((connection, http1::after(keep)));
             }
         }
     }
@@ -144,6 +166,21 @@ impl Lease {
         match &self.carrier {
             Carrier::Exclusive(_) => None,
             Carrier::Shared(shared) => shared.sender(),
+        }
+    }
+
+    /// Notes that a request was answered on the connection: it was alive once.
+    pub(super) fn answered(&self) {
+        if let Carrier::Shared(shared) = &self.carrier {
+            shared.answered.set(true);
+        }
+    }
+
+    /// Whether a request was ever answered on the connection.
+    pub(super) fn has_answered(&self) -> bool {
+        match &self.carrier {
+            Carrier::Exclusive(_) => self.reused,
+            Carrier::Shared(shared) => shared.answered.get(),
         }
     }
 
@@ -178,12 +215,12 @@ impl Pool {
     /// # Errors
     ///
     /// `upstream_unreachable` or `upstream_timeout` of the last address that was tried.
-    pub(super) async fn lend(&self, fresh: bool, now: Instant, limit: Duration) -> Result<Lease, Reject> {
+    pub(super) async fn lend(&self, fresh: bool, now: Instant, terms: Terms) -> Result<Lease, Reject> {
         self.follow();
         let mut last = Reject::because(Reason::UpstreamUnreachable, "the upstream has no address");
         let mut tried = Vec::new();
         while let Some(slot) = self.choose(&tried, now) {
-            match Slot::lend(&slot, self, fresh, now, limit).await {
+            match Slot::lend(&slot, self, fresh, now, terms).await {
                 Ok(lease) => {
                     slot.refused.set(None);
                     return Ok(lease);
@@ -203,12 +240,10 @@ impl Pool {
         self.follow();
         let now = Instant::now();
         for slot in self.slots.borrow().iter() {
-            slot.kept
-                .borrow_mut()
-                .retain_mut(|(connection, since)| now.duration_since(*since) < KEEP && connection.is_quiet());
+            slot.kept.borrow_mut().retain_mut(|(connection, until)| now < *until && connection.is_quiet());
             slot.multiplexed.borrow_mut().retain(|shared| {
                 shared.streams.get() > 0
-                    || (shared.sender().is_some() && now.duration_since(shared.used.get()) < KEEP)
+                    || (shared.sender().is_some() && now.duration_since(shared.used.get()) < slot.keep.get())
             });
         }
     }
@@ -255,6 +290,7 @@ impl Slot {
             address,
             outstanding: Cell::new(0),
             refused: Cell::new(None),
+            keep: Cell::default(),
             kept: RefCell::new(Vec::new()),
             multiplexed: RefCell::new(Vec::new()),
             opening: tokio::sync::Mutex::new(()),
@@ -270,8 +306,9 @@ impl Slot {
         pool: &Pool,
         fresh: bool,
         now: Instant,
-        limit: Duration,
+        terms: Terms,
     ) -> Result<Lease, Reject> {
+        slot.keep.set(terms.keep);
         let carrier = match pool.cell.policy.protocol {
             _ if fresh => None,
             UpstreamProtocol::Http1 => slot.kept(now).map(|kept| Carrier::Exclusive(Some(kept))),
@@ -280,18 +317,19 @@ impl Slot {
         match carrier {
             Some(carrier) => Ok(Self::lease(slot, carrier, true)),
             // Most requests do without, and need not have room for it.
-            None => Box::pin(Self::open(slot, pool, limit)).await,
+            None => Box::pin(Self::open(slot, pool, terms)).await,
         }
     }
 
-    async fn open(slot: &Rc<Self>, pool: &Pool, limit: Duration) -> Result<Lease, Reject> {
+    async fn open(slot: &Rc<Self>, pool: &Pool, terms: Terms) -> Result<Lease, Reject> {
+        let limit = terms.connect;
         if pool.cell.policy.protocol == UpstreamProtocol::Http1 {
             let io = connect(&pool.cell, &slot.address, limit).await?;
             let connection = http1::Connection::new(io, (pool.count)());
             return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), false));
         }
         // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
-        match tokio::time::timeout(limit, Self::multiplex(slot, pool, limit)).await {
+        match tokio::time::timeout(limit, Self::multiplex(slot, pool, terms)).await {
             Ok(lease) => lease,
             Err(_) => Err(Reject::because(
                 Reason::UpstreamTimeout,
@@ -301,16 +339,17 @@ impl Slot {
     }
 
     /// A new HTTP/2 connection, or the one that somebody else has opened meanwhile.
-    async fn multiplex(slot: &Rc<Self>, pool: &Pool, limit: Duration) -> Result<Lease, Reject> {
+    async fn multiplex(slot: &Rc<Self>, pool: &Pool, terms: Terms) -> Result<Lease, Reject> {
         let _one_at_a_time = slot.opening.lock().await;
         if let Some(shared) = slot.shared() {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
         }
-        let io = connect(&pool.cell, &slot.address, limit).await?;
+        let io = connect(&pool.cell, &slot.address, terms.connect).await?;
         let shared = Rc::new(Multiplexed {
-            connection: Http2::over(io, &slot.address, (pool.count)()).await?,
+            connection: Http2::over(io, &slot.address, terms.header_bytes, (pool.count)()).await?,
             streams: Cell::new(0),
             used: Cell::new(Instant::now()),
+            answered: Cell::new(false),
             retired: Cell::new(false),
         });
         slot.multiplexed.borrow_mut().push(Rc::clone(&shared));
@@ -328,8 +367,8 @@ impl Slot {
     /// The connection used last, so that those not needed age and go.
     fn kept(&self, now: Instant) -> Option<http1::Connection> {
         let mut kept = self.kept.borrow_mut();
-        while let Some((mut connection, since)) = kept.pop() {
-            if now.duration_since(since) < KEEP && connection.is_quiet() {
+        while let Some((mut connection, until)) = kept.pop() {
+            if now < until && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -371,7 +410,8 @@ mod tests {
         let pool = Pool::new(UpstreamCell::new(policy).unwrap(), move || metrics.in_flight());
         let limit = Duration::from_millis(200);
         let begun = Instant::now();
-        let lends = (0..20).map(|_| pool.lend(false, begun, limit));
+        let terms = Terms { connect: limit, keep: limit, header_bytes: 64 << 10 };
+        let lends = (0..20).map(|_| pool.lend(false, begun, terms));
         for lent in futures_util::future::join_all(lends).await {
             assert_eq!(lent.unwrap_err().reason, Reason::UpstreamTimeout);
         }

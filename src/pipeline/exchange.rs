@@ -17,7 +17,8 @@ use super::{Gateway, edge};
 use crate::admit;
 use crate::authenticate::Principal;
 use crate::decide::{self, DecisionRecord, Verdict};
-use crate::forward::body::{Broken, UpstreamBody};
+use crate::forward::answer::UpstreamBody;
+use crate::forward::body::Broken;
 use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
@@ -203,12 +204,18 @@ impl Exchange {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.annotate(response.headers_mut());
-        if reject.reason.control() == Control::Upstream
-            && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
-        {
-            self.gateway.metrics.upstream_error(*metric, reject.reason);
-        }
+        self.count_fault(reject.reason);
         self.reply(response)
+    }
+
+    /// Counts what is the upstream's fault.
+    fn count_fault(&self, reason: Reason) {
+        if reason.control() == Control::Upstream
+            && let Some(metric) =
+                self.upstream().and_then(|upstream| self.view.live.upstream_metrics.get(upstream))
+        {
+            self.gateway.metrics.upstream_error(*metric, reason);
+        }
     }
 
     /// The upstream's answer.
@@ -359,6 +366,10 @@ pub struct Body {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all answers are of upstreams: a box would cost each an allocation"
+)]
 enum Kind {
     /// Of the gateway itself.
     Own(Option<Bytes>),
@@ -408,6 +419,7 @@ impl Drop for Body {
                 exchange.response_bytes.set(body.bytes());
                 if let Some(broken) = body.broken() {
                     exchange.failed.set(Some(broken.reason()));
+                    exchange.count_fault(broken.reason());
                     let _ = exchange.reject.set(Reject::because(broken.reason(), broken.to_string()));
                 }
             }

@@ -355,3 +355,35 @@ impl AsyncWrite for Stream {
         this.poll_linger(cx).map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_gives_way_once_however_much_its_client_sends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connecting, listener.accept());
+        let (mut client, (mut stream, _gone)) =
+            (client.unwrap(), Stream::new(Transport::Plain(accepted.unwrap().0)));
+        for answer in 0..3 {
+            let (mut gave_way, mut upload) = (0, [0; 4]);
+            // Between any two attempts to send the answer there is more of the upload.
+            while {
+                client.write_all(b"more").await.unwrap();
+                stream.read_exact(&mut upload).await.unwrap();
+                poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, b"answer").is_pending())).await
+            } {
+                gave_way += 1;
+                assert!(gave_way < 2, "answer {answer} waits for the client to stop");
+            }
+            assert_eq!(gave_way, 1, "what came before answer {answer} lets other tasks go first");
+        }
+    }
+}

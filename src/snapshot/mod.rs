@@ -252,6 +252,8 @@ pub struct Route {
     pub body: BodyLimits,
     /// Longest wait for the upstream's header section.
     pub upstream_response: Duration,
+    /// Longest pause within the body of the upstream's answer.
+    pub upstream_idle: Duration,
     /// Who answers for it.
     pub owner: Option<Owner>,
     /// The metadata URL that challenges name (RFC 9728 §5.1).

@@ -305,7 +305,7 @@ impl Head {
 }
 
 fn parse_fields(bytes: &[u8]) -> io::Result<Fields> {
-    let mut slots = [httparse::EMPTY_HEADER; 256];
+    let mut slots = [httparse::EMPTY_HEADER; 264];
     match httparse::parse_headers(bytes, &mut slots) {
         Ok(httparse::Status::Complete((_, fields))) => Ok(Fields(
             fields

@@ -196,6 +196,20 @@ impl Parser<'_, '_> {
                 COUNT_MOST,
             )),
             requests_in_flight: number(raw.requests_in_flight),
+            upstream_header_bytes: bounded(
+                "upstream_header_bytes",
+                bytes(raw.upstream_header_bytes),
+                default.upstream_header_bytes,
+                8 << 10,
+                1 << 20,
+            ),
+            upstream_headers: bounded(
+                "upstream_headers",
+                raw.upstream_headers,
+                default.upstream_headers,
+                16,
+                256,
+            ),
         }
     }
 
@@ -217,6 +231,12 @@ impl Parser<'_, '_> {
             connection_age: of("connection_age", raw.connection_age, default.connection_age),
             drain: of("drain", raw.drain, default.drain),
             drain_notice: raw.drain_notice.map_or(Duration::ZERO, |RawDuration(notice)| notice),
+            upstream_idle: of("upstream_idle", raw.upstream_idle, default.upstream_idle),
+            upstream_keep_alive: of(
+                "upstream_keep_alive",
+                raw.upstream_keep_alive,
+                default.upstream_keep_alive,
+            ),
         }
     }
 

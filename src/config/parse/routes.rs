@@ -126,6 +126,8 @@ impl Parser<'_, '_> {
         };
         let upstream_response =
             timeout("upstream_response", raw.timeouts.upstream_response, defaults.timeouts.upstream_response);
+        let upstream_idle =
+            timeout("upstream_idle", raw.timeouts.upstream_idle, defaults.timeouts.upstream_idle);
         let owner = match &raw.owner {
             None => None,
             Some(owner) => Some(self.owner(owner, node.place_of(&["owner"]))?),
@@ -147,6 +149,7 @@ impl Parser<'_, '_> {
             cors,
             body,
             upstream_response,
+            upstream_idle,
             owner,
             resource_metadata: None,
         };

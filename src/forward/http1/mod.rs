@@ -7,6 +7,7 @@
 //! 4. An answer counts even if the upstream took only a part of the request for it.
 
 pub mod framing;
+pub mod looked;
 pub mod request;
 pub mod response;
 
@@ -24,8 +25,9 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
 
 use self::framing::{Framing, Piece};
+use self::looked::Looked;
 use self::request::{SendFault, Sending};
-use self::response::Head;
+use self::response::{Expected, Head};
 use super::body::Progress;
 use crate::observe::metrics::Counted;
 
@@ -110,9 +112,17 @@ impl Connection {
         &mut self,
         sending: &mut Sending,
         limit: Duration,
+        expected: Expected,
         progress: &Progress,
     ) -> Result<Head, Fault> {
-        let mut asking = Asking { deadline: after(limit), moved: 0, interim: 0, broken: None };
+        let mut asking = Asking {
+            expected,
+            looked: Looked::default(),
+            deadline: after(limit),
+            moved: 0,
+            interim: 0,
+            broken: None,
+        };
         poll_fn(|cx| {
             if let Poll::Ready(result) = self.poll_ask(cx, sending, &mut asking) {
                 return Poll::Ready(result);
@@ -157,7 +167,7 @@ impl Connection {
             return Poll::Pending;
         }
         loop {
-            match self.head(sending, asking) {
+            match self.head(asking) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(malformed) => return Poll::Ready(Err(Fault::Malformed(malformed))),
@@ -180,9 +190,9 @@ impl Connection {
     }
 
     /// The head of the final answer, if it has arrived.
-    fn head(&mut self, sending: &Sending, asking: &mut Asking) -> Result<Option<Head>, Malformed> {
+    fn head(&mut self, asking: &mut Asking) -> Result<Option<Head>, Malformed> {
         while !self.arrived.is_empty() {
-            match response::parse(&mut self.arrived, sending.is_head())? {
+            match response::parse(&mut self.arrived, &mut asking.looked, asking.expected)? {
                 Some(head)
                     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
                 {
@@ -241,22 +251,28 @@ impl Connection {
         pin!(self.io.read_buf(&mut self.arrived)).poll(cx)
     }
 
-    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if deadline < self.alarm.deadline() {
-            self.alarm.as_mut().reset(deadline);
-        }
-        while self.alarm.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            self.alarm.as_mut().reset(deadline);
-        }
-        Poll::Pending
+    /// Waits until `deadline`.
+    pub(super) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        ring(self.alarm.as_mut(), cx, deadline)
     }
 }
 
+/// Waits until `deadline` with an alarm that may be set to another time: set back only if it must be, or rang too early.
+pub(super) fn ring(mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    if deadline < alarm.deadline() {
+        alarm.as_mut().reset(deadline);
+    }
+    while alarm.as_mut().poll(cx).is_ready() {
+        if Instant::now() >= deadline {
+            return Poll::Ready(());
+        }
+        alarm.as_mut().reset(deadline);
+    }
+    Poll::Pending
+}
+
 /// The end of a wait that begins now; one that is too far to be told is a day away.
-fn after(limit: Duration) -> Instant {
+pub(super) fn after(limit: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400))
 }
@@ -274,6 +290,8 @@ pub(super) enum Rest {
 
 /// A request that waits for its answer.
 struct Asking {
+    expected: Expected,
+    looked: Looked,
     deadline: Instant,
     /// Bytes of the request's body when the deadline was set.
     moved: u64,

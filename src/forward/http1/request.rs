@@ -133,7 +133,7 @@ impl Sending {
     }
 
     /// Whether the answer will have no body (RFC 9110 §9.3.2).
-    pub(super) const fn is_head(&self) -> bool {
+    pub(in crate::forward) const fn is_head(&self) -> bool {
         self.of_head
     }
 

@@ -13,13 +13,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::Malformed;
-use super::framing::{Chunk, Framing};
+use super::framing::Framing;
+use super::looked::{Ends, Looked};
 use crate::forward::headers::is_hop_by_hop;
 
-/// Largest header section of an upstream's answer.
-pub(in crate::forward) const ANSWER_HEADER_BYTES: usize = 64 * 1024;
-/// Most header fields of an upstream's answer.
-pub(in crate::forward) const ANSWER_HEADERS: usize = 256;
+/// Room for the header fields of an answer. Their configured number is at most this.
+const ROOM: usize = 256;
+
+/// What the head of an answer must keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Whether HEAD was asked: the answer has no body, whatever its head says.
+    pub of_head: bool,
+    /// Most bytes of the header section, the status line included.
+    pub bytes: usize,
+    /// Most header fields.
+    pub fields: usize,
+}
 
 /// The head of an answer.
 #[derive(Debug)]
@@ -32,26 +42,36 @@ pub struct Head {
     pub framing: Framing,
     /// Whether the connection may carry another request after this.
     pub reusable: bool,
+    /// How many seconds the upstream keeps a connection open that is not used, if it says so.
+    pub keeps: Option<u32>,
     /// Whether it names exactly one protocol to switch to, and this is it.
     pub upgrade: Option<HeaderValue>,
 }
 
-/// Takes a head out of what has arrived; `None` if it is not all there. `of_head` says that HEAD was asked.
+/// Takes a head out of what has arrived; `None` if it is not all there. `looked` is kept between calls for the same head.
 ///
 /// # Errors
 ///
 /// What is no answer, or one that is in doubt.
-pub fn parse(arrived: &mut BytesMut, of_head: bool) -> Result<Option<Head>, Malformed> {
-    let Some((line, spans)) = split(arrived)? else {
+pub fn parse(
+    arrived: &mut BytesMut,
+    looked: &mut Looked,
+    expected: Expected,
+) -> Result<Option<Head>, Malformed> {
+    if !looked.is_due(arrived, expected.bytes, Ends::EmptyLine) {
+        return Ok(None);
+    }
+    let Some((line, spans)) = split(arrived, expected)? else {
         return Ok(None);
     };
+    *looked = Looked::default();
     let text = arrived.split_to(line.length).freeze();
     let mut reading = Reading { reusable: !line.http10, ..Reading::default() };
     reading.headers.reserve(spans.len() + EXTRA_FIELDS);
     for span in spans {
         reading.field(&text, span)?;
     }
-    reading.finish(&line, of_head).map(Some)
+    reading.finish(&line, expected.of_head).map(Some)
 }
 
 /// Fields that are added to an answer on its way: the request's id, those of CORS.
@@ -73,17 +93,19 @@ struct Span {
 type Spans = SmallVec<[Span; 24]>;
 
 /// Finds the parts of a head.
-fn split(arrived: &[u8]) -> Result<Option<(StatusLine, Spans)>, Malformed> {
-    let mut fields = [const { MaybeUninit::uninit() }; ANSWER_HEADERS];
+fn split(arrived: &[u8], expected: Expected) -> Result<Option<(StatusLine, Spans)>, Malformed> {
+    // The parser skips any number of empty lines, and would do so anew each time.
+    if let [b'\r' | b'\n', ..] = arrived {
+        return Err(Malformed("an empty line instead of an answer"));
+    }
+    let mut room = [const { MaybeUninit::uninit() }; ROOM];
+    let fields = room.get_mut(..expected.fields.min(ROOM)).unwrap_or_default();
     let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        arrived,
-        &mut fields,
-    );
+    let parsed =
+        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, arrived, fields);
     let length = match parsed {
-        Ok(httparse::Status::Complete(length)) if length <= ANSWER_HEADER_BYTES => length,
-        Ok(httparse::Status::Partial) if arrived.len() < ANSWER_HEADER_BYTES => return Ok(None),
+        Ok(httparse::Status::Complete(length)) if length <= expected.bytes => length,
+        Ok(httparse::Status::Partial) if arrived.len() < expected.bytes => return Ok(None),
         Ok(_) => return Err(Malformed("the header section is too long")),
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed("too many header fields")),
         Err(_) => return Err(Malformed("the header section is malformed")),
@@ -110,6 +132,7 @@ struct Reading {
     nominated: SmallVec<[HeaderName; 2]>,
     upgrades: SmallVec<[HeaderValue; 1]>,
     length: Option<u64>,
+    keeps: Option<u32>,
     coded: bool,
     reusable: bool,
     closes: bool,
@@ -140,7 +163,11 @@ impl Reading {
             header::TRAILER => {
                 self.headers.append(name, value);
             }
-            _ if is_hop_by_hop(name.as_str()) => {}
+            _ if is_hop_by_hop(name.as_str()) => {
+                if name.as_str() == "keep-alive" {
+                    self.keeps = timeout(&value);
+                }
+            }
             _ => {
                 self.headers.append(name, value);
             }
@@ -192,7 +219,7 @@ impl Reading {
             || matches!(line.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let framing = match self.length {
             _ if bodiless => Framing::EMPTY,
-            _ if self.coded => Framing::Chunked(Chunk::Size),
+            _ if self.coded => Framing::chunked(),
             Some(length) => Framing::Length(length),
             None => Framing::UntilClose,
         };
@@ -202,17 +229,27 @@ impl Reading {
             headers: self.headers,
             reusable: self.reusable && !self.closes && framing != Framing::UntilClose,
             framing,
+            keeps: self.keeps,
             upgrade,
         })
     }
+}
+
+/// The `timeout` of a Keep-Alive field (RFC 2068 §19.7.1.1), in seconds.
+fn timeout(value: &HeaderValue) -> Option<u32> {
+    let mut parameters = value.to_str().ok()?.split(',').filter_map(|parameter| parameter.split_once('='));
+    let (_, seconds) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
+    seconds.trim().trim_matches('"').parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const EXPECTED: Expected = Expected { of_head: false, bytes: 64 * 1024, fields: 256 };
+
     fn read(head: &str) -> Result<Option<Head>, Malformed> {
-        parse(&mut BytesMut::from(head), false)
+        parse(&mut BytesMut::from(head), &mut Looked::default(), EXPECTED)
     }
 
     fn whole(head: &str) -> Head {
@@ -227,14 +264,14 @@ mod tests {
         );
         let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["server", "trailer"]);
-        assert_eq!(head.framing, Framing::Chunked(Chunk::Size));
+        assert_eq!(head.framing, Framing::chunked());
         assert!(head.reusable);
     }
 
     #[test]
     fn the_rest_stays_where_it_is() {
         let mut arrived = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP");
-        let head = parse(&mut arrived, false).unwrap().unwrap();
+        let head = parse(&mut arrived, &mut Looked::default(), EXPECTED).unwrap().unwrap();
         assert_eq!((head.framing, &arrived[..]), (Framing::Length(2), &b"okHTTP"[..]));
     }
 
@@ -243,6 +280,22 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
         for end in 0..head.len() {
             assert!(read(&head[..end]).unwrap().is_none(), "{end}");
+            let (mut arrived, mut looked) = (BytesMut::from(&head[..end]), Looked::default());
+            assert!(parse(&mut arrived, &mut looked, EXPECTED).unwrap().is_none(), "{end}");
+            arrived.extend_from_slice(&head.as_bytes()[end..]);
+            assert!(parse(&mut arrived, &mut looked, EXPECTED).unwrap().is_some(), "{end}");
+        }
+    }
+
+    #[test]
+    fn the_upstream_says_how_long_it_keeps_a_connection() {
+        let keeps = |value: &str| {
+            whole(&format!("HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\nContent-Length: 0\r\n\r\n")).keeps
+        };
+        assert_eq!(keeps("timeout=5, max=100"), Some(5));
+        assert_eq!(keeps("max=100,Timeout = \"1\""), Some(1));
+        for none in ["", "timeout", "timeout=x", "max=1", "timeout=-1"] {
+            assert_eq!(keeps(none), None, "{none}");
         }
     }
 
@@ -272,15 +325,16 @@ mod tests {
                 true,
             ),
         ] {
-            let parsed = parse(&mut BytesMut::from(head), of_head).unwrap().unwrap();
+            let expected = Expected { of_head, ..EXPECTED };
+            let parsed = parse(&mut BytesMut::from(head), &mut Looked::default(), expected).unwrap().unwrap();
             assert_eq!((parsed.framing, parsed.reusable), (framing, reusable), "{head} {of_head}");
         }
     }
 
     #[test]
     fn an_answer_in_doubt_is_refused() {
-        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(ANSWER_HEADER_BYTES));
-        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(ANSWER_HEADERS + 1));
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(EXPECTED.bytes));
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(EXPECTED.fields + 1));
         for (head, why) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "two lengths"),
             ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", "a sign"),
@@ -294,6 +348,7 @@ mod tests {
             ("HTTP/1.1 099 No\r\n\r\n", "a status below 100"),
             ("HTTP/2.0 200 OK\r\n\r\n", "another version"),
             ("hello\r\n\r\n", "no answer at all"),
+            ("\r\nHTTP/1.1 200 OK\r\n\r\n", "an empty line before it"),
             ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a folded line"),
             ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "a space before the colon"),
             (long.as_str(), "too long"),

@@ -55,7 +55,7 @@ metrics! {
     UPSTREAM_DURATION: HISTOGRAM "scopegate_upstream_duration_seconds" ["upstream"]
         "Time from forwarding a request to the head of the upstream's answer.";
     UPSTREAM_ERRORS: COUNTER "scopegate_upstream_errors_total" ["upstream", "reason"]
-        "Requests that an upstream did not answer, by reason.";
+        "Requests that an upstream did not answer, or not to the end, by reason.";
     UPSTREAM_CONNECTIONS: GAUGE "scopegate_upstream_connections" ["upstream"]
         "Open connections to an upstream, idle ones included.";
     CONNECTIONS: GAUGE "scopegate_connections" ["listener"]
