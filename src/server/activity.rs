@@ -108,9 +108,10 @@ impl Activity {
         self.flooded.load(Ordering::Relaxed)
     }
 
-    /// Whether the client may still be sending the body of its last request.
+    /// Whether the client may still be sending the body of its last request, or the rest of a header section.
     pub(super) fn may_be_sending(&self) -> bool {
-        !self.multiplexed && self.with_body.load(Ordering::Relaxed)
+        let within_header = self.since.load(Ordering::Relaxed) & 1 == 1;
+        !self.multiplexed && (within_header || self.with_body.load(Ordering::Relaxed))
     }
 
     /// A request begins; it ends when the guard is dropped.

@@ -281,8 +281,9 @@ async fn a_coding_is_chunked_or_nothing() {
                 "A14",
                 "HTTP/1.0 without a length",
                 "CVE-2026-2835",
-                format!("POST /public/a HTTP/1.0\r\nHost: h\r\n\r\n{SMUGGLED}"),
+                "POST /public/a HTTP/1.0\r\nHost: h\r\n\r\n",
             )
+            .followed_by(SMUGGLED)
             .answers([forwarded("/public/a")])
             .closes()
             .body(""),
@@ -780,14 +781,10 @@ async fn requests_on_one_connection_are_decided_one_by_one() {
             )
             .forwarded("/public/a")
             .body(""),
-            Row::new(
-                "A24",
-                "octets after a request without a body",
-                "RUSTSEC-2020-0008",
-                "GET /public/a HTTP/1.1\r\nHost: h\r\n\r\nhello world\r\n\r\n",
-            )
-            .answers([forwarded("/public/a"), refused("400 -")])
-            .closes(),
+            Row::new("A24", "octets after a request without a body", "RUSTSEC-2020-0008", get("/public/a"))
+                .followed_by("hello world\r\n\r\n")
+                .answers([forwarded("/public/a"), refused("400 -")])
+                .closes(),
             Row::new(
                 "A26",
                 "a public and a protected request",
@@ -837,8 +834,9 @@ async fn requests_on_one_connection_are_decided_one_by_one() {
                 "A26",
                 "what follows the last request",
                 "RFC 9112 §9.6",
-                format!("GET /public/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n{}", get("/public/b")),
+                "GET /public/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
             )
+            .followed_by(get("/public/b"))
             .answers([forwarded("/public/a")])
             .closes(),
         ])

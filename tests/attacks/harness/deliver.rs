@@ -25,7 +25,7 @@ pub(super) struct Delivery {
     /// The bytes of the row.
     pub(super) bytes: Vec<u8>,
     /// What follows them at once.
-    pub(super) next: &'static str,
+    pub(super) next: Vec<u8>,
     /// Whether the sending direction ends then.
     pub(super) ends: bool,
     /// How the bytes are cut.
@@ -35,7 +35,7 @@ pub(super) struct Delivery {
 impl Delivery {
     /// These bytes in one write.
     pub(super) fn whole(bytes: Vec<u8>) -> Self {
-        Self { bytes, next: "", ends: false, way: Way::Whole }
+        Self { bytes, next: Vec::new(), ends: false, way: Way::Whole }
     }
 
     /// For messages.
@@ -94,18 +94,18 @@ pub(super) async fn deliver(address: SocketAddr, delivery: &Delivery) -> Outcome
 async fn send(write: &mut (impl AsyncWriteExt + Unpin), delivery: &Delivery) -> std::io::Result<()> {
     let Delivery { bytes, next, ends, way } = delivery;
     match way {
-        Way::Whole => write.write_all(&[bytes, next.as_bytes()].concat()).await?,
+        Way::Whole => write.write_all(&[bytes, next.as_slice()].concat()).await?,
         Way::SplitAt(at) => {
             write.write_all(&bytes[..*at]).await?;
             tokio::time::sleep(PAUSE).await;
-            write.write_all(&[&bytes[*at..], next.as_bytes()].concat()).await?;
+            write.write_all(&[&bytes[*at..], next.as_slice()].concat()).await?;
         }
         Way::ByteByByte => {
             for byte in bytes {
                 write.write_all(&[*byte]).await?;
                 tokio::task::yield_now().await;
             }
-            write.write_all(next.as_bytes()).await?;
+            write.write_all(next.as_slice()).await?;
         }
     }
     if *ends {

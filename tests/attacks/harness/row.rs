@@ -54,6 +54,7 @@ pub(crate) struct Row {
     what: String,
     source: &'static str,
     bytes: Vec<u8>,
+    tail: Vec<u8>,
     expected: Expected,
     /// Whether the connection must go on; `None` where the judge decides.
     goes_on: Option<bool>,
@@ -80,6 +81,7 @@ impl Row {
             what: what.into(),
             source,
             bytes: bytes.as_ref().to_vec(),
+            tail: Vec::new(),
             expected: Expected::These(vec![refused("400 -")]),
             goes_on: Some(false),
             ends: false,
@@ -88,6 +90,13 @@ impl Row {
             checks: Vec::new(),
             never: None,
         }
+    }
+
+    /// With these bytes behind it, which are never sent after the rest: if the gateway has closed by then, a reset can
+    /// overtake its answer.
+    pub(crate) fn followed_by(mut self, tail: impl AsRef<[u8]>) -> Self {
+        self.tail = tail.as_ref().to_vec();
+        self
     }
 
     /// The answers that must come, in their order.
@@ -210,9 +219,9 @@ impl Row {
 
     /// All the ways in which its bytes are sent.
     pub(super) fn deliveries(&self) -> Vec<Delivery> {
-        let next = if self.ends { "" } else { NEXT };
+        let next = [self.tail.as_slice(), if self.ends { b"" } else { NEXT.as_bytes() }].concat();
         let length = self.bytes.len();
-        let of = |way| Delivery { bytes: self.bytes.clone(), next, ends: self.ends, way };
+        let of = |way| Delivery { bytes: self.bytes.clone(), next: next.clone(), ends: self.ends, way };
         let boundaries: Vec<usize> = match length {
             0..2 => Vec::new(),
             _ if self.few_ways => vec![length / 3, length / 2, length - 1],
