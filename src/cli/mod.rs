@@ -4,6 +4,7 @@ pub mod check;
 pub mod client;
 pub mod demo;
 mod files;
+mod ready;
 pub mod run;
 pub mod schema;
 

@@ -1,8 +1,8 @@
 //! `scopegate run`: the gateway as a process, from configuration to drain.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::files::{self, Room, TooFew};
+use super::ready::{self, Addresses};
 use crate::admin::Admin;
 use crate::config::Loaded;
 use crate::observe::access_log::AccessLog;
@@ -120,15 +121,6 @@ pub(super) fn in_background<E: From<io::Error>>(
     ended
 }
 
-/// The addresses that were bound.
-#[derive(Debug)]
-pub(super) struct Addresses {
-    /// The public listeners, and whether they speak TLS.
-    pub(super) listeners: Vec<(SocketAddr, bool)>,
-    /// The admin listener.
-    pub(super) admin: Option<SocketAddr>,
-}
-
 /// Starts everything, tells `ready`, and serves until the process is told to end.
 pub(super) async fn serve(
     args: &Args,
@@ -136,6 +128,10 @@ pub(super) async fn serve(
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
     let files = files::raise();
+    if let Some(path) = &args.ready_file {
+        ready::forget(path)
+            .map_err(|source| RunError::ReadyFile { path: path.display().to_string(), source })?;
+    }
     let started = clock::now();
     let metrics = Metrics::new();
     let Loaded { snapshot, warnings, .. } = policy::load(&args.config).await?;
@@ -168,7 +164,7 @@ pub(super) async fn serve(
     }
     let mut crew = start_workers(&process, &log, room, bound, workers)?;
     if let Some(path) = &args.ready_file {
-        write_ready_file(path, &addresses)
+        ready::write(path, &addresses)
             .map_err(|source| RunError::ReadyFile { path: path.display().to_string(), source })?;
     }
     tracing::info!(
@@ -381,20 +377,4 @@ impl Signals {
     async fn end(&mut self) {
         while self.next().await != Told::End {}
     }
-}
-
-/// Writes the bound addresses, whole or not at all.
-fn write_ready_file(path: &Path, addresses: &Addresses) -> io::Result<()> {
-    let listeners: Vec<_> = addresses
-        .listeners
-        .iter()
-        .map(|(address, tls)| serde_json::json!({ (if *tls { "https" } else { "http" }): address }))
-        .collect();
-    let text = serde_json::json!({ "listeners": listeners, "admin": addresses.admin }).to_string();
-    let partial = path.with_extension("partial");
-    let mut file = std::fs::File::create(&partial)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
 }

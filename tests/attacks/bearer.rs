@@ -28,6 +28,18 @@ async fn m01_two_credentials_are_never_one() {
             trial.judge(&Row::fields("M01", format!("{value:?} {what}"), fields, AMBIGUOUS, source)).await;
         }
     }
+    // The same over HTTP/2, where a field may stand in the table of the connection.
+    let forwarded = trial.rig.upstream.requests().len();
+    let url = format!("http://{}/orders/1", trial.rig.gateway.address());
+    for (first, second) in
+        [(&good, &good), (&good, &other), (&good, &"Basic YTpi".into()), (&"Bearer x".into(), &good)]
+    {
+        let fields = [first, second].map(|value| format!("-Hauthorization: {value}"));
+        let args = ["-v", "-H:authority: api.example.com", &fields[0], &fields[1], &url];
+        let output = crate::support::process::nghttp(args).await.stdout;
+        assert!(output.contains(":status: 400"), "M01 over HTTP/2: {output}");
+    }
+    assert_eq!(trial.rig.upstream.requests().len(), forwarded, "M01 over HTTP/2");
     trial.finish().await;
 }
 

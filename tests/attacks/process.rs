@@ -526,6 +526,17 @@ async fn r12_no_log_holds_a_secret_at_any_level() {
 }
 
 #[tokio::test]
+async fn r04_who_waits_for_a_start_never_finds_the_last_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ready, policy) = (dir.path().join("ready.json"), dir.path().join("routes.yaml"));
+    std::fs::write(&ready, r#"{"listeners":[{"http":"127.0.0.1:1"}],"admin":null}"#).unwrap();
+    std::fs::write(&policy, "routes: [").unwrap();
+    let args = ["run", "--config", policy.to_str().unwrap(), "--ready-file", ready.to_str().unwrap()];
+    assert_eq!(crate::support::process::scopegate(args).await.code, Some(1));
+    assert!(!ready.exists(), "R04: the addresses of a process that crashed");
+}
+
+#[tokio::test]
 async fn r04_a_signal_before_it_is_ready_ends_it_too() {
     let dir = tempfile::tempdir().unwrap();
     let upstream = "http://does-not-exist.invalid:80";

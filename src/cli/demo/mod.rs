@@ -15,7 +15,8 @@ use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
-use super::run::{self, Addresses, RunError};
+use super::ready::Addresses;
+use super::run::{self, RunError};
 use crate::config;
 use crate::observe::trace::{self, LogFormat};
 use crate::snapshot::{Endpoint, Snapshot};
