@@ -14,7 +14,6 @@ use http_body::{Frame, SizeHint};
 
 use super::Gateway;
 use super::view::View;
-use crate::admit;
 use crate::authenticate::Principal;
 use crate::decide::{DecisionRecord, Verdict};
 use crate::forward::body::{Broken, UpstreamBody};
@@ -55,9 +54,8 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// A request whose head has just arrived.
-    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, mut head: Parts) -> Rc<Self> {
+    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
         let view = gateway.view();
-        admit::shed(&mut head.headers, &view.live.snapshot.gateway.limits);
         let unix_ms = clock::unix_millis();
         let trusted = &view.live.snapshot.gateway.trusted_proxies;
         Rc::new(Self {

@@ -211,7 +211,7 @@ impl Handler for Gateway {
         let reason = match abort {
             Abort::Flood => {
                 self.metrics.connection_closed(Cause::Frames);
-                let cause = "more HTTP/2 frames beside requests, or more stream errors, than allowed";
+                let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
                 return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
             }
             Abort::Malformed => Reason::RequestInvalid,

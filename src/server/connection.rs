@@ -153,7 +153,7 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) {
         stream.report_to(Arc::clone(&self.activity));
-        stream.follow_frames();
+        stream.follow_frames(self.limits.headers);
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())

@@ -6,11 +6,13 @@
 //! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another (`activity`).
-//! 6. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`).
+//! 6. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
+//!    too many fields (`fields`).
 //! 7. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
 mod connection;
+mod fields;
 mod frames;
 pub mod listener;
 pub mod shutdown;
@@ -82,7 +84,7 @@ pub enum Abort {
     HeaderTimeout,
     /// The TLS handshake failed or took too long.
     Handshake,
-    /// More HTTP/2 frames beside requests than allowed, or more stream errors; the client got GOAWAY.
+    /// More HTTP/2 frames beside requests than allowed, more stream errors, or far too many fields; the client got GOAWAY.
     Flood,
     /// More connections than allowed.
     TooMany,

@@ -441,6 +441,12 @@ async fn connect_opens_nothing() {
                 &["405 method_not_allowed"],
                 Nothing,
             ),
+            Row(
+                "B10 CONNECT with a length",
+                [plain.clone().with("content-length", "5").on(1, 0), data(1, END_STREAM, "bytes")].concat(),
+                &["closed", "goaway 0", "reset 2"],
+                Nothing,
+            ),
             Row("B10 CONNECT with a path", connect.on(1, 0), MALFORMED, Nothing),
             Row("extended CONNECT to a WebSocket", extended("websocket"), MALFORMED, Nothing),
             Row("extended CONNECT to UDP", extended("connect-udp"), MALFORMED, Nothing),

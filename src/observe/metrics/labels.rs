@@ -128,6 +128,6 @@ macro_rules! causes {
 }
 
 causes! {
-    /// More HTTP/2 frames beside requests, or more stream errors, than allowed.
+    /// More HTTP/2 frames beside requests, stream errors or fields than allowed.
     Frames = "frames";
 }
