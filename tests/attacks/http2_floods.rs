@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 
 use crate::http2::{canary, rig, unharmed};
 use crate::support::http2::*;
-use crate::support::{Policy, Reply, Rig, eventually, ok, process};
+use crate::support::tls::{Authority, Connect};
+use crate::support::{Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, ok, process};
 
 /// Streams that a connection may have open, and resets that the gateway bears; see `server/connection.rs`.
 const STREAMS: usize = 100;
@@ -168,6 +169,29 @@ async fn a_flood_is_told_why_it_ends() {
     client.send(frame(PING, 0, 0, &[7; 8]).repeat(5000)).await;
     assert_eq!(client.end().await, Some(ENHANCE_YOUR_CALM));
     unharmed(&rig).await;
+}
+
+#[tokio::test]
+async fn a_flood_over_tls_is_told_too() {
+    let authority = Authority::new("servers");
+    let leaf = authority.server(&["api.example.com"]);
+    let policy = Policy::default()
+        .listen("- https: 127.0.0.1:0\n  certificates: [{ cert: server.crt, key: server.key }]");
+    let (issuer, upstream) =
+        (TestIssuer::start().await, Upstream::start(|request| ok(&request.target)).await);
+    let files = [("server.crt", leaf.cert.as_str()), ("server.key", &leaf.key)];
+    let gateway = Gateway::start_with(&policy.render(issuer.url(), &upstream.url()), &files).await;
+    let connect = Connect { authority: &authority, name: "api.example.com", alpn: &["h2"], client: None };
+    for flood in [frame(PING, 0, 0, &[7; 8]).repeat(5000), settings(&[]).repeat(5000)] {
+        let mut client = Http2::over(connect.to(gateway.https()).await.unwrap());
+        client.greet(&[]).await;
+        client
+            .send(Block::default().set(":scheme", "https").token(&issuer.token().mint()).on(1, END_STREAM))
+            .await;
+        assert_eq!(client.outcome(1).await.verdict(), "200");
+        client.send(flood).await;
+        assert_eq!(client.end().await, Some(ENHANCE_YOUR_CALM));
+    }
 }
 
 #[tokio::test]
