@@ -55,19 +55,6 @@ pub fn check(head: &Head<'_>, limits: &Limits) -> Result<(), Reject> {
     fields.check_expect()
 }
 
-/// Lets go of the fields of a head that has too many: one too many is kept, for which it is refused. A client that does not
-/// take its refusal has the gateway hold no more than for a request that is taken (CVE-2026-49975: an HTTP/2 field is a byte
-/// on the wire).
-pub fn shed(headers: &mut HeaderMap, limits: &Limits) {
-    if headers.len() <= limits.headers {
-        return;
-    }
-    let kept = limits.headers + 1;
-    let mut few = HeaderMap::new();
-    few.extend(headers.iter().take(kept).map(|(name, value)| (name.clone(), value.clone())));
-    *headers = few;
-}
-
 fn check_method(method: &Method) -> Result<(), Reject> {
     match *method {
         Method::CONNECT | Method::TRACE => {

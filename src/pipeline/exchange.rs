@@ -14,7 +14,6 @@ use http_body::{Frame, SizeHint};
 
 use super::view::View;
 use super::{Gateway, edge};
-use crate::admit;
 use crate::authenticate::Principal;
 use crate::decide::{self, DecisionRecord, Verdict};
 use crate::forward::answer::UpstreamBody;
@@ -60,9 +59,8 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// A request whose head has just arrived.
-    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, mut head: Parts) -> Rc<Self> {
+    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
         let view = gateway.view();
-        admit::shed(&mut head.headers, &view.live.snapshot.gateway.limits);
         let unix_ms = clock::unix_millis();
         let trusted: &[_] = if peer.unknown { &[] } else { &view.live.snapshot.gateway.trusted_proxies };
         Rc::new(Self {

@@ -246,7 +246,7 @@ impl Handler for Gateway {
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
             Abort::Flood => {
-                let cause = "more HTTP/2 frames beside requests, or more stream errors, than allowed";
+                let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
                 return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
             }
             Abort::Malformed => Reason::RequestInvalid,

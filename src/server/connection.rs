@@ -180,7 +180,7 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
-        stream.follow_frames();
+        stream.follow_frames(self.limits.headers);
         let patience = Patience { stall: self.limits.response_stall, rate: self.limits.response_rate };
         let streams = Streams::new(Rc::clone(&self.handler), patience);
         let mut builder = http2::Builder::new(streams.clone());

@@ -2,15 +2,17 @@
 //!
 //! h2 bounds what a frame may hold, header blocks, streams this side resets and small DATA frames. It counts no PING,
 //! SETTINGS, PRIORITY, WINDOW_UPDATE and RST_STREAM frames, each of which is work without a request. So the frame headers of
-//! both directions are followed here; payloads are skipped.
+//! both directions are followed here; payloads are passed over.
 //!
 //! 1. A connection has credit. Each received frame that is neither a header block nor data takes 1, a RST_STREAM takes
 //!    [`RESET`]: it may cancel a request that already costs the upstream work (CVE-2023-44487).
 //! 2. Credit comes back with time ([`RATE`] a second), with each header section sent ([`ANSWER`]) and each DATA frame sent
 //!    ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
 //!    after their answer come along with answers, however many there are. There is never more than [`BURST`].
-//! 3. The frame that finds no credit is the last that is let through. The connection then ends with GOAWAY
-//!    (ENHANCE_YOUR_CALM).
+//! 3. A header block may hold twice as many fields as a request may have: a client that is only careless is told so in an
+//!    answer, and memory does not fill with fields of one byte each (CVE-2026-49975, `fields`). Trailers count alike.
+//! 4. The frame that finds no credit, or holds too many fields, is the last that is let through. The connection then ends
+//!    with GOAWAY (ENHANCE_YOUR_CALM).
 //!
 //! For comparison: Envoy allows 100 PRIORITY frames a stream and 20 WINDOW_UPDATE frames for each DATA frame sent; sozu 100
 //! resets and 100 pings a second; nginx 8 bytes of overhead for each byte of payload.
@@ -18,6 +20,8 @@
 //! No I/O. The clock is read only when credit has run out, so a burst can be twice [`BURST`] at most.
 
 use std::time::Instant;
+
+use super::fields::Block;
 
 /// The most credit, and what a connection starts with.
 const BURST: u64 = 1000;
@@ -30,6 +34,9 @@ const ANSWER: u64 = 5;
 /// What a DATA frame sent brings, beside 1 for each KiB.
 const PIECE: u64 = 2;
 
+/// Pseudo-headers of a request (RFC 9113 §8.3.1, RFC 8441 §4).
+const PSEUDO_HEADERS: usize = 5;
+
 /// Length of the connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 /// Length of a frame header (RFC 9113 §4.1).
@@ -37,8 +44,9 @@ const HEADER: usize = 9;
 
 /// Frame types (RFC 9113 §6).
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+pub(super) const CONTINUATION: u8 = 9;
 /// The flag of DATA and HEADERS that ends a stream.
 const END_STREAM: u8 = 1;
 
@@ -48,10 +56,13 @@ pub(super) const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff
 
 /// A frame header, as far as it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
-    length: u32,
-    kind: u8,
-    flags: u8,
+pub(super) struct Frame {
+    /// Bytes of its payload.
+    pub(super) length: u32,
+    /// Its type.
+    pub(super) kind: u8,
+    /// Its flags.
+    pub(super) flags: u8,
 }
 
 impl Frame {
@@ -96,9 +107,14 @@ impl Follower {
         Self { header: [0; HEADER], filled: 0, skip }
     }
 
-    /// Moves past the next frame header, or to the end of the bytes. Gives the frame and what comes behind its header.
+    /// Moves past what is left of a payload and the next frame header.
     fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
-        let bytes = self.pass(bytes);
+        let (_, behind) = self.payload(bytes);
+        self.header(behind)
+    }
+
+    /// Moves past a frame header, or to the end of the bytes. Gives the frame and what comes behind its header.
+    fn header<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
         let (header, rest) = match bytes.split_first_chunk::<HEADER>() {
             Some((header, rest)) if self.filled == 0 => (*header, rest),
             Some(_) | None => {
@@ -117,11 +133,11 @@ impl Follower {
         Some((frame, rest))
     }
 
-    /// Moves past what is left of a payload. Gives the bytes behind it.
-    fn pass<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let passed = self.skip.min(bytes.len());
-        self.skip -= passed;
-        bytes.get(passed..).unwrap_or_default()
+    /// Moves past what is left of a payload. Gives what there is of it, and the bytes behind.
+    fn payload<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], &'b [u8]) {
+        let (payload, rest) = bytes.split_at_checked(self.skip).unwrap_or((bytes, &[]));
+        self.skip -= payload.len();
+        (payload, rest)
     }
 }
 
@@ -130,6 +146,9 @@ impl Follower {
 pub(super) struct Frames {
     received: Follower,
     sent: Follower,
+    block: Block,
+    /// Most fields of a header block.
+    most_fields: usize,
     credit: u64,
     /// Up to when time has brought credit.
     refilled: Instant,
@@ -138,11 +157,14 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// A connection whose preface is the next that is received.
-    pub(super) const fn new(now: Instant) -> Self {
+    /// A connection whose preface is the next that is received. `fields` are the most of one request.
+    pub(super) fn new(fields: usize, now: Instant) -> Self {
         Self {
             received: Follower::after(PREFACE),
             sent: Follower::after(0),
+            block: Block::default(),
+            // Beside them there are pseudo-headers.
+            most_fields: fields.saturating_mul(2).saturating_add(PSEUDO_HEADERS),
             credit: BURST,
             refilled: now,
             flooded: false,
@@ -152,16 +174,20 @@ impl Frames {
     /// Follows received bytes. Gives how many of them are let through: all, or those up to the end of the last frame.
     pub(super) fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
         let mut rest = bytes;
-        while !self.flooded {
-            match self.received.next(rest) {
-                Some((frame, behind)) => {
-                    self.flooded = !self.spend(frame.cost(), &clock);
-                    rest = behind;
-                }
-                None => return bytes.len(),
+        loop {
+            let (payload, behind) = self.received.payload(rest);
+            self.block.add(payload);
+            self.flooded |= self.block.fields() > self.most_fields;
+            if self.flooded {
+                return bytes.len() - behind.len();
             }
+            let Some((frame, behind)) = self.received.header(behind) else {
+                return bytes.len();
+            };
+            self.block.begin(frame);
+            self.flooded = !self.spend(frame.cost(), &clock);
+            rest = behind;
         }
-        bytes.len() - self.received.pass(rest).len()
     }
 
     /// Follows sent bytes.
@@ -220,7 +246,7 @@ mod tests {
 
     fn opened() -> (Frames, Instant) {
         let now = Instant::now();
-        let mut frames = Frames::new(now);
+        let mut frames = Frames::new(100, now);
         assert_eq!(frames.received(&[b'P'; PREFACE], || now), PREFACE);
         (frames, now)
     }
@@ -249,6 +275,20 @@ mod tests {
             let (mut frames, now) = opened();
             assert_eq!(admitted(&mut frames, &one, now), 100_000);
         }
+    }
+
+    #[test]
+    fn fields_are_bounded_in_each_block() {
+        let block = |fields: usize| [&frame(HEADERS, 4, fields)[..HEADER], &vec![0x82; fields]].concat();
+        let (mut frames, now) = opened();
+        assert_eq!(admitted(&mut frames, &block(205), now), 100_000);
+        assert_eq!(frames.received(&[block(206), block(1)].concat(), || now), block(206).len());
+        assert!(frames.flooded());
+        let (mut frames, now) = opened();
+        let mut pieces = frame(HEADERS, 0, 0);
+        pieces.extend([&frame(CONTINUATION, 0, 50)[..HEADER], &[0x82; 50]].concat().repeat(5));
+        assert_eq!(frames.received(&pieces, || now), pieces.len());
+        assert!(frames.flooded(), "pieces of a block add up");
     }
 
     #[test]

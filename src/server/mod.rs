@@ -9,13 +9,15 @@
 //!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
 //! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
 //! 7. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
-//! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`).
+//! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
+//!    too many fields (`fields`).
 //! 9. On notice of a drain, an answer over HTTP/1 ends its connection and HTTP/2 gets GOAWAY, but everybody is served. On
 //!    drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
 mod answers;
 mod connection;
+mod fields;
 mod frames;
 pub mod listener;
 mod proxy_protocol;
@@ -130,7 +132,7 @@ pub enum Abort {
     HeaderTimeout,
     /// The TLS handshake failed or took too long.
     Handshake,
-    /// More HTTP/2 frames beside requests than allowed, or more stream errors; the client got GOAWAY.
+    /// More HTTP/2 frames beside requests than allowed, more stream errors, or far too many fields; the client got GOAWAY.
     Flood,
     /// More connections than allowed.
     TooMany,

@@ -138,9 +138,10 @@ impl Stream {
         self.activity = Some(activity);
     }
 
-    /// Follows from now on the frames of an HTTP/2 connection, whose preface is yet to be read.
-    pub(super) fn follow_frames(&mut self) {
-        self.frames = Some(Box::new(Frames::new(Instant::now())));
+    /// Follows from now on the frames of an HTTP/2 connection, whose preface is yet to be read. `fields` are the most of one
+    /// request.
+    pub(super) fn follow_frames(&mut self, fields: usize) {
+        self.frames = Some(Box::new(Frames::new(fields, Instant::now())));
     }
 
     fn flooded(&self) -> bool {

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 
 use crate::http2::{canary, rig, unharmed};
 use crate::support::http2::*;
-use crate::support::{Policy, Reply, Rig, eventually, ok, process};
+use crate::support::tls::{Authority, Connect};
+use crate::support::{Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, ok, process};
 
 /// Streams that a connection may have open, and resets that the gateway bears; see `server/connection.rs`.
 const STREAMS: usize = 100;
@@ -171,6 +172,29 @@ async fn a_flood_is_told_why_it_ends() {
 }
 
 #[tokio::test]
+async fn a_flood_over_tls_is_told_too() {
+    let authority = Authority::new("servers");
+    let leaf = authority.server(&["api.example.com"]);
+    let policy = Policy::default()
+        .listen("- https: 127.0.0.1:0\n  certificates: [{ cert: server.crt, key: server.key }]");
+    let (issuer, upstream) =
+        (TestIssuer::start().await, Upstream::start(|request| ok(&request.target)).await);
+    let files = [("server.crt", leaf.cert.as_str()), ("server.key", &leaf.key)];
+    let gateway = Gateway::start_with(&policy.render(issuer.url(), &upstream.url()), &files).await;
+    let connect = Connect { authority: &authority, name: "api.example.com", alpn: &["h2"], client: None };
+    for flood in [frame(PING, 0, 0, &[7; 8]).repeat(5000), settings(&[]).repeat(5000)] {
+        let mut client = Http2::over(connect.to(gateway.https()).await.unwrap());
+        client.greet(&[]).await;
+        client
+            .send(Block::default().set(":scheme", "https").token(&issuer.token().mint()).on(1, END_STREAM))
+            .await;
+        assert_eq!(client.outcome(1).await.verdict(), "200");
+        client.send(flood).await;
+        assert_eq!(client.end().await, Some(ENHANCE_YOUR_CALM));
+    }
+}
+
+#[tokio::test]
 async fn crumbs_of_data_are_not_kept() {
     let rig = rig().await;
     answers_nothing(&rig);
@@ -228,26 +252,50 @@ fn rss(rig: &Rig) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
+/// Blocks of fields that take a byte each. A block that holds far too many ends its connection, as a request or as trailers.
 #[tokio::test]
-async fn an_http2_bomb_takes_little_and_is_given_back() {
+async fn an_http2_bomb_does_not_go_off() {
+    let rig = rig().await;
+    let block = Block::default().token(&rig.token()).bytes();
+    let kinds =
+        [("a field", "a", 62), ("cookie crumbs", "cookie", 62), ("a field that each table has", "", 21)];
+    for (what, name, index) in kinds {
+        let seed = if name.is_empty() { Vec::new() } else { kept_field(name, "") };
+        let bomb = indexed(index).repeat(800);
+        let head = [block.clone(), seed.clone(), bomb.clone()].concat();
+        let forwarded = ends(&rig, what, headers(1, END_STREAM, &head)).await;
+        assert_eq!(forwarded, 0, "{what}");
+        let open = headers(1, 0, &[Block::default().set(":method", "POST").bytes(), seed].concat());
+        let forwarded = ends(&rig, what, [open, headers(1, END_STREAM, &bomb)].concat()).await;
+        assert_eq!(forwarded, 0, "{what} in trailers");
+    }
+    told(&rig, 2 * kinds.len()).await;
+    unharmed(&rig).await;
+}
+
+/// As many fields as do not end the connection, and a window that is shut: no answer can leave, so every request stays.
+#[tokio::test]
+async fn what_an_http2_bomb_can_hold_is_little_and_given_back() {
     const CONNECTIONS: usize = 10;
     let rig = rig().await;
     // Warm: what is taken once and kept is no part of the bomb.
     canary(&rig, "warm").await;
     let before = rss(&rig);
+    let (block, fields) = (Block::default().set(":method", "POST").bytes(), indexed(62).repeat(190));
     let mut clients = Vec::new();
-    for crumbs in [false, true].into_iter().cycle().take(CONNECTIONS) {
-        // The window is shut: no body of an answer can leave.
+    for in_trailers in [false, true].into_iter().cycle().take(CONNECTIONS) {
         let mut client = Http2::with_settings(rig.gateway.address(), &[(4, 0)]).await;
-        let name = if crumbs { "cookie" } else { "a" };
-        let refs = (32 * 1024 - 400) / (name.len() + 32);
-        let block = Block::default().token("x").bytes();
-        client.send(headers(1, END_STREAM, &[block.clone(), kept_field(name, "")].concat())).await;
-        for n in 1..STREAMS {
-            let bomb = [block.clone(), indexed(62).repeat(refs)].concat();
-            client.send(headers(stream(n), END_STREAM, &bomb)).await;
+        let (head, trailers, status) =
+            if in_trailers { (&[][..], &fields[..], 401) } else { (&fields[..], &[][..], 431) };
+        for n in 0..STREAMS {
+            let seed = if n == 0 { kept_field("a", "") } else { indexed(62) };
+            client.send(headers(stream(n), 0, &[&block[..], &seed, head].concat())).await;
+            assert_eq!(client.status(stream(n)).await, status);
         }
-        assert_eq!(client.status(stream(STREAMS - 1)).await, 431);
+        client
+            .send((0..STREAMS).flat_map(|n| headers(stream(n), END_STREAM, trailers)).collect::<Vec<u8>>())
+            .await;
+        assert!(client.settled().await);
         clients.push(client);
     }
     assert_eq!(rig.gateway.metric("scopegate_in_flight_requests", &[]).await, 1000.0, "all of them are held");
@@ -382,7 +430,7 @@ async fn h2load_with_abusive_settings() {
                 "--encoder-header-table-size=0",
             ],
         ),
-        ("many connections", &["-n", "2000", "-c", "200", "-m", "10"]),
+        ("many connections", &["-n", "2000", "-c", "100", "-m", "4"]),
         ("tiny frames", &["-n", "2000", "-c", "4", "-m", "100", "-d", "Cargo.toml"]),
         ("fields beyond the limit", &["-n", "200", "-c", "4", "-m", "100", "-H", "x-large: LARGE"]),
     ];

@@ -236,11 +236,16 @@ impl Http2 {
     /// Connects with these settings. The table of the other side's compressor has no room, so that each status is whole.
     pub async fn with_settings(address: SocketAddr, parameters: &[(u16, u32)]) -> Self {
         let mut client = Self::over(TcpStream::connect(address).await.unwrap());
+        client.greet(parameters).await;
+        client
+    }
+
+    /// Says what must come first: the preface and these settings.
+    pub async fn greet(&mut self, parameters: &[(u16, u32)]) {
         let own = settings(&[&[(1, 0)], parameters].concat());
         // The bodies of all answers have room.
         let room = window_update(0, 1 << 30);
-        client.send([PREFACE, &own, &frame(SETTINGS, ACK, 0, &[]), &room].concat()).await;
-        client
+        self.send([PREFACE, &own, &frame(SETTINGS, ACK, 0, &[]), &room].concat()).await;
     }
 
     /// Speaks over this stream, without having said anything.

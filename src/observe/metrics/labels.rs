@@ -140,7 +140,7 @@ causes! {
     Drain = "drain";
     /// It broke, or HTTP/2 was violated.
     Error = "error";
-    /// More HTTP/2 frames beside requests, or more stream errors, than allowed.
+    /// More HTTP/2 frames beside requests, stream errors or fields than allowed.
     Frames = "frames";
     /// The TLS handshake failed.
     Handshake = "handshake";
