@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::authenticate::{ClaimPath, Issuers};
 use crate::authorize::Requirement;
+pub use crate::limits::{BodyLimits, Limits, Timeouts};
 use crate::reject::Control;
 use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
@@ -166,40 +167,6 @@ pub struct Admin {
     pub hosts: Vec<Box<str>>,
 }
 
-/// Limits in bytes or counts. A route may override `body`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest header section of a request. Default 32 KiB.
-    pub header_bytes: usize,
-    /// Most header fields of a request. Default 100.
-    pub headers: usize,
-    /// Longest request target. Default 8 KiB.
-    pub uri: usize,
-    /// Largest request body. Default 10 MiB.
-    pub body: u64,
-    /// Longest token. Default 16 KiB.
-    pub token: usize,
-    /// Most client connections; `None` is derived from the limit of open files.
-    pub connections: Option<usize>,
-}
-
-/// Timeouts. A route may override `body_idle` and `upstream_response`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TLS handshake, and from the first byte of a request to the end of its header section. Default 10 s.
-    pub header: Duration,
-    /// Longest pause within a request body. Default 15 s.
-    pub body_idle: Duration,
-    /// Name look-up aside, from the first packet to an upstream to a usable connection, TLS included. Default 2 s.
-    pub upstream_connect: Duration,
-    /// From the last byte of a request to the header section of the upstream's answer. Default 15 s.
-    pub upstream_response: Duration,
-    /// A client connection without a request is closed after this. Default 60 s.
-    pub idle: Duration,
-    /// Running requests may take this long to end on shutdown. Default 30 s.
-    pub drain: Duration,
-}
-
 /// One API behind the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPolicy {
@@ -289,10 +256,8 @@ pub struct Route {
     pub identity_headers: Arc<[(HeaderName, IdentityField)]>,
     /// Cross-origin answers, if enabled.
     pub cors: Option<Cors>,
-    /// Largest request body.
-    pub body_limit: u64,
-    /// Longest pause within a request body.
-    pub body_idle: Duration,
+    /// How much a request body may be, and how slow.
+    pub body: BodyLimits,
     /// Longest wait for the upstream's header section.
     pub upstream_response: Duration,
     /// Who answers for it.

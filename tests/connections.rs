@@ -102,7 +102,7 @@ async fn who_sends_a_body_that_nobody_wants_is_told_why() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_more_of_an_answer_is_given_up() {
-    let rig = Rig::with(Policy::default().gateway("timeouts: { idle: 1s }")).await;
+    let rig = Rig::with(Policy::default().gateway("timeouts: { response_stall: 1s }")).await;
     let (pieces, source) = mpsc::unbounded_channel();
     let source = std::sync::Mutex::new(Some(source));
     rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
@@ -116,6 +116,9 @@ async fn a_client_that_takes_no_more_of_an_answer_is_given_up() {
     let entry = rig.gateway.wait_for_log(|entry| entry["status"] == 200).await;
     assert_eq!(entry["route"], "orders");
     rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
+    let closed =
+        rig.gateway.metric("scopegate_connections_closed_total", &["cause=\"response_stall\""]).await;
+    assert_eq!(closed, 1.0);
 }
 
 #[tokio::test]

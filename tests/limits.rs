@@ -88,8 +88,10 @@ async fn a_head_on_a_kept_connection_has_the_header_timeout() {
 
 #[tokio::test]
 async fn a_body_that_stops_is_a_timeout_and_one_that_flows_is_not() {
-    let rig =
-        rig("timeouts: { body_idle: 500ms, header: 500ms, idle: 500ms, upstream_response: 500ms }").await;
+    let rig = rig(
+        "timeouts: { body_idle: 500ms, header: 500ms, idle: 500ms, upstream_response: 500ms }\nlimits: { body_rate: 0B }",
+    )
+    .await;
     let post = |length: usize| {
         format!(
             "POST /orders/1 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {}\r\nContent-Length: {length}\r\n\r\n",
@@ -145,7 +147,7 @@ async fn connections_over_the_limit_are_closed_and_places_are_given_back() {
 
 #[tokio::test]
 async fn a_thousand_connections_leave_nothing_behind() {
-    let rig = rig("limits: { connections: 2000 }").await;
+    let rig = rig("limits: { connections: 2000, connections_per_client: 2000 }").await;
     let gauge = |name: &'static str| rig.gateway.metric(name, &[]);
     assert_eq!(gauge("scopegate_connections").await, 0.0);
     let mut clients = Vec::new();

@@ -9,14 +9,7 @@ use scopegate::route::host::Host;
 use scopegate::route::path::CanonicalPath;
 use scopegate::snapshot::Limits;
 
-const LIMITS: Limits = Limits {
-    header_bytes: 32 << 10,
-    headers: 100,
-    uri: 8 << 10,
-    body: 10 << 20,
-    token: 16 << 10,
-    connections: None,
-};
+const LIMITS: Limits = Limits::DEFAULT;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut fields = [httparse::EMPTY_HEADER; 128];

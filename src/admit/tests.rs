@@ -1,8 +1,7 @@
 use super::*;
 use http::HeaderName;
 
-const LIMITS: Limits =
-    Limits { header_bytes: 1000, headers: 10, uri: 100, body: 0, token: 0, connections: None };
+const LIMITS: Limits = Limits { header_bytes: 1000, headers: 10, uri: 100, ..Limits::DEFAULT };
 
 fn check_fields(version: Version, fields: &[(&str, &[u8])]) -> Result<(), Reject> {
     let mut headers = HeaderMap::new();

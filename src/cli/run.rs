@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::files::{self, Room, TooFew};
 use crate::admin::Admin;
 use crate::config::Loaded;
 use crate::observe::access_log::AccessLog;
@@ -24,6 +25,7 @@ use crate::server::listener::{self, Bound};
 use crate::server::shutdown::{self, Announcer, Phase};
 use crate::server::worker::{Crew, Worker};
 use crate::snapshot::{AccessLogTarget, Gateway as GatewayPolicy};
+use crate::state::admission::Admission;
 use crate::state::clock;
 use crate::state::live::Process;
 
@@ -75,6 +77,9 @@ pub(super) enum RunError {
     /// Whoever waits for the file would wait for ever.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile { path: String, source: io::Error },
+    /// More is promised than can be held.
+    #[error("{0}")]
+    Files(#[from] TooFew),
     /// The system refuses a thread, a runtime or a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -96,7 +101,7 @@ pub(super) enum RunError {
 pub fn run(args: &Args) -> ExitCode {
     let result = trace::init(args.log_format, args.log_level.as_deref())
         .map_err(RunError::from)
-        .and_then(|()| in_background(serve(args, |_| Ok(()))));
+        .and_then(|_flush| in_background(serve(args, |_| Ok(()))));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error),
@@ -133,7 +138,7 @@ pub(super) async fn serve(
     ready: impl FnOnce(&Addresses) -> io::Result<()>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    raise_open_files();
+    let files = files::raise();
     let started = clock::now();
     let metrics = Metrics::new();
     let Loaded { snapshot, warnings, .. } = policy::load(&args.config).await?;
@@ -143,13 +148,14 @@ pub(super) async fn serve(
     let live = policy::build(snapshot, None, &metrics).await?;
     let gateway = live.snapshot.gateway.clone();
     let workers = gateway.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let room = files::plan(files, workers, gateway.listen.len(), &gateway.limits)?;
     let (bound, admin_listener) = bind(&gateway, workers)?;
     let log = access_log(&gateway, &metrics)?;
 
     let fetcher = Fetcher::new(None)?;
     policy::start_cells(&live, None, &fetcher, &metrics);
     metrics.policy_applied(&live.snapshot.hash, live.loaded);
-    let process = Arc::new(Process::new(live, metrics));
+    let process = Arc::new(Process::new(live, metrics, Admission::new(room.requests, workers)));
     let reloads = policy::start(Arc::clone(&process), args.config.clone(), fetcher).await;
 
     let tls = |position: usize| gateway.listen.get(position).is_some_and(|listener| listener.tls.is_some());
@@ -163,7 +169,7 @@ pub(super) async fn serve(
         let admin = Admin { process: Arc::clone(&process), reloads: reloads.clone(), started, listeners };
         tokio::spawn(Arc::new(admin).serve(tokio::net::TcpListener::from_std(listener)?));
     }
-    let mut crew = start_workers(&process, &log, &gateway, bound, workers)?;
+    let mut crew = start_workers(&process, &log, room, bound, workers)?;
     if let Some(path) = &args.ready_file {
         write_ready_file(path, &addresses)
             .map_err(|source| RunError::ReadyFile { path: path.display().to_string(), source })?;
@@ -172,6 +178,8 @@ pub(super) async fn serve(
         listeners = ?addresses.listeners,
         admin = ?addresses.admin,
         workers,
+        connections = room.connections,
+        requests_in_flight = room.requests,
         "scopegate {} serves",
         env!("CARGO_PKG_VERSION")
     );
@@ -227,7 +235,7 @@ struct Workers {
 fn start_workers(
     process: &Arc<Process>,
     log: &AccessLog,
-    gateway: &GatewayPolicy,
+    room: Room,
     bound: Vec<Bound>,
     workers: usize,
 ) -> Result<Workers, RunError> {
@@ -241,7 +249,7 @@ fn start_workers(
             crew: crew.clone(),
             inbox,
             listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
-            max_connections: gateway.limits.connections.unwrap_or_else(default_connections),
+            max_connections: room.connections,
             shutdown: listening.clone(),
         };
         let (process, log, report) = (Arc::clone(process), log.worker(), report.clone());
@@ -255,22 +263,6 @@ fn start_workers(
         thread::Builder::new().name(format!("scopegate-worker-{number}")).spawn(body)?;
     }
     Ok(Workers { announcer, ended, running: workers })
-}
-
-/// Takes as many open files as the system grants. The soft limit is low by default for programs that use `select`; here it
-/// would let a few clients with many streams each use up what accepting and fetching keys need too.
-fn raise_open_files() {
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
-}
-
-/// Connections that the limit of open files leaves room for, each with one to an upstream.
-fn default_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(64) / 2).unwrap_or(usize::MAX).clamp(16, 50_000)
 }
 
 fn work(

@@ -145,26 +145,50 @@ pub(super) struct RawLimits {
     pub(super) uri: Option<RawSize>,
     /// Largest request body. Default `10MiB`.
     pub(super) body: Option<RawSize>,
+    /// Least bytes a second of a request body while the gateway waits for it; `0B` is none. Default `500B`.
+    pub(super) body_rate: Option<RawSize>,
+    /// Least bytes a second of an answer that an HTTP/2 client must take; `0B` is none. Default `500B`.
+    pub(super) response_rate: Option<RawSize>,
     /// Longest access token. Default `16KiB`.
     pub(super) token: Option<RawSize>,
+    /// Most bytes of bodies held for one HTTP/1 connection, each way. Default `256KiB`.
+    pub(super) buffer: Option<RawSize>,
+    /// Most concurrent streams of one HTTP/2 connection. Default 100.
+    pub(super) streams: Option<usize>,
     /// Most client connections; `auto` follows the limit of open files.
     pub(super) connections: Option<AutoOr>,
+    /// Most connections of one IPv4 address or IPv6 network of 64 bits; trusted proxies are exempt. Default 512.
+    pub(super) connections_per_client: Option<usize>,
+    /// Most requests on one connection. Default 10000.
+    pub(super) connection_requests: Option<usize>,
+    /// Most requests at a time; `auto` is 10000, or what the limit of open files has room for.
+    pub(super) requests_in_flight: Option<AutoOr>,
 }
 
 /// Timeouts.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTimeouts {
-    /// TLS handshake, and the header section of a request. Default `10s`.
+    /// The TLS handshake. Default `10s`.
+    pub(super) handshake: Option<RawDuration>,
+    /// The header section of a request. Default `10s`.
     pub(super) header: Option<RawDuration>,
     /// Longest pause within a request body. Default `15s`.
     pub(super) body_idle: Option<RawDuration>,
+    /// From the head of a request to the end of its body. Default `5m`.
+    pub(super) body_total: Option<RawDuration>,
+    /// Once the answer has begun, the longest silence both ways while the request body has not ended. Default `5m`.
+    pub(super) stream_idle: Option<RawDuration>,
+    /// How long a client may take nothing of an answer, or too little. Default `30s`.
+    pub(super) response_stall: Option<RawDuration>,
     /// Connecting to an upstream, TLS included. Default `2s`.
     pub(super) upstream_connect: Option<RawDuration>,
     /// Waiting for an upstream's header section. Default `15s`.
     pub(super) upstream_response: Option<RawDuration>,
     /// A client connection without a request is closed after this. Default `60s`.
     pub(super) idle: Option<RawDuration>,
+    /// A client connection takes no more requests after this. Default `1h`.
+    pub(super) connection_age: Option<RawDuration>,
     /// Running requests may take this long to end on shutdown. Default `30s`.
     pub(super) drain: Option<RawDuration>,
 }

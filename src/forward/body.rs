@@ -5,7 +5,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -15,7 +14,9 @@ use tokio::time::{Instant, Sleep};
 use super::headers::{self, TrailerNames};
 use super::http1::Rest;
 use super::http1::framing::{Framing, Piece};
+use super::pace::Pace;
 use super::pool::Lease;
+use crate::limits::BodyLimits;
 use crate::reject::Reason;
 
 /// What is known of a request body while it is sent.
@@ -24,7 +25,9 @@ pub struct Progress {
     bytes: Cell<u64>,
     ended: Cell<bool>,
     awaits_client: Cell<bool>,
-    fault: Cell<Option<Reason>>,
+    /// When the answer last moved; told only while the body has not ended.
+    answered: Cell<Option<Instant>>,
+    broken: Cell<Option<Broken>>,
 }
 
 impl Progress {
@@ -43,9 +46,21 @@ impl Progress {
         self.awaits_client.get()
     }
 
+    /// The answer has begun, or a piece of it came.
+    fn answer_moved(&self) {
+        if !self.ended.get() {
+            self.answered.set(Some(Instant::now()));
+        }
+    }
+
     /// Why it broke off on the client's side.
     pub fn fault(&self) -> Option<Reason> {
-        self.fault.get()
+        self.broken().map(Broken::reason)
+    }
+
+    /// The same, as the end of a body.
+    fn broken(&self) -> Option<Broken> {
+        self.broken.get()
     }
 }
 
@@ -55,9 +70,9 @@ pub enum Broken {
     /// The client sent more than the route takes.
     #[error("the request body is larger than the route takes")]
     TooLarge,
-    /// The client made too long a pause.
-    #[error("the request body stopped arriving")]
-    Idle,
+    /// The client was too slow.
+    #[error("the request body did not arrive in time")]
+    Slow,
     /// The client's connection broke, or its framing was wrong.
     #[error("the request body broke off")]
     Client,
@@ -67,6 +82,19 @@ pub enum Broken {
     /// The caller's token expired while the stream was open.
     #[error("the token expired while the stream was open")]
     Expired,
+}
+
+impl Broken {
+    /// What is recorded of it.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TooLarge => Reason::BodyTooLarge,
+            Self::Slow => Reason::RequestTimeout,
+            Self::Client => Reason::RequestInvalid,
+            Self::Upstream => Reason::UpstreamInvalid,
+            Self::Expired => Reason::TokenExpired,
+        }
+    }
 }
 
 /// A request body on its way to an upstream.
@@ -83,18 +111,17 @@ pub enum ClientBody {
 pub struct Streaming {
     body: Incoming,
     left: u64,
-    pause: Duration,
     trailers: TrailerNames,
-    timer: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
     progress: Rc<Progress>,
 }
 
 impl ClientBody {
-    /// Wraps a body: at most `limit` bytes, no pause longer than `pause`, no trailer fields but `trailers`.
+    /// Wraps a body of a request that came at `began`: within `limits`, with no trailer fields but `trailers`.
     pub(super) fn new(
         body: Incoming,
-        limit: u64,
-        pause: Duration,
+        limits: BodyLimits,
+        began: Instant,
         trailers: TrailerNames,
         progress: &Rc<Progress>,
     ) -> Self {
@@ -104,10 +131,9 @@ impl ClientBody {
         }
         Self::Streaming(Box::new(Streaming {
             body,
-            left: limit,
-            pause,
+            left: limits.bytes,
             trailers,
-            timer: None,
+            pace: Pace::new(limits, began),
             progress: Rc::clone(progress),
         }))
     }
@@ -119,7 +145,7 @@ impl Streaming {
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.timer = None;
+                    self.pace.arrived();
                     match self.account(frame) {
                         Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                         Ok(None) => {}
@@ -127,7 +153,7 @@ impl Streaming {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    self.progress.fault.set(Some(Reason::RequestInvalid));
+                    self.progress.broken.set(Some(Broken::Client));
                     return Poll::Ready(Some(Err(Broken::Client)));
                 }
                 Poll::Ready(None) => {
@@ -158,21 +184,20 @@ impl Streaming {
                 Ok(Some(frame))
             }
             None => {
-                self.progress.fault.set(Some(Reason::BodyTooLarge));
+                self.progress.broken.set(Some(Broken::TooLarge));
                 Err(Broken::TooLarge)
             }
         }
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let pause = self.pause;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-        if timer.as_mut().poll(cx).is_pending() {
-            self.progress.awaits_client.set(true);
+        let Progress { bytes, answered, awaits_client, broken, .. } = &*self.progress;
+        if self.pace.poll_wait(cx, bytes.get(), answered.get()).is_pending() {
+            awaits_client.set(true);
             return Poll::Pending;
         }
-        self.progress.fault.set(Some(Reason::RequestTimeout));
-        Poll::Ready(Some(Err(Broken::Idle)))
+        broken.set(Some(Broken::Slow));
+        Poll::Ready(Some(Err(Broken::Slow)))
     }
 }
 
@@ -253,6 +278,7 @@ impl Http1Source {
 
 impl UpstreamBody {
     pub(super) fn new(source: Source, request: Rc<Progress>) -> Self {
+        request.answer_moved();
         let mut this = Self { source, request, bytes: 0, broken: None, expires: None, timer: None };
         this.release_if_ended();
         this
@@ -331,17 +357,25 @@ impl Body for UpstreamBody {
         match this.poll_source(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.request.answer_moved();
                 this.release_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(()))) => this.break_off(Broken::Upstream),
+            Poll::Ready(Some(Err(()))) => {
+                let why = this.request.broken().unwrap_or(Broken::Upstream);
+                this.break_off(why)
+            }
             Poll::Ready(None) => {
                 this.release_if_ended();
                 this.source = Source::Ended;
                 Poll::Ready(None)
             }
             Poll::Pending if this.poll_expiry(cx).is_ready() => this.break_off(Broken::Expired),
-            Poll::Pending => Poll::Pending,
+            // An upstream that waits for the rest of the request would wait for ever.
+            Poll::Pending => match this.request.broken() {
+                Some(why) => this.break_off(why),
+                None => Poll::Pending,
+            },
         }
     }
 

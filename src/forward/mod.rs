@@ -13,6 +13,7 @@ pub mod headers;
 pub mod http1;
 mod http2;
 pub mod identity;
+mod pace;
 pub mod pool;
 mod upgrade;
 
@@ -82,7 +83,7 @@ pub async fn forward(
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
     let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
-    let incoming = limited(way.route, body.incoming, trailers.clone(), &progress)?;
+    let incoming = limited(way, body.incoming, trailers.clone(), &progress)?;
     let request = Outbound { permit, target, way, head, trailers: &trailers };
     let mut response = match way.pool.cell.policy.protocol {
         UpstreamProtocol::Http1 => request.over_http1(incoming, body.upgrade, &progress).await?,
@@ -108,16 +109,17 @@ impl Way<'_> {
 
 /// Refuses a body whose declared length is too large, and limits one that is not declared.
 fn limited(
-    route: &Route,
+    way: Way<'_>,
     incoming: Incoming,
     trailers: TrailerNames,
     progress: &Rc<Progress>,
 ) -> Result<ClientBody, Reject> {
     let declared = http_body::Body::size_hint(&incoming).lower();
-    if declared > route.body_limit {
+    let limits = way.route.body;
+    if declared > limits.bytes {
         return Err(Reject::new(Reason::BodyTooLarge));
     }
-    Ok(ClientBody::new(incoming, route.body_limit, route.body_idle, trailers, progress))
+    Ok(ClientBody::new(incoming, limits, way.now, trailers, progress))
 }
 
 /// A permitted request, to be told to its upstream.

@@ -23,6 +23,7 @@ use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
 use crate::respond::{Refused, cors, grpc};
 use crate::server::Peer;
+use crate::state::admission::Admitted;
 use crate::state::clock;
 use crate::types::{RouteIndex, Timestamp};
 
@@ -35,6 +36,7 @@ pub(super) struct Exchange {
     gateway: Rc<Gateway>,
     view: Rc<View>,
     _in_flight: Counted,
+    place: Option<Admitted>,
     started: Instant,
     unix_ms: i64,
     request_id: HeaderValue,
@@ -45,6 +47,8 @@ pub(super) struct Exchange {
     principal: OnceCell<Principal>,
     disposition: Cell<Option<Disposition>>,
     reject: OnceCell<Reject>,
+    /// Why it ended early, although it was permitted.
+    failed: Cell<Option<Reason>>,
     decided: Cell<Option<Instant>>,
     answered: Cell<Option<Instant>>,
     status: Cell<u16>,
@@ -60,6 +64,7 @@ impl Exchange {
         let trusted = &view.live.snapshot.gateway.trusted_proxies;
         Rc::new(Self {
             _in_flight: gateway.metrics.in_flight(),
+            place: gateway.door.admit(),
             started: Instant::now(),
             unix_ms,
             request_id: gateway.ids.next(unix_ms),
@@ -70,6 +75,7 @@ impl Exchange {
             principal: OnceCell::new(),
             disposition: Cell::new(None),
             reject: OnceCell::new(),
+            failed: Cell::new(None),
             decided: Cell::new(None),
             answered: Cell::new(None),
             status: Cell::new(CLIENT_CLOSED),
@@ -100,6 +106,17 @@ impl Exchange {
 
     pub(super) const fn request_id(&self) -> &HeaderValue {
         &self.request_id
+    }
+
+    /// Whether there is a place for it.
+    pub(super) const fn is_admitted(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// A refusal without a look at the request.
+    pub(super) fn turn_away(self: &Rc<Self>, reason: Reason) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Deny));
+        self.refuse(&Reject::new(reason), None)
     }
 
     /// Notes when the decision was made.
@@ -147,6 +164,9 @@ impl Exchange {
     pub(super) fn refuse(self: &Rc<Self>, reject: &Reject, allow: Option<&str>) -> Response<Body> {
         // A shadowed refusal is the more telling one only while nothing else refuses; the log keeps the first.
         let _ = self.reject.set(reject.clone());
+        if self.is_permitted() {
+            self.failed.set(Some(reject.reason));
+        }
         let live = &self.view.live;
         let refused = Refused {
             snapshot: &live.snapshot,
@@ -192,6 +212,11 @@ impl Exchange {
         }
     }
 
+    /// Whether it was let through.
+    fn is_permitted(&self) -> bool {
+        matches!(self.disposition.get(), Some(Disposition::Permit | Disposition::Shadow))
+    }
+
     /// The position of the route's upstream.
     fn upstream(&self) -> Option<usize> {
         Some(self.view.live.snapshot.route(self.route.get()?)?.upstream.get())
@@ -211,6 +236,9 @@ impl Exchange {
             Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
             Some(Disposition::Deny) => metrics.decision(route_metric, Decision::Deny, reason),
             Some(Disposition::Preflight | Disposition::Metadata) | None => {}
+        }
+        if let Some(reason) = self.failed.get() {
+            metrics.failed(route_metric, reason);
         }
         if !self.gateway.log.enabled() {
             return;
@@ -251,13 +279,8 @@ impl Exchange {
 
     /// The upstream, if the request was sent there.
     fn upstream_name(&self) -> Option<&str> {
-        match self.disposition.get() {
-            Some(Disposition::Permit | Disposition::Shadow) => {
-                let upstream = self.view.live.snapshot.upstreams.get(self.upstream()?)?;
-                Some(upstream.name.as_str())
-            }
-            Some(Disposition::Deny | Disposition::Preflight | Disposition::Metadata) | None => None,
-        }
+        let upstream = self.is_permitted().then(|| self.upstream())??;
+        Some(self.view.live.snapshot.upstreams.get(upstream)?.name.as_str())
     }
 }
 
@@ -359,16 +382,8 @@ impl Drop for Body {
                 exchange.request_bytes.set(body.request_bytes());
                 exchange.response_bytes.set(body.bytes());
                 if let Some(broken) = body.broken() {
-                    let _ = exchange.reject.set(Reject::because(
-                        match broken {
-                            Broken::Upstream => Reason::UpstreamInvalid,
-                            Broken::Expired => Reason::TokenExpired,
-                            Broken::TooLarge => Reason::BodyTooLarge,
-                            Broken::Idle => Reason::RequestTimeout,
-                            Broken::Client => Reason::RequestInvalid,
-                        },
-                        broken.to_string(),
-                    ));
+                    exchange.failed.set(Some(broken.reason()));
+                    let _ = exchange.reject.set(Reject::because(broken.reason(), broken.to_string()));
                 }
             }
         }

@@ -6,6 +6,7 @@ mod exchange;
 mod view;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer};
+use crate::state::admission::Door;
 use crate::state::clock;
 use crate::state::live::{LiveKnowledge, Process};
 use crate::types::Timestamp;
@@ -42,6 +44,7 @@ const KEY_WAIT: Duration = Duration::from_secs(2);
 pub struct Gateway {
     process: Arc<Process>,
     metrics: Rc<WorkerMetrics>,
+    door: Rc<Door>,
     log: WorkerLog,
     ids: Ids,
     view: RefCell<Rc<View>>,
@@ -56,6 +59,7 @@ impl Gateway {
     pub fn new(process: Arc<Process>, log: WorkerLog) -> Result<Self, getrandom::Error> {
         let metrics = Rc::new(process.metrics.worker());
         Ok(Self {
+            door: process.admission.worker(),
             log,
             ids: Ids::new()?,
             view: RefCell::new(Rc::new(View::new(process.live.load_full(), None, &metrics))),
@@ -180,6 +184,9 @@ impl Handler for Gateway {
         let (mut head, incoming) = request.into_parts();
         let body = RequestBody { incoming, upgrade: head.extensions.remove() };
         let exchange = Exchange::begin(&self, &peer, head);
+        if !exchange.is_admitted() {
+            return exchange.turn_away(Reason::Overloaded);
+        }
         let answer = AssertUnwindSafe(self.answer(&peer, body, &exchange)).catch_unwind().await;
         answer.unwrap_or_else(|_| {
             self.metrics.panic();
@@ -191,8 +198,15 @@ impl Handler for Gateway {
         let live = self.process.live.load();
         let gateway = &live.snapshot.gateway;
         ConnectionLimits {
+            handshake_timeout: gateway.timeouts.handshake,
             header_timeout: gateway.timeouts.header,
             idle_timeout: gateway.timeouts.idle,
+            response_stall: gateway.timeouts.response_stall,
+            response_rate: gateway.limits.response_rate,
+            age: gateway.timeouts.connection_age,
+            requests: gateway.limits.connection_requests,
+            streams: gateway.limits.streams,
+            buffer: gateway.limits.buffer,
             header_bytes: gateway.limits.header_bytes,
             headers: gateway.limits.headers,
         }
@@ -207,10 +221,17 @@ impl Handler for Gateway {
         Some(self.metrics.connection_opened(handle))
     }
 
+    fn share(&self, client: IpAddr) -> Option<usize> {
+        let live = self.process.live.load();
+        let gateway = &live.snapshot.gateway;
+        let client = client.to_canonical();
+        let is_proxy = gateway.trusted_proxies.iter().any(|network| network.contains(&client));
+        (!is_proxy).then_some(gateway.limits.connections_per_client)
+    }
+
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
             Abort::Flood => {
-                self.metrics.connection_closed(Cause::Frames);
                 let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
                 return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
             }
@@ -221,6 +242,18 @@ impl Handler for Gateway {
             Abort::Handshake => return,
         };
         exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
+    }
+
+    fn closed(&self, cause: Cause) {
+        self.metrics.connection_closed(cause);
+    }
+
+    fn stalled(&self) {
+        self.metrics.stalled_stream();
+    }
+
+    fn not_accepted(&self) {
+        self.metrics.accept_error();
     }
 
     fn tick(&self) {

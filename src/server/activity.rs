@@ -36,6 +36,8 @@ pub(super) struct Activity {
     since: AtomicU64,
     /// Milliseconds after `opened`, shifted by one, since when the client takes no bytes; the lowest bit says that it is so.
     blocked: AtomicU64,
+    /// Requests so far.
+    requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
     with_body: AtomicBool,
     /// Whether a flood of frames ended it.
@@ -52,10 +54,21 @@ impl Activity {
             running: AtomicU32::new(0),
             since: AtomicU64::new(u64::from(!multiplexed)),
             blocked: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             multiplexed,
         }
+    }
+
+    /// When the connection was opened.
+    pub(super) const fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// How many requests it has brought.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Bytes arrived.
@@ -103,6 +116,7 @@ impl Activity {
     /// A request begins; it ends when the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, with_body: bool) -> Running {
         self.with_body.store(with_body, Ordering::Relaxed);
+        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
     }

@@ -5,21 +5,25 @@
 //! 2. A new connection goes to the worker with the fewest, if the counts differ by more than one.
 //! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
-//! 5. The header section must arrive within one timeout, a connection without requests ends after another (`activity`).
-//! 6. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
+//! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
+//!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
+//! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
+//! 7. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
 //!    too many fields (`fields`).
-//! 7. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+//! 8. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
+mod answers;
 mod connection;
 mod fields;
 mod frames;
 pub mod listener;
+mod share;
 pub mod shutdown;
 mod stream;
 pub mod worker;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,13 +34,29 @@ use hyper::body::Incoming;
 
 pub use activity::Tracked;
 
+use crate::observe::metrics::Cause;
+
 /// What a connection may take, read when it is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// TLS handshake; and from the first byte of a request to the end of its header section.
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a request to the end of its header section.
     pub header_timeout: Duration,
     /// How long a connection without requests lives.
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of an answer, or too little.
+    pub response_stall: Duration,
+    /// Fewest bytes a second of an answer that an HTTP/2 client must take while more is ready.
+    pub response_rate: u64,
+    /// How long a connection takes requests.
+    pub age: Duration,
+    /// Most requests on a connection.
+    pub requests: u32,
+    /// Most concurrent streams of HTTP/2.
+    pub streams: u32,
+    /// Most bytes of bodies that are held for one HTTP/1 connection each way, and so read or sent at once.
+    pub buffer: usize,
     /// Longest header section.
     pub header_bytes: usize,
     /// Most header fields.
@@ -116,8 +136,20 @@ pub trait Handler: 'static {
     /// A connection was opened; it is closed when the result is dropped.
     fn opened(&self, listener: usize) -> Option<Self::Open>;
 
+    /// Most connections of this client; `None` for a proxy that speaks for many.
+    fn share(&self, client: IpAddr) -> Option<usize>;
+
     /// A connection ended before a request could be handled.
     fn aborted(&self, peer: &Peer, abort: Abort);
+
+    /// A connection was closed. Called once for each, served or not.
+    fn closed(&self, cause: Cause);
+
+    /// A stream of a connection was reset: its client took too little of the answer.
+    fn stalled(&self);
+
+    /// The system refused to hand over a connection, such as for want of file descriptors.
+    fn not_accepted(&self);
 
     /// Called about once a second on the worker: drop what has aged.
     fn tick(&self);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
+use super::admission::Admission;
 use super::clock;
 use super::issuer::IssuerCell;
 use super::tls::{TlsError, server_config};
@@ -108,13 +109,16 @@ pub struct Process {
     pub tokens: TokenCache,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Places for requests.
+    pub admission: Admission,
     draining: AtomicBool,
 }
 
 impl Process {
     /// A process with its first policy.
-    pub fn new(live: Live, metrics: Arc<Metrics>) -> Self {
+    pub fn new(live: Live, metrics: Arc<Metrics>, admission: Admission) -> Self {
         Self {
+            admission,
             tokens: TokenCache::new(live.snapshot.gateway.token_cache_bytes),
             live: ArcSwap::from_pointee(live),
             metrics,

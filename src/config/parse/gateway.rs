@@ -15,6 +15,9 @@ use crate::snapshot::{
     AccessLogTarget, Admin, CertifiedFiles, Gateway, Limits, Listener, Timeouts, TlsPolicy,
 };
 
+/// Beyond this a count is as good as none.
+const COUNT_MOST: usize = 1_000_000_000;
+
 /// Most workers: more than cores are no use, and each has its own listeners and connections.
 const MOST_WORKERS: usize = 1024;
 
@@ -215,32 +218,68 @@ impl Parser<'_, '_> {
             value
         };
         let bytes = |size: Option<RawSize>| size.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
-        let header_bytes = bytes(raw.header_bytes);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let number = |number: Option<AutoOr>| match number {
+            Some(AutoOr::Number(n)) => Some(n),
+            Some(AutoOr::Auto) | None => None,
+        };
+        let default = Limits::DEFAULT;
+        let of_clients = raw.connections_per_client;
+        let (streams, requests) = (default.streams as usize, default.connection_requests as usize);
         Limits {
             // Below 8 KiB ordinary requests fail; what clients may make us hold is bounded above.
-            header_bytes: bounded("header_bytes", header_bytes, 32 << 10, 8 << 10, 1 << 20),
-            headers: bounded("headers", raw.headers, 100, 16, 1000),
-            uri: bounded("uri", bytes(raw.uri), 8 << 10, 256, 65_534),
-            token: bounded("token", bytes(raw.token), 16 << 10, 1 << 10, 1 << 20),
-            body: raw.body.map_or(10 << 20, |size| size.0),
-            connections: match raw.connections {
-                Some(AutoOr::Number(n)) => Some(n),
-                Some(AutoOr::Auto) | None => None,
-            },
+            header_bytes: bounded(
+                "header_bytes",
+                bytes(raw.header_bytes),
+                default.header_bytes,
+                8 << 10,
+                1 << 20,
+            ),
+            headers: bounded("headers", raw.headers, default.headers, 16, 1000),
+            uri: bounded("uri", bytes(raw.uri), default.uri, 256, 65_534),
+            token: bounded("token", bytes(raw.token), default.token, 1 << 10, 1 << 20),
+            body: raw.body.map_or(default.body, |size| size.0),
+            body_rate: raw.body_rate.map_or(default.body_rate, |size| size.0),
+            response_rate: raw.response_rate.map_or(default.response_rate, |size| size.0),
+            // hyper takes no less.
+            buffer: bounded("buffer", bytes(raw.buffer), default.buffer, 8 << 10, 16 << 20),
+            streams: count(bounded("streams", raw.streams, streams, 1, 10_000)),
+            connections: number(raw.connections),
+            connections_per_client: bounded(
+                "connections_per_client",
+                of_clients,
+                default.connections_per_client,
+                1,
+                COUNT_MOST,
+            ),
+            connection_requests: count(bounded(
+                "connection_requests",
+                raw.connection_requests,
+                requests,
+                1,
+                COUNT_MOST,
+            )),
+            requests_in_flight: number(raw.requests_in_flight),
         }
     }
 
     fn timeouts(&mut self, raw: &RawTimeouts, node: &Node<'_>) -> Timeouts {
-        let mut of = |key: &str, value: Option<RawDuration>, default: u64| {
-            self.duration(value, Duration::from_secs(default), node, &["timeouts", key])
+        let mut of = |key: &str, value: Option<RawDuration>, default: Duration| {
+            self.duration(value, default, node, &["timeouts", key])
         };
+        let default = Timeouts::DEFAULT;
         Timeouts {
-            header: of("header", raw.header, 10),
-            body_idle: of("body_idle", raw.body_idle, 15),
-            upstream_connect: of("upstream_connect", raw.upstream_connect, 2),
-            upstream_response: of("upstream_response", raw.upstream_response, 15),
-            idle: of("idle", raw.idle, 60),
-            drain: of("drain", raw.drain, 30),
+            handshake: of("handshake", raw.handshake, default.handshake),
+            header: of("header", raw.header, default.header),
+            body_idle: of("body_idle", raw.body_idle, default.body_idle),
+            body_total: of("body_total", raw.body_total, default.body_total),
+            stream_idle: of("stream_idle", raw.stream_idle, default.stream_idle),
+            response_stall: of("response_stall", raw.response_stall, default.response_stall),
+            upstream_connect: of("upstream_connect", raw.upstream_connect, default.upstream_connect),
+            upstream_response: of("upstream_response", raw.upstream_response, default.upstream_response),
+            idle: of("idle", raw.idle, default.idle),
+            connection_age: of("connection_age", raw.connection_age, default.connection_age),
+            drain: of("drain", raw.drain, default.drain),
         }
     }
 

@@ -154,11 +154,17 @@ pub(super) enum Series {
         decision: Decision,
         reason: Option<Reason>,
     },
+    Failure {
+        route: u32,
+        reason: Reason,
+    },
     UpstreamError {
         upstream: u32,
         reason: Reason,
     },
     Closed(Cause),
+    StalledStream,
+    AcceptError,
     Panic,
 }
 

@@ -239,6 +239,11 @@ impl WorkerMetrics {
         self.count(Series::Decision { route, decision, reason });
     }
 
+    /// A request that was permitted ended early.
+    pub fn failed(&self, route: Option<MetricRoute>, reason: Reason) {
+        self.count(Series::Failure { route: label(route), reason });
+    }
+
     /// How long a decision took, without waiting for keys.
     pub fn decision_duration(&self, duration: Duration) {
         self.decision.observe(duration);
@@ -272,6 +277,16 @@ impl WorkerMetrics {
     /// A client connection ended.
     pub fn connection_closed(&self, cause: Cause) {
         self.count(Series::Closed(cause));
+    }
+
+    /// A stream was reset because its client took too little of the answer.
+    pub fn stalled_stream(&self) {
+        self.count(Series::StalledStream);
+    }
+
+    /// The system refused to hand over a connection.
+    pub fn accept_error(&self) {
+        self.count(Series::AcceptError);
     }
 
     /// A request ended in a fault of the gateway.

@@ -292,6 +292,8 @@ fn every_metric_has_the_labels_it_is_documented_with() {
     let _held = (worker.connection_opened(listener), worker.upstream_connection_opened(upstream));
     worker.request(route, &Method::GET, 200, Duration::ZERO);
     worker.decision(route, Decision::Permit, None);
+    worker.failed(route, Reason::RequestTimeout);
+    worker.connection_closed(Cause::Age);
     worker.decision_duration(Duration::ZERO);
     worker.upstream(upstream, Duration::ZERO);
     worker.upstream_error(upstream, Reason::UpstreamTimeout);
