@@ -406,7 +406,7 @@ async fn h2load_with_abusive_settings() {
                 "--encoder-header-table-size=0",
             ],
         ),
-        ("many connections", &["-n", "2000", "-c", "200", "-m", "10"]),
+        ("many connections", &["-n", "2000", "-c", "100", "-m", "4"]),
         ("tiny frames", &["-n", "2000", "-c", "4", "-m", "100", "-d", "Cargo.toml"]),
         ("fields beyond the limit", &["-n", "200", "-c", "4", "-m", "100", "-H", "x-large: LARGE"]),
     ];
