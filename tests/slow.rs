@@ -6,6 +6,7 @@ mod support;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use support::frames::{self, CANCEL, DATA, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, frame, get, next};
 use support::{Client, Policy, Reply, Rig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -124,46 +125,6 @@ async fn an_answer_that_flows_keeps_a_conversation_open() {
 
 // HTTP/2, where the client opens the window of each stream itself.
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CANCEL: u32 = 8;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A client whose streams begin with this window.
-async fn http2(rig: &Rig, window: u32) -> TcpStream {
-    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    let initial_window_size = [&[0, 4], &window.to_be_bytes()[..]].concat();
-    stream.write_all(&frame(SETTINGS, 0, 0, &initial_window_size)).await.unwrap();
-    stream.write_all(&frame(SETTINGS, 1, 0, &[])).await.unwrap();
-    stream
-}
-
-/// A GET without a token, in literals of HPACK (RFC 7541 §6.2.2) but for method and scheme.
-fn get(path: &str, stream: u32) -> Vec<u8> {
-    let literal =
-        |index: u8, text: &str| [&[index, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let block = [vec![0x82, 0x86], literal(0x04, path), literal(0x01, "api.example.com")].concat();
-    frame(HEADERS, 0b101, stream, &block)
-}
-
-/// The next frame: type, stream and payload.
-async fn next(stream: &mut TcpStream) -> (u8, u32, Vec<u8>) {
-    let mut head = [0; 9];
-    support::soon("a frame", stream.read_exact(&mut head)).await.unwrap();
-    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-    support::soon("its payload", stream.read_exact(&mut payload)).await.unwrap();
-    (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
-}
-
 /// Reads frames until one of this type and stream.
 async fn until(stream: &mut TcpStream, kind: u8, id: u32) -> Vec<u8> {
     loop {
@@ -189,7 +150,7 @@ async fn stalled(rig: &Rig) -> f64 {
 #[tokio::test]
 async fn a_stream_whose_window_never_opens_is_reset_and_others_go_on() {
     let rig = large_answers("timeouts: { response_stall: 1s }").await;
-    let mut client = http2(&rig, 0).await;
+    let mut client = frames::connect(rig.gateway.address(), 0).await;
     client.write_all(&get("/status", 1)).await.unwrap();
     client.write_all(&get("/status", 3)).await.unwrap();
     until(&mut client, HEADERS, 3).await;
@@ -215,7 +176,7 @@ async fn a_stream_whose_window_never_opens_is_reset_and_others_go_on() {
 #[tokio::test]
 async fn a_window_that_opens_by_a_byte_now_and_then_holds_no_stream() {
     let rig = large_answers("timeouts: { response_stall: 1s }").await;
-    let (mut frames, mut drip) = http2(&rig, 1).await.into_split();
+    let (mut frames, mut drip) = frames::connect(rig.gateway.address(), 1).await.into_split();
     drip.write_all(&get("/status", 1)).await.unwrap();
     let dripping = tokio::spawn(async move {
         while drip.write_all(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())).await.is_ok() {
@@ -242,7 +203,7 @@ async fn a_window_that_opens_by_a_byte_now_and_then_holds_no_stream() {
 #[tokio::test]
 async fn a_client_that_takes_an_answer_slowly_but_steadily_gets_all_of_it() {
     let rig = large_answers("timeouts: { response_stall: 500ms }\nlimits: { response_rate: 64KiB }").await;
-    let mut client = http2(&rig, 64 << 10).await;
+    let mut client = frames::connect(rig.gateway.address(), 64 << 10).await;
     client.write_all(&get("/status", 1)).await.unwrap();
     client.write_all(&frame(WINDOW_UPDATE, 0, 0, &(2_u32 << 20).to_be_bytes())).await.unwrap();
     let mut taken = 0;
@@ -263,7 +224,7 @@ async fn a_stream_that_is_silent_because_its_upstream_is_goes_on() {
     let (pieces, source) = mpsc::unbounded_channel();
     let source = Mutex::new(Some(source));
     rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
-    let mut client = http2(&rig, 64 << 10).await;
+    let mut client = frames::connect(rig.gateway.address(), 64 << 10).await;
     client.write_all(&get("/status", 1)).await.unwrap();
     pieces.send(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()).unwrap();
     for _ in 0..4 {

@@ -218,9 +218,9 @@ impl<H: Handler> Connection<H> {
                 biased;
                 ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.deadline(parting)) => match ended {
                     Ok(Ok(())) => return Ended::By(parting.map_or_else(|| self.ended_by(), |(cause, _)| cause)),
-                    Ok(Err(error)) => return Ended::Failed(error),
-                    Err(cause @ (Cause::Age | Cause::Requests)) => cause,
-                    Err(Cause::Idle) if parting.is_none() => Cause::Idle,
+                    // Whoever was told to go may go in any way.
+                    Ok(Err(error)) => return parting.map_or(Ended::Failed(error), |(cause, _)| Ended::By(cause)),
+                    Err(cause @ (Cause::Age | Cause::Idle | Cause::Requests)) if parting.is_none() => cause,
                     // The client does not close, so this side does.
                     Err(cause) => return Ended::By(cause),
                 },

@@ -5,6 +5,7 @@
 //! - [`Upstream`]: a raw server that records exact bytes and answers as scripted.
 //! - [`TestIssuer`]: signs any token, serves its keys, and can be down, slow, or rotate.
 //! - [`Client`] and [`Call`]: byte-exact HTTP/1.1, and a short way to say a common request.
+//! - [`frames`]: byte-exact HTTP/2.
 //! - [`http2`]: HTTP/2 frame by frame, right or wrong.
 //! - [`process`], [`tls`], [`oidc`]: real programs, certificates, a real OpenID provider.
 #![cfg(test)]
@@ -16,6 +17,7 @@
 )]
 
 mod client;
+pub mod frames;
 mod gateway;
 mod http1;
 pub mod http2;
