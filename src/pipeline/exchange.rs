@@ -290,8 +290,8 @@ impl Drop for Exchange {
     }
 }
 
-/// Counts and logs a connection that ended before it brought a request. Its method is not known, so it is `-`.
-pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
+/// Counts and logs a connection that ended without a request that could be answered. Its method is not known, so it is `-`.
+pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str) {
     let method = Method::from_bytes(b"-").unwrap_or_default();
     gateway.metrics.decision(None, Decision::Deny, Some(reason));
     gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
@@ -310,7 +310,7 @@ pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
             status: reason.row().status,
             decision: Some(Disposition::Deny),
             reason: Some(reason),
-            cause: Some("the connection ended before a request could be read"),
+            cause: Some(cause),
             owner: None,
             issuer: None,
             client: None,

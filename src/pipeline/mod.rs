@@ -231,13 +231,17 @@ impl Handler for Gateway {
 
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
+            Abort::Flood => {
+                let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
+                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+            }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
             Abort::HeaderTimeout => Reason::RequestTimeout,
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason);
+        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
     }
 
     fn closed(&self, cause: Cause) {

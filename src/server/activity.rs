@@ -40,6 +40,8 @@ pub(super) struct Activity {
     requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
     with_body: AtomicBool,
+    /// Whether a flood of frames ended it.
+    flooded: AtomicBool,
     /// HTTP/2 frames other than requests keep nothing waiting for a header section.
     multiplexed: bool,
 }
@@ -54,6 +56,7 @@ impl Activity {
             blocked: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
             multiplexed,
         }
     }
@@ -93,6 +96,16 @@ impl Activity {
         if self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
             self.since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// The client sends more frames than allowed.
+    pub(super) fn flooded(&self) {
+        self.flooded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client sent more frames than allowed.
+    pub(super) fn was_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     /// Whether the client may still be sending the body of its last request.

@@ -159,6 +159,7 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
+        stream.follow_frames(self.limits.headers);
         let patience = Patience { stall: self.limits.response_stall, rate: self.limits.response_rate };
         let streams = Streams::new(Rc::clone(&self.handler), patience);
         let mut builder = http2::Builder::new(streams.clone());
@@ -257,10 +258,20 @@ impl<H: Handler> Connection<H> {
         Some(quiet.map_or(aged, |quiet| if quiet.0 <= aged.0 { quiet } else { aged }))
     }
 
+    fn flood(&self) -> Cause {
+        self.handler.aborted(&self.peer, Abort::Flood);
+        Cause::Frames
+    }
+
     /// Logs what deserves it.
     fn report(&self, ended: Ended) -> Cause {
         let client = &self.peer.address;
         match ended {
+            Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => self.flood(),
+            Ended::Failed(error) if is_calmed(&error) => {
+                tracing::debug!(%error, %client, "HTTP/2 abused");
+                self.flood()
+            }
             Ended::By(cause) => {
                 tracing::debug!(%client, cause = cause.as_str(), "connection ended");
                 if cause == Cause::HeaderTimeout {
@@ -289,6 +300,12 @@ impl<H: Handler> Connection<H> {
 enum Ended {
     By(Cause),
     Failed(hyper::Error),
+}
+
+/// Whether h2 ended the connection because the client asked too much of it.
+fn is_calmed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Polls `connection`, and after each poll sees to it that `alarm` rings no later than the deadline. A request that keeps

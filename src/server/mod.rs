@@ -8,11 +8,15 @@
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
 //!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
 //! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
-//! 7. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+//! 7. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
+//!    too many fields (`fields`).
+//! 8. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
 mod answers;
 mod connection;
+mod fields;
+mod frames;
 pub mod listener;
 mod share;
 pub mod shutdown;
@@ -100,6 +104,8 @@ pub enum Abort {
     HeaderTimeout,
     /// The TLS handshake failed or took too long.
     Handshake,
+    /// More HTTP/2 frames beside requests than allowed, more stream errors, or far too many fields; the client got GOAWAY.
+    Flood,
     /// More connections than allowed.
     TooMany,
 }

@@ -140,6 +140,8 @@ causes! {
     Drain = "drain";
     /// It broke, or HTTP/2 was violated.
     Error = "error";
+    /// More HTTP/2 frames beside requests, stream errors or fields than allowed.
+    Frames = "frames";
     /// The TLS handshake failed.
     Handshake = "handshake";
     /// The TLS handshake took longer than `timeouts.handshake`.
