@@ -83,6 +83,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// A client connection takes no more requests after this.
     pub connection_age: Duration,
+    /// From the signal to end to the drain: served, but not ready.
+    pub drain_notice: Duration,
     /// Running requests may take this long to end on shutdown.
     pub drain: Duration,
 }
@@ -100,6 +102,7 @@ impl Timeouts {
         upstream_response: Duration::from_secs(15),
         idle: Duration::from_secs(60),
         connection_age: Duration::from_secs(3600),
+        drain_notice: Duration::ZERO,
         drain: Duration::from_secs(30),
     };
 }

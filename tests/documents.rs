@@ -215,6 +215,7 @@ fn files() -> tempfile::TempDir {
     let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     std::fs::write(dir.path().join("keys.json"), jwks).unwrap();
     std::fs::write(dir.path().join("admin.token"), "example-token\n").unwrap();
+    std::fs::write(dir.path().join("proxy.secret"), "user:password\n").unwrap();
     std::fs::create_dir(dir.path().join("certs")).unwrap();
     let leaf = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     for (name, content) in [

@@ -19,7 +19,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{self, LogFormat};
 use crate::pipeline::Gateway;
-use crate::reload::fetch::{Fetcher, FetcherError};
+use crate::reload::fetch::Egress;
 use crate::reload::policy::{self, Reloads};
 use crate::server::listener::{self, Bound};
 use crate::server::shutdown::{self, Announcer, Phase};
@@ -86,9 +86,6 @@ pub(super) enum RunError {
     /// The system gives no randomness.
     #[error("no randomness from the system: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// Keys cannot be fetched safely.
-    #[error("{0}")]
-    Fetcher(#[from] FetcherError),
     /// Diagnostics cannot be set up.
     #[error("{0}")]
     Trace(#[from] trace::TraceError),
@@ -152,11 +149,11 @@ pub(super) async fn serve(
     let (bound, admin_listener) = bind(&gateway, workers)?;
     let log = access_log(&gateway, &metrics)?;
 
-    let fetcher = Fetcher::new(None)?;
-    policy::start_cells(&live, None, &fetcher, &metrics);
+    let egress = Egress::default();
+    policy::start_cells(&live, None, &egress, &metrics)?;
     metrics.policy_applied(&live.snapshot.hash, live.loaded);
     let process = Arc::new(Process::new(live, metrics, Admission::new(room.requests, workers)));
-    let reloads = policy::start(Arc::clone(&process), args.config.clone(), fetcher).await;
+    let reloads = policy::start(Arc::clone(&process), args.config.clone(), egress).await;
 
     let tls = |position: usize| gateway.listen.get(position).is_some_and(|listener| listener.tls.is_some());
     let listeners: Vec<_> =
@@ -188,7 +185,10 @@ pub(super) async fn serve(
     let served = crew.until_told(&mut signals, &reloads).await;
     process.drain();
     let drained = match served {
-        Ok(()) => crew.drain(&mut signals, process.live.load().snapshot.gateway.timeouts.drain).await,
+        Ok(()) => {
+            let timeouts = process.live.load().snapshot.gateway.timeouts;
+            crew.drain(&mut signals, timeouts.drain_notice, timeouts.drain).await
+        }
         Err(error) => Err(error),
     };
     log.close();
@@ -306,26 +306,40 @@ impl Workers {
         }
     }
 
-    /// Lets running requests end, for at most `limit` or until a second signal.
-    async fn drain(&mut self, signals: &mut Signals, limit: Duration) -> Result<(), RunError> {
-        tracing::info!(limit = ?limit, "draining");
-        self.announcer.announce(Phase::Drain);
+    /// Serves on for `notice`, then lets running requests end for at most `limit`; a second signal ends both.
+    async fn drain(
+        &mut self,
+        signals: &mut Signals,
+        notice: Duration,
+        limit: Duration,
+    ) -> Result<(), RunError> {
+        tracing::info!(?notice, ?limit, "draining");
+        let drained = async {
+            if !notice.is_zero() {
+                self.announcer.announce(Phase::Notice);
+                tokio::time::sleep(notice).await;
+            }
+            self.announcer.announce(Phase::Drain);
+            tokio::time::timeout(limit, all_ended(&mut self.running, &mut self.ended)).await.is_ok()
+        };
         tokio::select! {
-            () = self.all_ended() => tracing::info!("drained"),
-            () = tokio::time::sleep(limit) => tracing::warn!("the drain timeout passed; what still ran was cut off"),
+            drained = drained => match drained {
+                true => tracing::info!("drained"),
+                false => tracing::warn!("the drain timeout passed; what still ran was cut off"),
+            },
             () = signals.end() => tracing::warn!("a second signal; what still ran was cut off"),
         }
         self.announcer.announce(Phase::Stop);
         // The workers drop what still runs, and with it write its log lines.
-        let _ = tokio::time::timeout(CUT, self.all_ended()).await;
+        let _ = tokio::time::timeout(CUT, all_ended(&mut self.running, &mut self.ended)).await;
         Ok(())
     }
+}
 
-    /// Waits until no worker runs any more. May be given up and asked for again.
-    async fn all_ended(&mut self) {
-        while self.running > 0 && self.ended.recv().await.is_some() {
-            self.running -= 1;
-        }
+/// Waits until no worker runs any more. May be given up and asked for again.
+async fn all_ended(running: &mut usize, ended: &mut mpsc::UnboundedReceiver<usize>) {
+    while *running > 0 && ended.recv().await.is_some() {
+        *running -= 1;
     }
 }
 

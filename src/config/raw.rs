@@ -59,6 +59,8 @@ pub(super) struct RawGateway {
     /// Networks (CIDR) whose peers may speak for a client address. Default: none.
     #[serde(default)]
     pub(super) trusted_proxies: Vec<String>,
+    /// The proxy through which issuers are asked for their keys. Default: none, they are asked directly.
+    pub(super) egress_proxy: Option<RawEgressProxy>,
     /// Worker threads; `auto` is one for each core.
     pub(super) workers: Option<AutoOr>,
     /// The cache of verified tokens.
@@ -99,6 +101,32 @@ pub(super) struct RawListener {
     pub(super) certificates: Option<Vec<RawCertificate>>,
     /// PEM file of the authorities whose client certificates are verified if sent.
     pub(super) client_ca: Option<String>,
+    /// `https`: every request is sent on to the https origin of its host, and nothing is forwarded. On `http` only.
+    pub(super) redirect: Option<RawRedirect>,
+    /// Whether each connection begins with a PROXY protocol header (v1 or v2). Only from `trusted_proxies`. Default `false`.
+    #[serde(default)]
+    pub(super) proxy_protocol: bool,
+}
+
+/// Where a listener redirects.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawRedirect {
+    /// To the same resource over https.
+    Https,
+}
+
+/// A proxy that is asked for tunnels (CONNECT) to issuers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEgressProxy {
+    /// Where it is: `http://proxy.internal:3128`.
+    pub(super) url: String,
+    /// `user:password` for it, sent as Basic credentials. Default: none.
+    pub(super) credentials: Option<RawSecret>,
+    /// Hosts that are asked directly: exact names or `*.example.com`. Default: none.
+    #[serde(default)]
+    pub(super) no_proxy: Vec<String>,
 }
 
 /// A certificate chain and its key.
@@ -189,6 +217,8 @@ pub(super) struct RawTimeouts {
     pub(super) idle: Option<RawDuration>,
     /// A client connection takes no more requests after this. Default `1h`.
     pub(super) connection_age: Option<RawDuration>,
+    /// Before it drains, a gateway that was told to end serves on for this long and says that it is not ready. Default `0s`.
+    pub(super) drain_notice: Option<RawDuration>,
     /// Running requests may take this long to end on shutdown. Default `30s`.
     pub(super) drain: Option<RawDuration>,
 }
@@ -199,6 +229,22 @@ pub(super) struct RawTimeouts {
 pub(super) struct RawHost {
     /// The origin clients use: `https://api.example.com`. Plain `http` only for loopback addresses.
     pub(super) external_url: String,
+    /// Strict-Transport-Security on every answer for this host over TLS. Default: none.
+    pub(super) hsts: Option<RawHsts>,
+}
+
+/// Strict-Transport-Security (RFC 6797 §6.1).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHsts {
+    /// How long a browser must use https only. `0s` ends what was said before.
+    pub(super) max_age: RawDuration,
+    /// Whether the same holds for every name below this host. Default `false`.
+    #[serde(default)]
+    pub(super) include_subdomains: bool,
+    /// Whether browsers may ship with it. Needs `include_subdomains` and a year. Default `false`.
+    #[serde(default)]
+    pub(super) preload: bool,
 }
 
 /// An authorization server.
@@ -236,6 +282,8 @@ pub(super) struct RawKeys {
     pub(super) jwks_uri: Option<String>,
     /// A file with its JWK Set.
     pub(super) jwks_file: Option<String>,
+    /// PEM file of the authorities to trust instead of the public ones when they are fetched.
+    pub(super) ca: Option<String>,
 }
 
 /// Which claims of an issuer carry what. A path such as `realm_access.roles` goes into objects.

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::{Frame, SizeHint};
 
-use super::Gateway;
 use super::view::View;
+use super::{Gateway, edge};
 use crate::authenticate::Principal;
-use crate::decide::{DecisionRecord, Verdict};
+use crate::decide::{self, DecisionRecord, Verdict};
 use crate::forward::body::{Broken, UpstreamBody};
 use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
-use crate::respond::{Refused, cors, grpc};
+use crate::respond::{Refused, cors, grpc, redirect};
 use crate::server::Peer;
 use crate::state::admission::Admitted;
 use crate::state::clock;
@@ -61,7 +61,7 @@ impl Exchange {
     pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
         let view = gateway.view();
         let unix_ms = clock::unix_millis();
-        let trusted = &view.live.snapshot.gateway.trusted_proxies;
+        let trusted: &[_] = if peer.unknown { &[] } else { &view.live.snapshot.gateway.trusted_proxies };
         Rc::new(Self {
             _in_flight: gateway.metrics.in_flight(),
             place: gateway.door.admit(),
@@ -98,6 +98,11 @@ impl Exchange {
     /// When it came, by both clocks.
     pub(super) const fn begun(&self) -> (Instant, Timestamp) {
         (self.started, Timestamp(self.unix_ms.div_euclid(1000)))
+    }
+
+    /// Whether the client speaks TLS, here or to a trusted proxy that says so.
+    pub(super) fn is_secure(&self) -> bool {
+        self.client.is_secure(self.tls)
     }
 
     pub(super) const fn client(&self) -> &Client {
@@ -150,12 +155,25 @@ impl Exchange {
         }
     }
 
+    /// Sends the client on to https.
+    pub(super) fn redirect(self: &Rc<Self>, location: HeaderValue) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Redirect));
+        self.reply(redirect::response(&self.head.method, location))
+    }
+
+    /// Refuses what the connection it came on does not serve: no route was looked for.
+    pub(super) fn deny(self: &Rc<Self>, reject: &Reject) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Deny));
+        self.refuse(reject, decide::allow(reject))
+    }
+
     /// An answer of the gateway's own.
     pub(super) fn reply(self: &Rc<Self>, response: Response<Bytes>) -> Response<Body> {
         self.response_bytes.set(response.body().len() as u64);
         let mut response =
             response.map(|bytes| Body { kind: Kind::Own(Some(bytes)), exchange: Rc::clone(self) });
         response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        edge::transport_security(self, response.headers_mut());
         self.status.set(response.status().as_u16());
         response
     }
@@ -178,6 +196,10 @@ impl Exchange {
             grpc: grpc::is_call(&self.head.headers),
         };
         let mut response = refused.response();
+        if self.head.method == Method::CONNECT {
+            // What follows may be meant for a tunnel that does not exist; it shall not be taken for requests.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.annotate(response.headers_mut());
         if reject.reason.control() == Control::Upstream
             && let Some(metric) = self.upstream().and_then(|upstream| live.upstream_metrics.get(upstream))
@@ -201,6 +223,7 @@ impl Exchange {
         let mut response =
             response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
         self.annotate(response.headers_mut());
+        edge::transport_security(self, response.headers_mut());
         response
     }
 
@@ -235,7 +258,7 @@ impl Exchange {
             Some(Disposition::Permit) => metrics.decision(route_metric, Decision::Permit, None),
             Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
             Some(Disposition::Deny) => metrics.decision(route_metric, Decision::Deny, reason),
-            Some(Disposition::Preflight | Disposition::Metadata) | None => {}
+            Some(Disposition::Preflight | Disposition::Metadata | Disposition::Redirect) | None => {}
         }
         if let Some(reason) = self.failed.get() {
             metrics.failed(route_metric, reason);
@@ -287,42 +310,6 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record();
-    }
-}
-
-/// Counts and logs a connection that ended without a request that could be answered. Its method is not known, so it is `-`.
-pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str) {
-    let method = Method::from_bytes(b"-").unwrap_or_default();
-    gateway.metrics.decision(None, Decision::Deny, Some(reason));
-    gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
-    if gateway.log.enabled() {
-        let unix_ms = clock::unix_millis();
-        gateway.log.write(&Entry {
-            unix_ms,
-            request_id: gateway.ids.next(unix_ms).to_str().unwrap_or_default(),
-            address: Some(peer.address.ip()),
-            method: &method,
-            host: None,
-            path: b"",
-            protocol: Version::HTTP_11,
-            tls: peer.tls.is_some(),
-            route: None,
-            status: reason.row().status,
-            decision: Some(Disposition::Deny),
-            reason: Some(reason),
-            cause: Some(cause),
-            owner: None,
-            issuer: None,
-            client: None,
-            subject: None,
-            tenant: None,
-            upstream: None,
-            duration: Duration::ZERO,
-            decision_duration: None,
-            upstream_duration: None,
-            request_bytes: 0,
-            response_bytes: 0,
-        });
     }
 }
 

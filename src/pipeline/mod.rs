@@ -2,6 +2,8 @@
 //!
 //! `Gateway::answer` lists the stages in their order; everything around it observes.
 
+mod aborted;
+mod edge;
 mod exchange;
 mod view;
 
@@ -30,7 +32,7 @@ use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
-use crate::server::{Abort, ConnectionLimits, Handler, Peer};
+use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
 use crate::state::admission::Door;
 use crate::state::clock;
 use crate::state::live::{LiveKnowledge, Process};
@@ -71,6 +73,9 @@ impl Gateway {
     /// Answers one request: the stages in their order.
     async fn answer(&self, peer: &Peer, body: RequestBody, exchange: &Rc<Exchange>) -> Response<Body> {
         let view = exchange.view();
+        if let Some(answer) = edge::settled(peer, exchange) {
+            return answer;
+        }
         let record = self.decide(view, exchange).await;
         exchange.decided(&record);
         match record.verdict {
@@ -187,33 +192,31 @@ impl Handler for Gateway {
         if !exchange.is_admitted() {
             return exchange.turn_away(Reason::Overloaded);
         }
-        let answer = AssertUnwindSafe(self.answer(&peer, body, &exchange)).catch_unwind().await;
-        answer.unwrap_or_else(|_| {
+        let panicked = || {
             self.metrics.panic();
             exchange.refuse(&Reject::because(Reason::Internal, "panic"), None)
-        })
+        };
+        caught(self.answer(&peer, body, &exchange), panicked).await
     }
 
     fn limits(&self) -> ConnectionLimits {
         let live = self.process.live.load();
         let gateway = &live.snapshot.gateway;
-        ConnectionLimits {
-            handshake_timeout: gateway.timeouts.handshake,
-            header_timeout: gateway.timeouts.header,
-            idle_timeout: gateway.timeouts.idle,
-            response_stall: gateway.timeouts.response_stall,
-            response_rate: gateway.limits.response_rate,
-            age: gateway.timeouts.connection_age,
-            requests: gateway.limits.connection_requests,
-            streams: gateway.limits.streams,
-            buffer: gateway.limits.buffer,
-            header_bytes: gateway.limits.header_bytes,
-            headers: gateway.limits.headers,
-        }
+        ConnectionLimits::of(&gateway.limits, &gateway.timeouts)
     }
 
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
-        self.process.live.load().tls.get(listener)?.clone()
+        Some(Arc::clone(&self.process.live.load().tls.get(listener)?.as_ref()?.config))
+    }
+
+    fn proxy_header(&self, listener: usize, peer: IpAddr) -> ProxyHeader {
+        let live = self.process.live.load();
+        let gateway = &live.snapshot.gateway;
+        match gateway.listen.get(listener) {
+            Some(listener) if !listener.proxy_protocol => ProxyHeader::Absent,
+            Some(_) if gateway.is_trusted(peer) => ProxyHeader::Required,
+            Some(_) | None => ProxyHeader::Refused,
+        }
     }
 
     fn opened(&self, listener: usize) -> Option<Self::Open> {
@@ -233,7 +236,7 @@ impl Handler for Gateway {
         let reason = match abort {
             Abort::Flood => {
                 let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
-                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+                return aborted::record(self, peer, Reason::RequestInvalid, cause);
             }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
@@ -241,7 +244,7 @@ impl Handler for Gateway {
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
+        aborted::record(self, peer, reason, "the connection ended before a request could be read");
     }
 
     fn closed(&self, cause: Cause) {
@@ -259,5 +262,26 @@ impl Handler for Gateway {
     fn tick(&self) {
         let view = self.view();
         view.pools.iter().for_each(|pool| pool.sweep());
+    }
+}
+
+/// What comes of `work`, or of `panicked` if it panics: a fault of one request ends that request alone.
+async fn caught<T>(work: impl Future<Output = T>, panicked: impl FnOnce() -> T) -> T {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| panicked())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caught;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer_wherever_it_happens() {
+        assert_eq!(caught(async { "well" }, || "panicked").await, "well");
+        assert_eq!(caught(async { panic!("at once") }, || "panicked").await, "panicked");
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("later")
+        };
+        assert_eq!(caught(later, || "panicked").await, "panicked");
     }
 }

@@ -1,6 +1,7 @@
 //! One client connection, from TLS to its last response.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -22,7 +24,7 @@ use super::activity::{Activity, Tracked, Waiting};
 use super::answers::{Offering, Patience, Streams};
 use super::shutdown::{Listening, Phase};
 use super::stream::{Gone, Stream, Transport};
-use super::{Abort, ConnectionLimits, Handler, Peer, TlsPeer};
+use super::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, TlsPeer, proxy_protocol};
 use crate::observe::metrics::Cause;
 
 /// Flow-control windows of one HTTP/2 stream and connection, in bytes.
@@ -62,14 +64,13 @@ pub(super) async fn serve<H: Handler>(
         return Cause::Error;
     }
     let mut draining = shutdown.clone();
-    let tls = handler.tls(listener);
-    let (patience, too_slow) = match tls {
+    let (patience, too_slow) = match handler.tls(listener) {
         Some(_) => (limits.handshake_timeout, Cause::HandshakeTimeout),
         None => (limits.header_timeout, Cause::HeaderTimeout),
     };
     let opened = tokio::select! {
         biased;
-        opened = timeout(patience, open(tls, socket, &mut peer)) => opened,
+        opened = timeout(patience, open(&*handler, socket, &mut peer)) => opened,
         () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => {
             return Cause::Drain;
         }
@@ -79,7 +80,7 @@ pub(super) async fn serve<H: Handler>(
         Ok(Err(None)) => return Cause::Client,
         Ok(Err(Some(abort))) => {
             handler.aborted(&peer, abort);
-            return Cause::Handshake;
+            return if abort == Abort::Malformed { Cause::Malformed } else { Cause::Handshake };
         }
         // Not a word, or half a handshake: there is no request to speak of.
         Err(_) => {
@@ -92,7 +93,6 @@ pub(super) async fn serve<H: Handler>(
         peer: Rc::new(peer),
         handler,
         limits,
-        multiplexed,
         shutdown,
     };
     let cause = if multiplexed {
@@ -106,13 +106,19 @@ pub(super) async fn serve<H: Handler>(
     cause
 }
 
-/// Agrees on TLS and on the protocol version. `Err(None)` is a client that left without a word.
-async fn open(
-    tls: Option<Arc<rustls::ServerConfig>>,
-    socket: TcpStream,
+/// Learns whose the connection is where that is said first, agrees on TLS and on the protocol version. `Err(None)` is a
+/// client that left without a word.
+async fn open<H: Handler>(
+    handler: &H,
+    mut socket: TcpStream,
     peer: &mut Peer,
 ) -> Result<(Stream, Gone, bool), Option<Abort>> {
-    let Some(config) = tls else {
+    match handler.proxy_header(peer.listener, peer.address.ip()) {
+        ProxyHeader::Absent => {}
+        ProxyHeader::Required => peer.introduced(introduction(&mut socket, peer.address).await?),
+        ProxyHeader::Refused => return Err(Some(Abort::Malformed)),
+    }
+    let Some(config) = handler.tls(peer.listener) else {
         let (mut stream, gone) = Stream::new(Transport::Plain(socket));
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
         return Ok((stream, gone, multiplexed));
@@ -131,12 +137,23 @@ async fn open(
     Ok((stream, gone, multiplexed))
 }
 
+/// The client that a PROXY header names.
+async fn introduction(
+    socket: &mut TcpStream,
+    proxy: SocketAddr,
+) -> Result<Option<SocketAddr>, Option<Abort>> {
+    proxy_protocol::read(socket).await.map_err(|error| {
+        tracing::debug!(%error, %proxy, "no usable PROXY header");
+        // A load balancer that only looks whether the port is open says nothing.
+        (error.kind() != io::ErrorKind::UnexpectedEof).then_some(Abort::Malformed)
+    })
+}
+
 struct Connection<H> {
     activity: Arc<Activity>,
     peer: Rc<Peer>,
     handler: Rc<H>,
     limits: ConnectionLimits,
-    multiplexed: bool,
     shutdown: Listening,
 }
 
@@ -189,13 +206,13 @@ impl<H: Handler> Connection<H> {
         // requests a connection shall not hold the state of one.
         let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
         // HTTP/2 has GOAWAY for it.
-        let last = !self.multiplexed && self.is_spent();
+        let last = !self.activity.is_multiplexed() && (self.is_spent() || !self.shutdown.is_serving());
         async move {
-            let mut response = answered.await;
-            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            let mut answer = answered.await.map(|body| Tracked::new(body, running));
+            if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| Tracked::new(body, running)))
+            Ok(answer)
         }
     }
 
@@ -213,6 +230,11 @@ impl<H: Handler> Connection<H> {
         let mut shutdown = self.shutdown.clone();
         let mut alarm = pin!(tokio::time::sleep(self.limits.header_timeout));
         let mut parting = None;
+        // Who comes after the notice is still served, and hears of the drain when it begins.
+        let goodbye = match self.activity.is_multiplexed() && self.shutdown.is_serving() {
+            true => Phase::Notice,
+            false => Phase::Drain,
+        };
         loop {
             let cause = tokio::select! {
                 biased;
@@ -224,7 +246,7 @@ impl<H: Handler> Connection<H> {
                     // The client does not close, so this side does.
                     Err(cause) => return Ended::By(cause),
                 },
-                () = shutdown.reached_by_task(Phase::Drain), if parting.is_none() => Cause::Drain,
+                () = shutdown.reached_by_task(goodbye), if parting.is_none() => Cause::Drain,
             };
             parting = Some((cause, Instant::now()));
             part(connection.as_mut());

@@ -8,9 +8,11 @@
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
 //!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
 //! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
-//! 7. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
+//! 7. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
+//! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
 //!    too many fields (`fields`).
-//! 8. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+//! 9. On notice of a drain, an answer over HTTP/1 ends its connection and HTTP/2 gets GOAWAY, but everybody is served. On
+//!    drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
 mod answers;
@@ -18,6 +20,7 @@ mod connection;
 mod fields;
 mod frames;
 pub mod listener;
+mod proxy_protocol;
 mod share;
 pub mod shutdown;
 mod stream;
@@ -34,6 +37,7 @@ use hyper::body::Incoming;
 
 pub use activity::Tracked;
 
+use crate::limits::{Limits, Timeouts};
 use crate::observe::metrics::Cause;
 
 /// What a connection may take, read when it is accepted.
@@ -63,15 +67,37 @@ pub struct ConnectionLimits {
     pub headers: usize,
 }
 
+impl ConnectionLimits {
+    /// What of all limits is for a connection.
+    pub const fn of(limits: &Limits, timeouts: &Timeouts) -> Self {
+        Self {
+            handshake_timeout: timeouts.handshake,
+            header_timeout: timeouts.header,
+            idle_timeout: timeouts.idle,
+            response_stall: timeouts.response_stall,
+            response_rate: limits.response_rate,
+            age: timeouts.connection_age,
+            requests: limits.connection_requests,
+            streams: limits.streams,
+            buffer: limits.buffer,
+            header_bytes: limits.header_bytes,
+            headers: limits.headers,
+        }
+    }
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// The other end of the socket.
+    /// The other end of the socket, or the client that a PROXY header names.
     pub address: SocketAddr,
     /// Its IP address as text; one of IPv4 in that form, however it came.
     pub address_text: Box<str>,
     /// Position of the listener it came in through.
     pub listener: usize,
+    /// Whether a PROXY header said that its client is not known: then `address` is the proxy's, but the proxy does not speak
+    /// for what came through it.
+    pub unknown: bool,
     /// What TLS says of it; `None` on plain HTTP.
     pub tls: Option<TlsPeer>,
 }
@@ -79,9 +105,31 @@ pub struct Peer {
 impl Peer {
     /// A connection in plain text, until TLS says otherwise.
     fn new(address: SocketAddr, listener: usize) -> Self {
-        let address_text = address.ip().to_canonical().to_string().into();
-        Self { address, address_text, listener, tls: None }
+        Self { address, address_text: text_of(address), listener, unknown: false, tls: None }
     }
+
+    /// Takes over what a PROXY header says.
+    fn introduced(&mut self, client: Option<SocketAddr>) {
+        match client {
+            Some(client) => (self.address, self.address_text) = (client, text_of(client)),
+            None => self.unknown = true,
+        }
+    }
+}
+
+fn text_of(address: SocketAddr) -> Box<str> {
+    address.ip().to_canonical().to_string().into()
+}
+
+/// Whether a connection begins with a PROXY protocol header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// Never on this listener: there it is a malformed request.
+    Absent,
+    /// Always; without one the connection is closed.
+    Required,
+    /// Nothing this peer says would be believed: the connection is closed.
+    Refused,
 }
 
 /// What TLS says of a client connection.
@@ -129,6 +177,9 @@ pub trait Handler: 'static {
 
     /// The TLS settings of a listener at this moment; `None` for plain HTTP.
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>>;
+
+    /// Whether a connection of this peer begins with a PROXY protocol header.
+    fn proxy_header(&self, listener: usize, peer: IpAddr) -> ProxyHeader;
 
     /// What keeps a connection counted.
     type Open: 'static;

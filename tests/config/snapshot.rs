@@ -184,7 +184,7 @@ fn a_preflight_lists_the_methods_of_all_routes_at_the_path() {
 
 #[test]
 fn warnings_point_at_what_someone_should_look_at() {
-    let rows: [(&str, &str, &str); 8] = [
+    let rows: [(&str, &str, &str); 9] = [
         ("...\n", "", "does not end with `...`"),
         ("strip_prefix", "forward_token: true\n      strip_prefix", "hands the caller's token"),
         (
@@ -209,6 +209,11 @@ fn warnings_point_at_what_someone_should_look_at() {
         ),
         ("host: api.example.com, path: /status", "path: /status", "not reached at host `api.example.com`"),
         ("[orders:read]\nup", "[ordres:read]\nup", "implies nothing that a route demands"),
+        (
+            "external_url: https://api.example.com",
+            "external_url: https://api.example.com, hsts: { max_age: 365d, include_subdomains: true, preload: true }",
+            "is asked to be preloaded",
+        ),
     ];
     for (from, to, message) in rows {
         let loaded = parse(&with(from, to)).unwrap_or_else(|errors| panic!("{to:?}: {errors}"));

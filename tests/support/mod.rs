@@ -30,8 +30,8 @@ mod upstream;
 
 pub use client::{Call, Client};
 pub use gateway::{ADMIN_TOKEN, Gateway};
-pub use http1::{Fields, Framing, Response};
-pub use issuer::{Alg, Behaviour, TestIssuer, TokenBuilder, now};
+pub use http1::{Fields, Framing, Reader, Response};
+pub use issuer::{Alg, Behaviour, TestIssuer, TokenBuilder, b64, now};
 pub use policy::Policy;
 pub use upstream::{Recorded, Reply, Upstream, ok};
 

@@ -7,13 +7,11 @@ use std::time::Duration;
 use super::Parser;
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::pem;
-use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawListener, RawTimeouts};
+use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawTimeouts};
 use crate::config::raw_values::{AutoOr, RawDuration, RawSize};
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
-use crate::snapshot::{
-    AccessLogTarget, Admin, CertifiedFiles, Gateway, Limits, Listener, Timeouts, TlsPolicy,
-};
+use crate::snapshot::{AccessLogTarget, Admin, Gateway, Limits, Listener, Timeouts};
 
 /// Beyond this a count is as good as none.
 const COUNT_MOST: usize = 1_000_000_000;
@@ -63,6 +61,7 @@ impl Parser<'_, '_> {
                 ),
             }
         }
+        self.check_proxy_protocol(raw, node);
         let workers = match raw.workers {
             Some(AutoOr::Number(n)) if n > MOST_WORKERS => {
                 let message = format!("more than {MOST_WORKERS} workers");
@@ -76,6 +75,7 @@ impl Parser<'_, '_> {
             listen,
             admin,
             trusted_proxies,
+            egress_proxy: raw.egress_proxy.as_ref().and_then(|proxy| self.egress_proxy(proxy, node)),
             workers,
             token_cache_bytes: raw.token_cache.as_ref().map_or(64 << 20, |cache| cache.bytes.0),
             limits: self.limits(&raw.limits, node),
@@ -85,70 +85,6 @@ impl Parser<'_, '_> {
                 RawAccessLog::Off => AccessLogTarget::Off,
             },
         }
-    }
-
-    fn listeners(&mut self, raw: &[RawListener], node: &Node<'_>) -> Vec<Listener> {
-        if raw.is_empty() {
-            let fault = Fault::new(node.place_of(&["listen"]), "no listener").key("listen");
-            self.faults.error(fault.hint("write `- http: 127.0.0.1:8080`"));
-        }
-        let mut listeners = Vec::new();
-        for (i, listener) in raw.iter().enumerate() {
-            let item = node.get("listen").and_then(|list| list.items()?.get(i)).unwrap_or(node);
-            let parsed = self.listener(listener, item);
-            listeners.extend(parsed);
-        }
-        listeners
-    }
-
-    fn listener(&mut self, raw: &RawListener, node: &Node<'_>) -> Option<Listener> {
-        match (raw.http, raw.https) {
-            (Some(address), None) => {
-                for key in ["certificates", "client_ca"] {
-                    if node.get(key).is_some() {
-                        let message = format!("`{key}` on a plain http listener");
-                        let fault = Fault::new(node.place_of_key(&[key]), message).key(key);
-                        self.faults.error(fault.hint("write `https:` instead of `http:`"));
-                    }
-                }
-                Some(Listener { address, tls: None })
-            }
-            (None, Some(address)) => {
-                let tls = self.tls(raw, node)?;
-                Some(Listener { address, tls: Some(tls) })
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                let fault = Fault::new(node.place, "a listener is either `http` or `https`");
-                self.faults.error(fault.hint("write two listeners for both"));
-                None
-            }
-        }
-    }
-
-    fn tls(&mut self, raw: &RawListener, node: &Node<'_>) -> Option<TlsPolicy> {
-        let pairs = raw.certificates.as_deref().unwrap_or_default();
-        if pairs.is_empty() {
-            let place = node.place_of(&["certificates"]);
-            let fault = Fault::new(place, "an https listener without certificate").key("certificates");
-            self.faults.error(fault.hint("write `certificates: [{ cert: …, key: … }]`"));
-        }
-        let mut certificates = Vec::new();
-        for (i, pair) in pairs.iter().enumerate() {
-            let item = node.get("certificates").and_then(|list| list.items()?.get(i)).unwrap_or(node);
-            let (cert_at, key_at) = (item.place_of(&["cert"]), item.place_of(&["key"]));
-            let cert = self.read(&pair.cert, cert_at);
-            let key = self.read(&pair.key, key_at);
-            let (Some((cert_path, cert)), Some((_, key))) = (cert, key) else {
-                continue;
-            };
-            self.check_pair(&cert, &key, cert_at, "cert");
-            certificates.push(CertifiedFiles { cert_path, cert, key });
-        }
-        let client_ca = match &raw.client_ca {
-            None => None,
-            Some(file) => Some(self.authorities(file, node.place_of(&["client_ca"]), "client_ca")?),
-        };
-        (!certificates.is_empty()).then_some(TlsPolicy { certificates, client_ca })
     }
 
     /// Reads a file of authorities.
@@ -280,6 +216,7 @@ impl Parser<'_, '_> {
             idle: of("idle", raw.idle, default.idle),
             connection_age: of("connection_age", raw.connection_age, default.connection_age),
             drain: of("drain", raw.drain, default.drain),
+            drain_notice: raw.drain_notice.map_or(default.drain_notice, |RawDuration(notice)| notice),
         }
     }
 

@@ -3,12 +3,16 @@
 //! A request loads the snapshot once and ends on it, whatever is reloaded meanwhile. What outlives a snapshot (keys,
 //! connections, token facts) is in [`crate::state`].
 
+mod edge;
+
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::authenticate::{ClaimPath, Issuers};
@@ -41,6 +45,10 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// The protected resources that metadata is published for.
     pub resources: Resources,
+    /// Where the hosts of the `hosts` section are reached.
+    pub origins: HashMap<Box<str>, Origin>,
+    /// Strict-Transport-Security of the hosts that have it (RFC 6797).
+    pub hsts: HashMap<Box<str>, HeaderValue>,
     /// Every header name that any route sets for identity, in lower case: stripped from each request on each route.
     pub identity_headers: Vec<HeaderName>,
     /// The files this snapshot was built from, routes.yaml first: a change of any of them asks for a reload.
@@ -65,6 +73,15 @@ impl Snapshot {
     /// The upstream at this position.
     pub fn upstream(&self, index: UpstreamIndex) -> Option<&UpstreamPolicy> {
         self.upstreams.get(index.get())
+    }
+
+    /// The https origin of a host, which is in lower case without port: its `external_url`, else its name alone. `None` for a
+    /// host that the policy does not name; to send a client there would be to send it wherever it wants.
+    pub fn https_origin(&self, host: &str) -> Option<Cow<'_, str>> {
+        match self.origins.get(host) {
+            Some(origin) => origin.secure.then_some(Cow::Borrowed(&*origin.text)),
+            None => self.table.names(host).then(|| format!("https://{host}").into()),
+        }
     }
 
     /// Who answers for a control on a route: the route's owner for what the route demands, else the control's.
@@ -99,6 +116,8 @@ pub struct Gateway {
     pub admin: Option<Admin>,
     /// Networks whose peers may speak for a client address; empty by default.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The way to issuers; `None` is the direct one.
+    pub egress_proxy: Option<Arc<EgressProxy>>,
     /// Worker threads; `None` is one for each core. Lives as long as the process.
     pub workers: Option<usize>,
     /// Most bytes of token facts that are kept. Lives as long as the process.
@@ -111,6 +130,14 @@ pub struct Gateway {
     pub access_log: AccessLogTarget,
 }
 
+impl Gateway {
+    /// Whether a peer may speak for a client's address.
+    pub fn is_trusted(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
 /// Where the access log goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogTarget {
@@ -119,41 +146,6 @@ pub enum AccessLogTarget {
     Stdout,
     /// Nowhere.
     Off,
-}
-
-/// One public listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its TLS settings; `None` for plain HTTP.
-    pub tls: Option<TlsPolicy>,
-}
-
-/// TLS of a listener. Contents were read together with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsPolicy {
-    /// Certificates, chosen by SNI; the first serves clients that send no or an unknown name.
-    pub certificates: Vec<CertifiedFiles>,
-    /// PEM of the authorities whose client certificates are verified if sent.
-    pub client_ca: Option<Arc<[u8]>>,
-}
-
-/// A certificate chain with its key, in PEM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CertifiedFiles {
-    /// Where the chain was read from, for messages.
-    pub cert_path: PathBuf,
-    /// The chain, leaf first.
-    pub cert: Arc<[u8]>,
-    /// The private key.
-    pub key: Arc<[u8]>,
-}
-
-impl std::fmt::Debug for CertifiedFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CertifiedFiles").field("cert_path", &self.cert_path).finish_non_exhaustive()
-    }
 }
 
 /// The admin listener.
