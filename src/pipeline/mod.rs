@@ -2,6 +2,7 @@
 //!
 //! `Gateway::answer` lists the stages in their order; everything around it observes.
 
+mod aborted;
 mod edge;
 mod exchange;
 mod view;
@@ -201,19 +202,7 @@ impl Handler for Gateway {
     fn limits(&self) -> ConnectionLimits {
         let live = self.process.live.load();
         let gateway = &live.snapshot.gateway;
-        ConnectionLimits {
-            handshake_timeout: gateway.timeouts.handshake,
-            header_timeout: gateway.timeouts.header,
-            idle_timeout: gateway.timeouts.idle,
-            response_stall: gateway.timeouts.response_stall,
-            response_rate: gateway.limits.response_rate,
-            age: gateway.timeouts.connection_age,
-            requests: gateway.limits.connection_requests,
-            streams: gateway.limits.streams,
-            buffer: gateway.limits.buffer,
-            header_bytes: gateway.limits.header_bytes,
-            headers: gateway.limits.headers,
-        }
+        ConnectionLimits::of(&gateway.limits, &gateway.timeouts)
     }
 
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
@@ -247,7 +236,7 @@ impl Handler for Gateway {
         let reason = match abort {
             Abort::Flood => {
                 let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
-                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+                return aborted::record(self, peer, Reason::RequestInvalid, cause);
             }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
@@ -255,7 +244,7 @@ impl Handler for Gateway {
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
+        aborted::record(self, peer, reason, "the connection ended before a request could be read");
     }
 
     fn closed(&self, cause: Cause) {
