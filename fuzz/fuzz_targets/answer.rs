@@ -29,10 +29,7 @@ fuzz_target!(|data: (bool, u16, &[u8])| {
         assert_eq!(followed.rest, b"HTTP/1.1 200 OK\r\n");
         assert_eq!(followed.data, answer.data);
         let short = own.split_last().map(|(_, short)| read(&[short], of_head));
-        assert!(
-            !matches!(short, Some(Ok(Answer { ended: true, .. }))),
-            "not a byte more than needed"
-        );
+        assert!(!matches!(short, Some(Ok(Answer { ended: true, .. }))), "not a byte more than needed");
     }
 });
 
@@ -77,7 +74,9 @@ fn read(parts: &[&[u8]], of_head: bool) -> Result<Answer, Malformed> {
 fn head(arrived: &mut BytesMut, of_head: bool) -> Result<Option<Head>, Malformed> {
     loop {
         match response::parse(arrived, of_head)? {
-            Some(head) if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS => {
+            Some(head)
+                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
+            {
                 assert!(head.framing.is_ended(), "an interim answer has no body");
             }
             head => return Ok(head),

@@ -43,6 +43,10 @@ impl Lines {
     fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
 }
 
 impl Gateway {
@@ -82,7 +86,9 @@ impl Gateway {
 
     async fn start_process(subcommand: &str, dir: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
         let ready_file = dir.path().join("ready.json");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        // A soak runs the binary that is to be shipped.
+        let built = env!("CARGO_BIN_EXE_scopegate").into();
+        let mut child = Command::new(std::env::var_os("SCOPEGATE_BIN").unwrap_or(built))
             .arg(subcommand)
             .arg("--config")
             .arg(dir.path().join("routes.yaml"))
@@ -246,6 +252,11 @@ impl Gateway {
     pub fn log(&self) -> Vec<Value> {
         let lines = self.stdout.all();
         lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The lines of the access log since the last call, for runs that are too long to keep them all.
+    pub fn take_log(&self) -> Vec<String> {
+        self.stdout.take()
     }
 
     /// Everything that was printed so far, on both outputs.

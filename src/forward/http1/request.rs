@@ -36,6 +36,13 @@ impl HeadBytes {
         Self(bytes)
     }
 
+    /// The whole head, with the empty line that ends it.
+    pub fn finish(self) -> Vec<u8> {
+        let Self(mut bytes) = self;
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+
     fn line(&mut self, name: &HeaderName, value: &[u8]) {
         self.0.extend_from_slice(name.as_str().as_bytes());
         self.0.extend_from_slice(b": ");
@@ -107,11 +114,9 @@ impl Sending {
         body: ClientBody,
         delimiter: Delimiter,
     ) -> Self {
-        let HeadBytes(mut line) = head;
-        line.extend_from_slice(b"\r\n");
         let empty = matches!(body, ClientBody::Empty);
         Self {
-            line,
+            line: head.finish(),
             line_sent: 0,
             data: Bytes::new(),
             tail: b"",
