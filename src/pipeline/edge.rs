@@ -8,8 +8,10 @@ use http::{HeaderMap, Response, header};
 
 use super::exchange::{Body, Exchange};
 use crate::admit::Head;
-use crate::decide::redirect;
+use crate::decide;
+use crate::observe::access_log::Disposition;
 use crate::reject::{Reason, Reject};
+use crate::respond::redirect;
 use crate::route::host::Host;
 use crate::server::Peer;
 
@@ -20,9 +22,12 @@ pub(super) fn settled(peer: &Peer, exchange: &Rc<Exchange>) -> Option<Response<B
     let Parts { method, uri, version, headers, .. } = exchange.head();
     if live.snapshot.gateway.listen.get(peer.listener).is_some_and(|listener| listener.redirect) {
         let head = Head { method, uri, version: *version, headers };
-        return Some(match redirect(&live.snapshot, &head) {
-            Ok(location) => exchange.redirect(location),
-            Err(reject) => exchange.deny(&reject),
+        return Some(match decide::redirect(&live.snapshot, &head) {
+            Ok(location) => {
+                exchange.settled(Disposition::Redirect);
+                exchange.reply(redirect::response(method, location))
+            }
+            Err(reject) => deny(exchange, &reject),
         });
     }
     let server_name = peer.tls.as_ref()?.server_name.as_deref();
@@ -36,7 +41,12 @@ pub(super) fn settled(peer: &Peer, exchange: &Rc<Exchange>) -> Option<Response<B
         return None;
     }
     let cause = "the host has another certificate than the one this connection was opened with";
-    Some(exchange.deny(&Reject::because(Reason::Misdirected, cause)))
+    Some(deny(exchange, &Reject::because(Reason::Misdirected, cause)))
+}
+
+fn deny(exchange: &Rc<Exchange>, reject: &Reject) -> Response<Body> {
+    exchange.settled(Disposition::Deny);
+    exchange.refuse(reject, decide::allow(reject))
 }
 
 /// Strict-Transport-Security (RFC 6797 §7): the host's own on what goes out over TLS, and none on what does not.

@@ -15,14 +15,14 @@ use http_body::{Frame, SizeHint};
 use super::view::View;
 use super::{Gateway, edge};
 use crate::authenticate::Principal;
-use crate::decide::{self, DecisionRecord, Verdict};
+use crate::decide::{DecisionRecord, Verdict};
 use crate::forward::answer::UpstreamBody;
 use crate::forward::body::Broken;
 use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
-use crate::respond::{Refused, cors, grpc, redirect};
+use crate::respond::{Refused, cors, grpc};
 use crate::server::Peer;
 use crate::state::admission::Admitted;
 use crate::state::clock;
@@ -156,16 +156,9 @@ impl Exchange {
         }
     }
 
-    /// Sends the client on to https.
-    pub(super) fn redirect(self: &Rc<Self>, location: HeaderValue) -> Response<Body> {
-        self.disposition.set(Some(Disposition::Redirect));
-        self.reply(redirect::response(&self.head.method, location))
-    }
-
-    /// Refuses what the connection it came on does not serve: no route was looked for.
-    pub(super) fn deny(self: &Rc<Self>, reject: &Reject) -> Response<Body> {
-        self.disposition.set(Some(Disposition::Deny));
-        self.refuse(reject, decide::allow(reject))
+    /// Notes what became of it without a decision: no route was looked for.
+    pub(super) fn settled(&self, disposition: Disposition) {
+        self.disposition.set(Some(disposition));
     }
 
     /// An answer of the gateway's own.
