@@ -30,6 +30,7 @@ use scopegate::pipeline::Gateway;
 use scopegate::server::listener;
 use scopegate::server::shutdown;
 use scopegate::server::worker::{Crew, Worker};
+use scopegate::state::admission::Admission;
 use scopegate::state::live::Process;
 use scopegate::state::token_cache::TokenCache;
 use support::{SCOPES, Signer, headers, judge, live};
@@ -117,7 +118,7 @@ fn worker(signer: &Signer, log: &AccessLog, with: &str) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new();
     let live = live(folder.path(), signer, ROUTES, upstream(), &metrics);
-    let process = Arc::new(Process::new(live, metrics));
+    let process = Arc::new(Process::new(live, metrics, Admission::new(8, 1)));
     let bound = listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).unwrap();
     let (_announcer, listening) = shutdown::channel();
     let (crew, mut inboxes) = Crew::new(1);

@@ -2,7 +2,7 @@
 //!
 //! The live gateway, `explain`, shadow mode and the audit all call [`decide`], so they cannot disagree.
 
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 
 use crate::admit::{self, Head};
 use crate::authenticate::{Knowledge, Need, Principal, Stop, authenticate};
@@ -77,6 +77,23 @@ pub fn decide<'s, K: Knowledge>(
     record
 }
 
+/// Where a listener that only redirects sends a request: to the https origin of its host, with path and query as they came.
+///
+/// # Errors
+///
+/// A head that [`decide`] would refuse too; `route_unknown` for a host that the policy does not name, so that nobody is sent
+/// wherever a Host field says.
+pub fn redirect(snapshot: &Snapshot, head: &Head<'_>) -> Result<HeaderValue, Reject> {
+    admit::check(head, &snapshot.gateway.limits)?;
+    let host = Host::of(head.uri, head.headers)?;
+    CanonicalPath::parse(head.uri.path())?;
+    let unknown = || Reject::because(Reason::RouteUnknown, "no host of the policy's with an https origin");
+    let origin = snapshot.https_origin(host.as_str()).ok_or_else(unknown)?;
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let location = HeaderValue::try_from(format!("{origin}{target}"));
+    location.map_err(|_| Reject::because(Reason::RequestInvalid, "control characters in the target"))
+}
+
 /// The stages in their order.
 fn run<'s, K: Knowledge>(
     snapshot: &'s Snapshot,
@@ -85,10 +102,7 @@ fn run<'s, K: Knowledge>(
     now: Timestamp,
     record: &mut DecisionRecord<'s>,
 ) -> Result<Verdict<'s>, Reject> {
-    admit::check(head, &snapshot.gateway.limits).inspect_err(|reject| {
-        // A method that no path answers: the answer names those that some do (RFC 9110 §15.5.6).
-        record.allow = (reject.reason == Reason::MethodNotAllowed).then_some(ANY_METHOD);
-    })?;
+    admit::check(head, &snapshot.gateway.limits).inspect_err(|reject| record.allow = allow(reject))?;
     let host = Host::of(head.uri, head.headers)?;
     let path = CanonicalPath::parse(head.uri.path())?;
     if let Some(resource) = snapshot.resources.find(host.as_str(), path.as_str()) {
@@ -139,6 +153,11 @@ fn run<'s, K: Knowledge>(
             Err(reject)
         }
     }
+}
+
+/// For a method that no path answers: those that some do (RFC 9110 §15.5.6).
+pub fn allow(reject: &Reject) -> Option<&'static str> {
+    (reject.reason == Reason::MethodNotAllowed).then_some(ANY_METHOD)
 }
 
 fn find<'s, 'p>(

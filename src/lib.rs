@@ -36,6 +36,7 @@ pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod forward;
+pub mod limits;
 pub mod observe;
 pub mod pipeline;
 pub mod reject;

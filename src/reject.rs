@@ -278,7 +278,7 @@ reasons! {
     /// The client was too slow.
     RequestTimeout = "request_timeout", 408, NONE, Request, "Request timeout",
         "The request did not arrive in time.",
-        "Send the request without pauses; see `timeouts.body_idle`.";
+        "Send the request faster and without pauses; see `limits.body_rate` and `timeouts`.";
     /// `Expect` asks for something unknown.
     ExpectationFailed = "expectation_failed", 417, NONE, Request, "Expectation failed",
         "Only the expectation 100-continue is known.",

@@ -6,7 +6,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{Client, Policy, Reply, Rig};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// A tunnel through the gateway, open and echoing.
@@ -92,21 +93,37 @@ async fn who_sends_a_body_that_nobody_wants_is_told_why() {
         (post().token(&rig.token()).body(too_long), "413 body_too_large"),
         (post().token(&rig.token()).body(body), "409 -"),
     ] {
-        let mut stream = tokio::net::TcpStream::connect(rig.gateway.address()).await.unwrap();
+        let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
         // As most clients do it: the whole request first, then the answer.
-        let sent = tokio::io::AsyncWriteExt::write_all(&mut stream, &call.bytes()).await;
+        let sent = stream.write_all(&call.bytes()).await;
         assert!(sent.is_ok(), "{wanted}: {sent:?}");
         assert_eq!(Client::over(stream).response().await.verdict(), wanted);
     }
 }
 
 #[tokio::test]
+async fn who_sends_a_head_that_is_too_large_is_told_why() {
+    let rig = Rig::start().await;
+    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+    let head = format!("GET /orders/1 HTTP/1.1\r\nHost: api.example.com\r\nX: {}", "y".repeat(300 * 1024));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    support::soon("an answer and the end", stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 431 "), "{:?}", String::from_utf8_lossy(&answer));
+    // What the client still sends is taken: a reset could overtake the answer on its way.
+    for _ in 0..10 {
+        stream.write_all(b"y").await.unwrap();
+        let _ = rig.gateway.metric("scopegate_in_flight_requests", &[]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_takes_no_more_of_an_answer_is_given_up() {
-    let rig = Rig::with(Policy::default().gateway("timeouts: { idle: 1s }")).await;
+    let rig = Rig::with(Policy::default().gateway("timeouts: { response_stall: 1s }")).await;
     let (pieces, source) = mpsc::unbounded_channel();
     let source = std::sync::Mutex::new(Some(source));
     rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
-    let mut stream = tokio::net::TcpStream::connect(rig.gateway.address()).await.unwrap();
+    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stream, &rig.get("/orders/1").bytes()).await.unwrap();
     pieces.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 256 << 20).into_bytes()).unwrap();
     for _ in 0..256 {
@@ -116,6 +133,9 @@ async fn a_client_that_takes_no_more_of_an_answer_is_given_up() {
     let entry = rig.gateway.wait_for_log(|entry| entry["status"] == 200).await;
     assert_eq!(entry["route"], "orders");
     rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
+    let closed =
+        rig.gateway.metric("scopegate_connections_closed_total", &["cause=\"response_stall\""]).await;
+    assert_eq!(closed, 1.0);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scopegate::config;
 use scopegate::observe::access_log::{Disposition, Entry};
-use scopegate::observe::metrics::NAMES;
+use scopegate::observe::metrics::{Cause, NAMES};
 use scopegate::reject::{Challenge, Reason};
 use serde_json::Value;
 
@@ -98,6 +98,13 @@ fn the_metrics_table_is_that_of_the_code() {
         })
         .collect();
     assert_rows("metrics", &expected);
+}
+
+#[test]
+fn the_table_of_causes_has_all_of_them() {
+    let written: Vec<_> = rows("causes").iter().map(|row| quoted(row).next().unwrap()).collect();
+    let expected: Vec<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+    assert_eq!(written, expected);
 }
 
 #[test]
@@ -208,6 +215,7 @@ fn files() -> tempfile::TempDir {
     let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     std::fs::write(dir.path().join("keys.json"), jwks).unwrap();
     std::fs::write(dir.path().join("admin.token"), "example-token\n").unwrap();
+    std::fs::write(dir.path().join("proxy.secret"), "user:password\n").unwrap();
     std::fs::create_dir(dir.path().join("certs")).unwrap();
     let leaf = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     for (name, content) in [

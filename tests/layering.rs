@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up. A module may import from its own row and from every row above it in this list.
 const LAYERS: &[&[&str]] = &[
-    &["types", "reject"],
+    &["types", "reject", "limits"],
     &["authenticate"],
     &["authorize", "route"],
     // The head's checks need the limits, and the limits are part of a snapshot.

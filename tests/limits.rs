@@ -5,7 +5,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Client, Policy, Rig, eventually};
+use support::frames::{self, GOAWAY, HEADERS, RST_STREAM, SETTINGS, frame};
+use support::tls::Authority;
+use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -88,8 +90,10 @@ async fn a_head_on_a_kept_connection_has_the_header_timeout() {
 
 #[tokio::test]
 async fn a_body_that_stops_is_a_timeout_and_one_that_flows_is_not() {
-    let rig =
-        rig("timeouts: { body_idle: 500ms, header: 500ms, idle: 500ms, upstream_response: 500ms }").await;
+    let rig = rig(
+        "timeouts: { body_idle: 500ms, header: 500ms, idle: 500ms, upstream_response: 500ms }\nlimits: { body_rate: 0B }",
+    )
+    .await;
     let post = |length: usize| {
         format!(
             "POST /orders/1 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {}\r\nContent-Length: {length}\r\n\r\n",
@@ -145,7 +149,7 @@ async fn connections_over_the_limit_are_closed_and_places_are_given_back() {
 
 #[tokio::test]
 async fn a_thousand_connections_leave_nothing_behind() {
-    let rig = rig("limits: { connections: 2000 }").await;
+    let rig = rig("limits: { connections: 2000, connections_per_client: 2000 }").await;
     let gauge = |name: &'static str| rig.gateway.metric(name, &[]);
     assert_eq!(gauge("scopegate_connections").await, 0.0);
     let mut clients = Vec::new();
@@ -173,20 +177,11 @@ async fn a_thousand_connections_leave_nothing_behind() {
     .await;
 }
 
-/// An HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
 /// Reads frames until one of this type; gives its payload.
 async fn until_frame(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
     loop {
-        let mut head = [0; 9];
-        support::soon("a frame", stream.read_exact(&mut head)).await.unwrap();
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        stream.read_exact(&mut payload).await.unwrap();
-        if head[3] == wanted {
+        let (kind, _, payload) = frames::next(stream).await;
+        if kind == wanted {
             return payload;
         }
     }
@@ -194,8 +189,6 @@ async fn until_frame(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_http2_client_is_told_to_go_away() {
-    const SETTINGS: u8 = 4;
-    const GOAWAY: u8 = 7;
     let mut rig = rig("timeouts: { drain: 10s }").await;
     let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
@@ -217,4 +210,93 @@ async fn an_http2_connection_that_says_nothing_is_closed_too() {
     stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
     let mut all = Vec::new();
     support::soon("it is closed", stream.read_to_end(&mut all)).await.ok();
+}
+
+#[tokio::test]
+async fn an_http2_connection_goes_away_with_its_last_request() {
+    let rig = rig("limits: { connection_requests: 3 }\ntimeouts: { idle: 1s }").await;
+    let mut stream = frames::connect(rig.gateway.address(), 1 << 16).await;
+    for id in [1, 3, 5] {
+        stream.write_all(&frames::get("/status", id)).await.unwrap();
+    }
+    let (mut answered, mut told) = (0, false);
+    while answered < 3 || !told {
+        match frames::next(&mut stream).await {
+            (HEADERS, ..) => answered += 1,
+            (GOAWAY, _, payload) => {
+                assert_eq!(payload[4..8], [0, 0, 0, 0], "no error");
+                told = true;
+            }
+            (RST_STREAM, id, _) => panic!("stream {id} was reset"),
+            _ => {}
+        }
+    }
+    // Whoever does not go is sent away.
+    support::soon("it is closed", stream.read_to_end(&mut Vec::new())).await.ok();
+    eventually("it is counted", || async { (closed(&rig.gateway, "requests").await == 1.0).then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn more_streams_than_agreed_are_refused() {
+    let rig = rig("limits: { streams: 2 }").await;
+    rig.upstream.answers(|_| Reply::Never);
+    let mut stream = frames::connect(rig.gateway.address(), 1 << 16).await;
+    let settings = until_frame(&mut stream, SETTINGS).await;
+    let most = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
+    assert_eq!(most[2..], [0, 0, 0, 2]);
+    for id in [1, 3, 5] {
+        stream.write_all(&frames::get("/status", id)).await.unwrap();
+    }
+    loop {
+        match frames::next(&mut stream).await {
+            (RST_STREAM, id, payload) => {
+                assert_eq!((id, payload), (5, frames::REFUSED_STREAM.to_be_bytes().to_vec()));
+                break;
+            }
+            (GOAWAY, _, payload) => panic!("the connection ends: {payload:?}"),
+            _ => {}
+        }
+    }
+    rig.upstream.wait("the other two are under way", |upstream| upstream.requests().len() == 2).await;
+}
+
+/// How many connections ended for this cause.
+async fn closed(gateway: &Gateway, cause: &str) -> f64 {
+    gateway.metric("scopegate_connections_closed_total", &[&format!("cause=\"{cause}\"")]).await
+}
+
+#[tokio::test]
+async fn each_connection_is_counted_by_what_ended_it() {
+    let leaf = Authority::new("servers").server(&["localhost"]);
+    let policy = Policy::default()
+        .listen(
+            "\n- http: 127.0.0.1:0\n- https: 127.0.0.1:0\n  certificates: [{ cert: a.crt, key: a.key }]\n",
+        )
+        .gateway("timeouts: { handshake: 500ms, header: 1s, idle: 1500ms }");
+    let (issuer, upstream) = (TestIssuer::start().await, Upstream::start(|_| support::ok("hello")).await);
+    let files = [("a.crt", leaf.cert.as_str()), ("a.key", leaf.key.as_str())];
+    let gateway = Gateway::start_with(&policy.render(issuer.url(), &upstream.url()), &files).await;
+    let good = gateway.get("/status").bytes();
+    let long =
+        format!("GET /status HTTP/1.1\r\nHost: api.example.com\r\nX: {}\r\n\r\n", "x".repeat(64 << 10));
+    for (cause, address, bytes) in [
+        ("handshake_timeout", gateway.https(), &[0x16, 3, 1][..]),
+        ("handshake", gateway.https(), b"GET / HTTP/1.1\r\n\r\n"),
+        ("header_timeout", gateway.address(), b"GET /status HT"),
+        ("idle", gateway.address(), &good),
+        ("malformed", gateway.address(), b"\0nonsense\r\n\r\n"),
+        ("too_large", gateway.address(), long.as_bytes()),
+    ] {
+        assert_eq!(closed(&gateway, cause).await, 0.0, "{cause}");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // What is refused early may not be taken to its end.
+        let _ = stream.write_all(bytes).await;
+        let _ = support::soon(cause, stream.read_to_end(&mut Vec::new())).await;
+        drop(stream);
+        eventually(cause, || async { (closed(&gateway, cause).await == 1.0).then_some(()) }).await;
+    }
+    let before = closed(&gateway, "client").await;
+    gateway.get("/status").send().await;
+    eventually("client", || async { (closed(&gateway, "client").await > before).then_some(()) }).await;
 }

@@ -165,6 +165,92 @@ async fn plain_http_at_a_tls_port_harms_nobody() {
     assert_eq!(tls.upstream.requests().len(), 1);
 }
 
+/// Routes of hosts with one certificate, with another, and of all others.
+const HOSTS: &str = "
+- id: named
+  match: { host: [api.example.com, second.example.com, '*.wild.example.com'], path: '/{*rest}' }
+  public: true
+  upstream: orders
+- id: any
+  match: { path: '/{*rest}' }
+  public: true
+  upstream: orders
+";
+
+#[tokio::test]
+async fn a_host_is_served_only_where_its_certificate_is() {
+    let tls = Tls::start(Some(HOSTS)).await;
+    let first = [Some("api.example.com"), Some("localhost"), None];
+    let second = [Some("second.example.com"), Some("a.wild.example.com")];
+    let of_first = [
+        "api.example.com",
+        "API.example.com.:8443",
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "unknown.example.com",
+    ];
+    let of_second =
+        ["second.example.com", "SECOND.example.com.", "a.wild.example.com:443", "b.wild.example.com"];
+    let ask = async |name: Option<&str>, host: &str| {
+        let connect = tls.connect(name.unwrap_or("localhost"), &["http/1.1"], None);
+        let mut config = connect.config();
+        config.enable_sni = name.is_some();
+        let socket = tokio::net::TcpStream::connect(tls.gateway.https()).await.unwrap();
+        let name = connect.name.to_owned().try_into().unwrap();
+        let stream =
+            tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, socket).await;
+        let mut client = Client::over(stream.unwrap());
+        tls.gateway.get("/a").host(host).on(&mut client).await.unwrap().verdict()
+    };
+    for (names, own, others) in
+        [(&first[..], &of_first[..], &of_second[..]), (&second, &of_second, &of_first)]
+    {
+        for name in names {
+            for host in own {
+                assert_eq!(ask(*name, host).await, "200 -", "{name:?} {host}");
+            }
+            for host in others {
+                assert_eq!(ask(*name, host).await, "421 misdirected", "{name:?} {host}");
+            }
+        }
+    }
+    let served = tls.upstream.requests();
+    assert_eq!(served.len(), first.len() * of_first.len() + second.len() * of_second.len());
+    let refused = tls.gateway.metric("scopegate_decisions_total", &[r#"reason="misdirected""#]).await;
+    assert_eq!(refused, 3.0 * 4.0 + 2.0 * 6.0);
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_shared_by_hosts_of_one_certificate_alone() {
+    let tls = Tls::start(Some(HOSTS)).await;
+    for (host, wanted) in
+        [("api.example.com", "2 200"), ("localhost", "2 200"), ("second.example.com", "2 421")]
+    {
+        let host = format!("Host: {host}");
+        let output = process::curl(tls.curl(&["--http2", "-H", &host, "-o", "/dev/null"])).await;
+        assert_eq!(output.stdout.trim(), wanted, "{host}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_keeps_open_connections_good() {
+    let tls = Tls::start(Some(HOSTS)).await;
+    let stream =
+        tls.connect("second.example.com", &["http/1.1"], None).to(tls.gateway.https()).await.unwrap();
+    let mut open = Client::over(stream);
+    let renewed = tls.authority.server(&["second.example.com"]);
+    let put = |file: &str, content: &str| std::fs::write(tls.gateway.dir().join(file), content).unwrap();
+    put("second.key", &renewed.key);
+    put("second.crt", &renewed.cert);
+    assert_eq!(tls.gateway.reload().await.status, 200);
+    let ask = async |open: &mut Client, host: &str| {
+        tls.gateway.get("/a").host(host).on(open).await.unwrap().verdict()
+    };
+    assert_eq!(ask(&mut open, "second.example.com").await, "200 -");
+    assert_eq!(ask(&mut open, "a.wild.example.com").await, "421 misdirected", "a name it has no more");
+}
+
 #[tokio::test]
 async fn the_upstream_is_verified_and_shown_a_client_certificate() {
     // One gateway as the TLS upstream of another.

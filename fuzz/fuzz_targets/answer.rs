@@ -32,10 +32,7 @@ fuzz_target!(|data: (bool, u16, &[u8])| {
         assert_eq!(followed.rest, b"HTTP/1.1 200 OK\r\n");
         assert_eq!(followed.data, answer.data);
         let short = own.split_last().map(|(_, short)| read(&[short], of_head));
-        assert!(
-            !matches!(short, Some(Ok(Answer { ended: true, .. }))),
-            "not a byte more than needed"
-        );
+        assert!(!matches!(short, Some(Ok(Answer { ended: true, .. }))), "not a byte more than needed");
     }
 });
 

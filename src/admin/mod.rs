@@ -5,12 +5,15 @@
 //! 2. Metrics and health need nothing.
 //! 3. The rest needs nothing on loopback. Elsewhere it needs the admin token, and is not there without one.
 //! 4. Every write needs the admin token; without a configured one, writes are refused.
+//! 5. Connections are few, and each ends: a head has `timeouts.header`, a connection takes requests for `timeouts.idle`, and
+//!    then what runs has `timeouts.response_stall`. So nobody who keeps them all keeps others out for long.
 
 mod guard;
 mod status;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +24,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::observe::metrics::TokenCacheStats;
 use crate::reload::policy::Reloads;
@@ -33,9 +37,6 @@ use crate::types::Timestamp;
 const CONNECTIONS: usize = 64;
 /// Longest header section.
 const HEADER_BYTES: usize = 16 * 1024;
-/// From the first byte of a request to the end of its head; also how long an idle connection stays.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What the admin listener shows and does.
 #[derive(Debug)]
 pub struct Admin {
@@ -69,20 +70,37 @@ impl Admin {
             };
             let admin = Arc::clone(&self);
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let admin = Arc::clone(&admin);
-                    async move { Ok::<_, Infallible>(admin.answer(request).await) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .max_header_size(HEADER_BYTES)
-                    .serve_connection(TokioIo::new(socket), service);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "admin connection broke");
-                }
+                admin.converse(socket).await;
                 drop(place);
             });
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn converse(self: Arc<Self>, socket: TcpStream) {
+        let timeouts = self.process.live.load().snapshot.gateway.timeouts;
+        let service = service_fn(|request| {
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(timeouts.header)
+                .max_header_size(HEADER_BYTES)
+                .serve_connection(TokioIo::new(socket), service)
+        );
+        let ended = match timeout(timeouts.idle, connection.as_mut()).await {
+            Ok(ended) => Ok(ended),
+            Err(_) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(timeouts.response_stall, connection).await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "admin connection broke"),
+            Err(_) => tracing::debug!("an admin connection took too long"),
         }
     }
 

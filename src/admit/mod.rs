@@ -3,7 +3,8 @@
 //! What hyper lets through although two servers could read it differently (RFC 9112 §6, RFC 9113 §8.2.2) is refused here,
 //! before anything is decided on it:
 //!
-//! 1. Method: CONNECT and TRACE are never answered. Target: within the limit, not `*`, no octets beyond ASCII.
+//! 1. Method: CONNECT and TRACE are never answered. Target: within the limit, not `*`, no octets beyond ASCII. A fragment is
+//!    gone before: [`Uri`] drops it, so nothing is decided on it and it is not sent on.
 //! 2. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
 //!    removes a Content-Length beside Transfer-Encoding and closes; what it leaves is judged here.
 //! 3. HTTP/1.1 without Host is refused here, all else about the host in [`crate::route::host`].
@@ -52,6 +53,19 @@ pub fn check(head: &Head<'_>, limits: &Limits) -> Result<(), Reject> {
         _ => Err(invalid("neither HTTP/1.0, HTTP/1.1 nor HTTP/2")),
     }?;
     fields.check_expect()
+}
+
+/// Lets go of the fields of a head that has too many: one too many is kept, for which it is refused. A client that does not
+/// take its refusal has the gateway hold no more than for a request that is taken (CVE-2026-49975: an HTTP/2 field is a byte
+/// on the wire).
+pub fn shed(headers: &mut HeaderMap, limits: &Limits) {
+    if headers.len() <= limits.headers {
+        return;
+    }
+    let kept = limits.headers + 1;
+    let mut few = HeaderMap::new();
+    few.extend(headers.iter().take(kept).map(|(name, value)| (name.clone(), value.clone())));
+    *headers = few;
 }
 
 fn check_method(method: &Method) -> Result<(), Reject> {

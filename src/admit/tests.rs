@@ -1,16 +1,7 @@
 use super::*;
 use http::HeaderName;
 
-const LIMITS: Limits = Limits {
-    header_bytes: 1000,
-    headers: 10,
-    uri: 100,
-    body: 0,
-    token: 0,
-    connections: None,
-    upstream_header_bytes: 0,
-    upstream_headers: 0,
-};
+const LIMITS: Limits = Limits { header_bytes: 1000, headers: 10, uri: 100, ..Limits::DEFAULT };
 
 fn check_fields(version: Version, fields: &[(&str, &[u8])]) -> Result<(), Reject> {
     let mut headers = HeaderMap::new();
@@ -169,6 +160,29 @@ fn limits_hold_in_both_protocols() {
             let result = check_fields(version, &[("host", b"h"), ("x", &value)]);
             assert_eq!(result.map_err(|reject| reject.reason), expected, "{length}");
         }
+    }
+}
+
+#[test]
+fn a_head_with_too_many_fields_keeps_few_and_is_still_refused() {
+    for same in [true, false] {
+        let mut headers = HeaderMap::new();
+        headers.append(header::HOST, HeaderValue::from_static("h"));
+        for n in 0..500 {
+            let name = if same { "x".to_owned() } else { format!("x-{n}") };
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from(n));
+        }
+        let all = headers.clone();
+        shed(&mut headers, &LIMITS);
+        assert_eq!(headers.len(), LIMITS.headers + 1);
+        assert_eq!(headers.get(header::HOST), all.get(header::HOST));
+        let refusal =
+            check_head(&Method::GET, "/", Version::HTTP_2, &headers).map_err(|reject| reject.reason);
+        assert_eq!(refusal, Err(Reason::HeadersTooLarge));
+        let kept: HeaderMap = all.iter().take(LIMITS.headers).map(|(n, v)| (n.clone(), v.clone())).collect();
+        headers.clone_from(&kept);
+        shed(&mut headers, &LIMITS);
+        assert_eq!(headers, kept, "what is within the limit stays as it is");
     }
 }
 

@@ -17,6 +17,7 @@ pub mod json;
 pub mod jwt;
 pub mod keys;
 mod policy;
+pub mod twin;
 
 use std::sync::Arc;
 

@@ -191,6 +191,8 @@ pub struct IssuerPolicy {
     pub refresh: KeyRefresh,
     /// Whether keys may be fetched over plain HTTP: only from a loopback address, for development.
     pub plain_http: bool,
+    /// PEM of the authorities to trust instead of the public ones when keys are fetched.
+    pub ca: Option<std::sync::Arc<[u8]>>,
 }
 
 /// The issuers of one snapshot, found by exact `iss`.

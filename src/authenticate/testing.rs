@@ -206,6 +206,7 @@ pub(crate) fn policy() -> IssuerPolicy {
             max_stale: Duration::from_secs(86_400),
         },
         plain_http: false,
+        ca: None,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod client;
 pub mod demo;
+mod files;
 pub mod run;
 pub mod schema;
 

@@ -12,18 +12,20 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::files::{self, Room, TooFew};
 use crate::admin::Admin;
 use crate::config::Loaded;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{self, LogFormat};
 use crate::pipeline::Gateway;
-use crate::reload::fetch::{Fetcher, FetcherError};
+use crate::reload::fetch::Egress;
 use crate::reload::policy::{self, Reloads};
 use crate::server::listener::{self, Bound};
 use crate::server::shutdown::{self, Announcer, Phase};
 use crate::server::worker::{Crew, Worker};
 use crate::snapshot::{AccessLogTarget, Gateway as GatewayPolicy};
+use crate::state::admission::Admission;
 use crate::state::clock;
 use crate::state::live::Process;
 
@@ -75,15 +77,15 @@ pub(super) enum RunError {
     /// Whoever waits for the file would wait for ever.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile { path: String, source: io::Error },
+    /// More is promised than can be held.
+    #[error("{0}")]
+    Files(#[from] TooFew),
     /// The system refuses a thread, a runtime or a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
     /// The system gives no randomness.
     #[error("no randomness from the system: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// Keys cannot be fetched safely.
-    #[error("{0}")]
-    Fetcher(#[from] FetcherError),
     /// Diagnostics cannot be set up.
     #[error("{0}")]
     Trace(#[from] trace::TraceError),
@@ -96,7 +98,7 @@ pub(super) enum RunError {
 pub fn run(args: &Args) -> ExitCode {
     let result = trace::init(args.log_format, args.log_level.as_deref())
         .map_err(RunError::from)
-        .and_then(|()| in_background(serve(args, |_| Ok(()))));
+        .and_then(|_flush| in_background(serve(args, |_| Ok(()))));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error),
@@ -133,7 +135,7 @@ pub(super) async fn serve(
     ready: impl FnOnce(&Addresses) -> io::Result<()>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
-    raise_open_files();
+    let files = files::raise();
     let started = clock::now();
     let metrics = Metrics::new();
     let Loaded { snapshot, warnings, .. } = policy::load(&args.config).await?;
@@ -143,14 +145,15 @@ pub(super) async fn serve(
     let live = policy::build(snapshot, None, &metrics).await?;
     let gateway = live.snapshot.gateway.clone();
     let workers = gateway.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let room = files::plan(files, workers, gateway.listen.len(), &gateway.limits)?;
     let (bound, admin_listener) = bind(&gateway, workers)?;
     let log = access_log(&gateway, &metrics)?;
 
-    let fetcher = Fetcher::new(None)?;
-    policy::start_cells(&live, None, &fetcher, &metrics);
+    let egress = Egress::default();
+    policy::start_cells(&live, None, &egress, &metrics)?;
     metrics.policy_applied(&live.snapshot.hash, live.loaded);
-    let process = Arc::new(Process::new(live, metrics));
-    let reloads = policy::start(Arc::clone(&process), args.config.clone(), fetcher).await;
+    let process = Arc::new(Process::new(live, metrics, Admission::new(room.requests, workers)));
+    let reloads = policy::start(Arc::clone(&process), args.config.clone(), egress).await;
 
     let tls = |position: usize| gateway.listen.get(position).is_some_and(|listener| listener.tls.is_some());
     let listeners: Vec<_> =
@@ -163,7 +166,7 @@ pub(super) async fn serve(
         let admin = Admin { process: Arc::clone(&process), reloads: reloads.clone(), started, listeners };
         tokio::spawn(Arc::new(admin).serve(tokio::net::TcpListener::from_std(listener)?));
     }
-    let mut crew = start_workers(&process, &log, &gateway, bound, workers)?;
+    let mut crew = start_workers(&process, &log, room, bound, workers)?;
     if let Some(path) = &args.ready_file {
         write_ready_file(path, &addresses)
             .map_err(|source| RunError::ReadyFile { path: path.display().to_string(), source })?;
@@ -172,6 +175,8 @@ pub(super) async fn serve(
         listeners = ?addresses.listeners,
         admin = ?addresses.admin,
         workers,
+        connections = room.connections,
+        requests_in_flight = room.requests,
         "scopegate {} serves",
         env!("CARGO_PKG_VERSION")
     );
@@ -180,7 +185,10 @@ pub(super) async fn serve(
     let served = crew.until_told(&mut signals, &reloads).await;
     process.drain();
     let drained = match served {
-        Ok(()) => crew.drain(&mut signals, process.live.load().snapshot.gateway.timeouts.drain).await,
+        Ok(()) => {
+            let timeouts = process.live.load().snapshot.gateway.timeouts;
+            crew.drain(&mut signals, timeouts.drain_notice, timeouts.drain).await
+        }
         Err(error) => Err(error),
     };
     log.close();
@@ -227,7 +235,7 @@ struct Workers {
 fn start_workers(
     process: &Arc<Process>,
     log: &AccessLog,
-    gateway: &GatewayPolicy,
+    room: Room,
     bound: Vec<Bound>,
     workers: usize,
 ) -> Result<Workers, RunError> {
@@ -241,7 +249,7 @@ fn start_workers(
             crew: crew.clone(),
             inbox,
             listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
-            max_connections: gateway.limits.connections.unwrap_or_else(default_connections),
+            max_connections: room.connections,
             shutdown: listening.clone(),
         };
         let (process, log, report) = (Arc::clone(process), log.worker(), report.clone());
@@ -255,22 +263,6 @@ fn start_workers(
         thread::Builder::new().name(format!("scopegate-worker-{number}")).spawn(body)?;
     }
     Ok(Workers { announcer, ended, running: workers })
-}
-
-/// Takes as many open files as the system grants. The soft limit is low by default for programs that use `select`; here it
-/// would let a few clients with many streams each use up what accepting and fetching keys need too.
-fn raise_open_files() {
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
-}
-
-/// Connections that the limit of open files leaves room for, each with one to an upstream.
-fn default_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(64) / 2).unwrap_or(usize::MAX).clamp(16, 50_000)
 }
 
 fn work(
@@ -314,26 +306,40 @@ impl Workers {
         }
     }
 
-    /// Lets running requests end, for at most `limit` or until a second signal.
-    async fn drain(&mut self, signals: &mut Signals, limit: Duration) -> Result<(), RunError> {
-        tracing::info!(limit = ?limit, "draining");
-        self.announcer.announce(Phase::Drain);
+    /// Serves on for `notice`, then lets running requests end for at most `limit`; a second signal ends both.
+    async fn drain(
+        &mut self,
+        signals: &mut Signals,
+        notice: Duration,
+        limit: Duration,
+    ) -> Result<(), RunError> {
+        tracing::info!(?notice, ?limit, "draining");
+        let drained = async {
+            if !notice.is_zero() {
+                self.announcer.announce(Phase::Notice);
+                tokio::time::sleep(notice).await;
+            }
+            self.announcer.announce(Phase::Drain);
+            tokio::time::timeout(limit, all_ended(&mut self.running, &mut self.ended)).await.is_ok()
+        };
         tokio::select! {
-            () = self.all_ended() => tracing::info!("drained"),
-            () = tokio::time::sleep(limit) => tracing::warn!("the drain timeout passed; what still ran was cut off"),
+            drained = drained => match drained {
+                true => tracing::info!("drained"),
+                false => tracing::warn!("the drain timeout passed; what still ran was cut off"),
+            },
             () = signals.end() => tracing::warn!("a second signal; what still ran was cut off"),
         }
         self.announcer.announce(Phase::Stop);
         // The workers drop what still runs, and with it write its log lines.
-        let _ = tokio::time::timeout(CUT, self.all_ended()).await;
+        let _ = tokio::time::timeout(CUT, all_ended(&mut self.running, &mut self.ended)).await;
         Ok(())
     }
+}
 
-    /// Waits until no worker runs any more. May be given up and asked for again.
-    async fn all_ended(&mut self) {
-        while self.running > 0 && self.ended.recv().await.is_some() {
-            self.running -= 1;
-        }
+/// Waits until no worker runs any more. May be given up and asked for again.
+async fn all_ended(running: &mut usize, ended: &mut mpsc::UnboundedReceiver<usize>) {
+    while *running > 0 && ended.recv().await.is_some() {
+        *running -= 1;
     }
 }
 

@@ -5,8 +5,9 @@
 //! 3. Each file is read once, and all are listed, so that a change of any can be noticed.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -88,18 +89,28 @@ impl<'e> Files<'e> {
 ///
 /// In words, for a message.
 pub(super) fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
-    // The kind is looked at before the file is opened: to open a FIFO waits for its writer.
-    let kind = std::fs::metadata(path).map_err(|e| in_words(&e))?;
-    if !kind.is_file() {
-        return Err("not a regular file".to_owned());
+    let irregular = || "not a regular file".to_owned();
+    let too_long = || format!("longer than {limit} bytes");
+    // The kind is looked at before the file is opened: to open a device may do something.
+    if !std::fs::metadata(path).map_err(|e| in_words(&e))?.is_file() {
+        return Err(irregular());
     }
-    let file = File::open(path).map_err(|e| in_words(&e))?;
-    // Room for all of it at once: a large file is not copied while it grows.
-    let mut content = Vec::with_capacity(usize::try_from(kind.len()).unwrap_or(limit).min(limit));
+    // It may have become a FIFO since, and to open that must not wait for its writer.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path).map_err(|e| in_words(&e))?;
+    let metadata = file.metadata().map_err(|e| in_words(&e))?;
+    if !metadata.is_file() {
+        return Err(irregular());
+    }
+    let length =
+        usize::try_from(metadata.len()).ok().filter(|length| *length <= limit).ok_or_else(too_long)?;
+    // Room for all of it at once, and a byte to see its end: a large file is not copied while it is read.
+    let mut content = Vec::with_capacity(length.saturating_add(1));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut content).map_err(|e| in_words(&e))?;
     if content.len() > limit {
-        return Err(format!("longer than {limit} bytes"));
+        return Err(too_long());
     }
     Ok(content)
 }

@@ -28,9 +28,29 @@ pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut 
             Fault::new(context.root.place_of(&["routes"]), "no routes: every request is answered 404");
         faults.warn(fault.key("routes"));
     }
+    edge(snapshot, context, faults);
     hidden(snapshot, context, faults);
     unused(snapshot, context, faults);
     unused_scopes(snapshot, context, faults);
+}
+
+/// What listeners and hosts promise to browsers.
+fn edge(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    let named = context.specs.iter().any(|spec| !spec.hosts.is_empty())
+        || snapshot.origins.values().any(|origin| origin.secure);
+    if !named && snapshot.gateway.listen.iter().any(|listener| listener.redirect) {
+        let message = "a listener redirects, but no host is named: it answers 404 to every request";
+        let fault = Fault::new(context.root.place_of(&["gateway", "listen"]), message).key("redirect");
+        faults.warn(fault.hint("name the public hosts under `hosts`, or in the routes"));
+    }
+    for (host, value) in &snapshot.hsts {
+        if value.as_bytes().ends_with(b"preload") {
+            let message = format!("host `{host}` is asked to be preloaded as https only");
+            let place = context.root.place_of_key(&["hosts", &**host, "hsts"]);
+            let hint = "that outlasts its removal by months, for every name below it";
+            faults.warn(Fault::new(place, message).key("preload").hint(hint));
+        }
+    }
 }
 
 /// What a single route gives away.
@@ -108,7 +128,10 @@ fn unused(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
             faults.warn(Fault::new(context.upstreams.place(name), message).key(name));
         }
     }
-    for (name, place) in context.hosts.without_routes(&snapshot.resources) {
+    // A redirect needs to know where a host is, whatever is published there.
+    let redirects = snapshot.gateway.listen.iter().any(|listener| listener.redirect);
+    let unserved = if redirects { Vec::new() } else { context.hosts.without_routes(&snapshot.resources) };
+    for (name, place) in unserved {
         let message = format!("no protected route is published at host `{name}`");
         faults.warn(Fault::new(place, message).key(name));
     }

@@ -130,6 +130,7 @@ pub fn boot_changes(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
         ("gateway.admin.address", admin(old) != admin(new)),
         ("gateway.token_cache", old.token_cache_bytes != new.token_cache_bytes),
         ("gateway.limits.connections", old.limits.connections != new.limits.connections),
+        ("gateway.limits.requests_in_flight", old.limits.requests_in_flight != new.limits.requests_in_flight),
         ("gateway.access_log", old.access_log != new.access_log),
     ]
     .into_iter()

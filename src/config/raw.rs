@@ -59,6 +59,8 @@ pub(super) struct RawGateway {
     /// Networks (CIDR) whose peers may speak for a client address. Default: none.
     #[serde(default)]
     pub(super) trusted_proxies: Vec<String>,
+    /// The proxy through which issuers are asked for their keys. Default: none, they are asked directly.
+    pub(super) egress_proxy: Option<RawEgressProxy>,
     /// Worker threads; `auto` is one for each core.
     pub(super) workers: Option<AutoOr>,
     /// The cache of verified tokens.
@@ -99,6 +101,32 @@ pub(super) struct RawListener {
     pub(super) certificates: Option<Vec<RawCertificate>>,
     /// PEM file of the authorities whose client certificates are verified if sent.
     pub(super) client_ca: Option<String>,
+    /// `https`: every request is sent on to the https origin of its host, and nothing is forwarded. On `http` only.
+    pub(super) redirect: Option<RawRedirect>,
+    /// Whether each connection begins with a PROXY protocol header (v1 or v2). Only from `trusted_proxies`. Default `false`.
+    #[serde(default)]
+    pub(super) proxy_protocol: bool,
+}
+
+/// Where a listener redirects.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawRedirect {
+    /// To the same resource over https.
+    Https,
+}
+
+/// A proxy that is asked for tunnels (CONNECT) to issuers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEgressProxy {
+    /// Where it is: `http://proxy.internal:3128`.
+    pub(super) url: String,
+    /// `user:password` for it, sent as Basic credentials. Default: none.
+    pub(super) credentials: Option<RawSecret>,
+    /// Hosts that are asked directly: exact names or `*.example.com`. Default: none.
+    #[serde(default)]
+    pub(super) no_proxy: Vec<String>,
 }
 
 /// A certificate chain and its key.
@@ -145,10 +173,24 @@ pub(super) struct RawLimits {
     pub(super) uri: Option<RawSize>,
     /// Largest request body. Default `10MiB`.
     pub(super) body: Option<RawSize>,
+    /// Least bytes a second of a request body while the gateway waits for it; `0B` is none. Default `500B`.
+    pub(super) body_rate: Option<RawSize>,
+    /// Least bytes a second of an answer that an HTTP/2 client must take; `0B` is none. Default `500B`.
+    pub(super) response_rate: Option<RawSize>,
     /// Longest access token. Default `16KiB`.
     pub(super) token: Option<RawSize>,
+    /// Most bytes of bodies held for one HTTP/1 connection, each way. Default `256KiB`.
+    pub(super) buffer: Option<RawSize>,
+    /// Most concurrent streams of one HTTP/2 connection. Default 100.
+    pub(super) streams: Option<usize>,
     /// Most client connections; `auto` follows the limit of open files.
     pub(super) connections: Option<AutoOr>,
+    /// Most connections of one IPv4 address or IPv6 network of 64 bits; trusted proxies are exempt. Default 512.
+    pub(super) connections_per_client: Option<usize>,
+    /// Most requests on one connection. Default 10000.
+    pub(super) connection_requests: Option<usize>,
+    /// Most requests at a time; `auto` is 10000, or what the limit of open files has room for.
+    pub(super) requests_in_flight: Option<AutoOr>,
     /// Longest header section of an upstream's answer. Default `64KiB`.
     pub(super) upstream_header_bytes: Option<RawSize>,
     /// Most header fields of an upstream's answer. Default 256.
@@ -159,10 +201,18 @@ pub(super) struct RawLimits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTimeouts {
-    /// TLS handshake, and the header section of a request. Default `10s`.
+    /// The TLS handshake. Default `10s`.
+    pub(super) handshake: Option<RawDuration>,
+    /// The header section of a request. Default `10s`.
     pub(super) header: Option<RawDuration>,
     /// Longest pause within a request body. Default `15s`.
     pub(super) body_idle: Option<RawDuration>,
+    /// From the head of a request to the end of its body. Default `5m`.
+    pub(super) body_total: Option<RawDuration>,
+    /// Once the answer has begun, the longest silence both ways while the request body has not ended. Default `5m`.
+    pub(super) stream_idle: Option<RawDuration>,
+    /// How long a client may take nothing of an answer, or too little. Default `30s`.
+    pub(super) response_stall: Option<RawDuration>,
     /// Connecting to an upstream, TLS included. Default `2s`.
     pub(super) upstream_connect: Option<RawDuration>,
     /// Waiting for an upstream's header section. Default `15s`.
@@ -173,6 +223,10 @@ pub(super) struct RawTimeouts {
     pub(super) upstream_keep_alive: Option<RawDuration>,
     /// A client connection without a request is closed after this. Default `60s`.
     pub(super) idle: Option<RawDuration>,
+    /// A client connection takes no more requests after this. Default `1h`.
+    pub(super) connection_age: Option<RawDuration>,
+    /// Before it drains, a gateway that was told to end serves on for this long and says that it is not ready. Default `0s`.
+    pub(super) drain_notice: Option<RawDuration>,
     /// Running requests may take this long to end on shutdown. Default `30s`.
     pub(super) drain: Option<RawDuration>,
 }
@@ -183,6 +237,22 @@ pub(super) struct RawTimeouts {
 pub(super) struct RawHost {
     /// The origin clients use: `https://api.example.com`. Plain `http` only for loopback addresses.
     pub(super) external_url: String,
+    /// Strict-Transport-Security on every answer for this host over TLS. Default: none.
+    pub(super) hsts: Option<RawHsts>,
+}
+
+/// Strict-Transport-Security (RFC 6797 §6.1).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHsts {
+    /// How long a browser must use https only. `0s` ends what was said before.
+    pub(super) max_age: RawDuration,
+    /// Whether the same holds for every name below this host. Default `false`.
+    #[serde(default)]
+    pub(super) include_subdomains: bool,
+    /// Whether browsers may ship with it. Needs `include_subdomains` and a year. Default `false`.
+    #[serde(default)]
+    pub(super) preload: bool,
 }
 
 /// An authorization server.
@@ -220,6 +290,8 @@ pub(super) struct RawKeys {
     pub(super) jwks_uri: Option<String>,
     /// A file with its JWK Set.
     pub(super) jwks_file: Option<String>,
+    /// PEM file of the authorities to trust instead of the public ones when they are fetched.
+    pub(super) ca: Option<String>,
 }
 
 /// Which claims of an issuer carry what. A path such as `realm_access.roles` goes into objects.

@@ -148,6 +148,8 @@ pub(super) struct RawCors {
 pub(super) struct RawRouteLimits {
     /// Largest request body.
     pub(super) body: Option<RawSize>,
+    /// Least bytes a second of a request body while the gateway waits for it; `0B` is none.
+    pub(super) body_rate: Option<RawSize>,
 }
 
 /// Timeouts of a route.
@@ -156,6 +158,10 @@ pub(super) struct RawRouteLimits {
 pub(super) struct RawRouteTimeouts {
     /// Longest pause within a request body.
     pub(super) body_idle: Option<RawDuration>,
+    /// From the head of a request to the end of its body.
+    pub(super) body_total: Option<RawDuration>,
+    /// Once the answer has begun, the longest silence both ways while the request body has not ended.
+    pub(super) stream_idle: Option<RawDuration>,
     /// Longest wait for the upstream's header section.
     pub(super) upstream_response: Option<RawDuration>,
     /// Longest pause within the body of the upstream's answer.

@@ -2,7 +2,8 @@
 //!
 //! 1. It holds the upstream's connection until it is read to its end; dropped before that, it closes the connection, so
 //!    that no remainder can reach another client.
-//! 2. An upstream that pauses for longer than the route allows breaks it off; a client that reads late does not.
+//! 2. An upstream that pauses for longer than the route allows breaks it off; a client that reads late does not. Where both
+//!    sides may still talk, or the answer is a stream of events or calls, silence may last longer (`stream_idle`).
 //! 3. What breaks off never looks like an end.
 
 use std::io;
@@ -31,8 +32,10 @@ pub struct UpstreamBody {
     broken: Option<Broken>,
     /// Longest pause of the upstream.
     pause: Duration,
-    /// When the pause that it makes now is too long.
-    silent: Option<Instant>,
+    /// Longest silence of both sides, where a request or an answer is a stream.
+    stream_pause: Duration,
+    /// When the silence at the moment is too long, and how much of the request had come when it began.
+    silent: Option<(Instant, u64)>,
     /// When the caller's token expires, for streams that may outlive it.
     expires: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -82,12 +85,14 @@ impl Http1Source {
 
 impl UpstreamBody {
     pub(super) fn new(source: Source, route: &Route, request: &Rc<Progress>) -> Self {
+        request.answer_moved();
         let mut this = Self {
             source,
             request: Rc::clone(request),
             bytes: 0,
             broken: None,
             pause: route.upstream_idle,
+            stream_pause: route.body.stream_idle,
             silent: None,
             expires: None,
             timer: None,
@@ -96,8 +101,9 @@ impl UpstreamBody {
         this
     }
 
-    /// Ends the stream at this time, if it is given.
-    pub(super) const fn end_at(&mut self, expires: Option<Instant>) {
+    /// Takes it for a stream, which ends at this time, if it is given.
+    pub(super) const fn stream_until(&mut self, expires: Option<Instant>) {
+        self.pause = self.stream_pause;
         self.expires = expires;
     }
 
@@ -128,20 +134,33 @@ impl UpstreamBody {
 
     /// Waits for the end of the upstream's patience, or of the token.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        let silent = *self.silent.get_or_insert_with(|| after(self.pause));
-        let (end, why) = match self.expires {
-            Some(expires) if expires < silent => (expires, Broken::Expired),
-            Some(_) | None => (silent, Broken::Silent),
-        };
-        let rung = match &mut self.source {
-            // Its connection has an alarm that is set already.
-            Source::Http1(source) => source.poll_alarm(cx, end),
-            Source::Ended | Source::Http2(..) => {
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-                ring(timer.as_mut(), cx, end)
+        loop {
+            let talks = !self.request.ended();
+            let pause = if talks { self.stream_pause } else { self.pause };
+            let sent = self.request.bytes();
+            let (silent, before) = *self.silent.get_or_insert_with(|| (after(pause), sent));
+            let (end, why) = match self.expires {
+                Some(expires) if expires < silent => (expires, Broken::Expired),
+                Some(_) | None => (silent, Broken::Silent),
+            };
+            std::task::ready!(self.poll_alarm(cx, end));
+            if !(why == Broken::Silent && talks && sent > before) {
+                return Poll::Ready(why);
             }
-        };
-        rung.map(|()| why)
+            // The upstream is silent because it is being told something.
+            self.silent = None;
+        }
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        match &mut self.source {
+            // Its connection has an alarm that is set already.
+            Source::Http1(source) => source.poll_alarm(cx, at),
+            Source::Ended | Source::Http2(..) => {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+                ring(timer.as_mut(), cx, at)
+            }
+        }
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
@@ -183,18 +202,23 @@ impl Body for UpstreamBody {
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.request.answer_moved();
                 this.release_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(()))) => this.break_off(Broken::Upstream),
+            Poll::Ready(Some(Err(()))) => {
+                let why = this.request.broken().unwrap_or(Broken::Upstream);
+                this.break_off(why)
+            }
             Poll::Ready(None) => {
                 this.release_if_ended();
                 this.source = Source::Ended;
                 Poll::Ready(None)
             }
-            Poll::Pending => match this.poll_end(cx) {
-                Poll::Ready(why) => this.break_off(why),
-                Poll::Pending => Poll::Pending,
+            // An upstream that waits for the rest of the request would wait for ever.
+            Poll::Pending => match (this.request.broken(), this.poll_end(cx)) {
+                (Some(why), _) | (None, Poll::Ready(why)) => this.break_off(why),
+                (None, Poll::Pending) => Poll::Pending,
             },
         }
     }

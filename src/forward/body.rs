@@ -4,14 +4,15 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::Instant;
 
 use super::headers::{self, TrailerNames};
+use super::pace::Pace;
+use crate::limits::BodyLimits;
 use crate::reject::Reason;
 
 /// What is known of a request body while it is sent.
@@ -20,7 +21,9 @@ pub struct Progress {
     bytes: Cell<u64>,
     ended: Cell<bool>,
     awaits_client: Cell<bool>,
-    fault: Cell<Option<Reason>>,
+    /// When the answer last moved; told only while the body has not ended.
+    answered: Cell<Option<Instant>>,
+    broken: Cell<Option<Broken>>,
 }
 
 impl Progress {
@@ -39,9 +42,21 @@ impl Progress {
         self.awaits_client.get()
     }
 
+    /// The answer has begun, or a piece of it came.
+    pub(super) fn answer_moved(&self) {
+        if !self.ended.get() {
+            self.answered.set(Some(Instant::now()));
+        }
+    }
+
     /// Why it broke off on the client's side.
     pub fn fault(&self) -> Option<Reason> {
-        self.fault.get()
+        self.broken().map(Broken::reason)
+    }
+
+    /// The same, as the end of a body.
+    pub(super) fn broken(&self) -> Option<Broken> {
+        self.broken.get()
     }
 }
 
@@ -51,9 +66,9 @@ pub enum Broken {
     /// The client sent more than the route takes.
     #[error("the request body is larger than the route takes")]
     TooLarge,
-    /// The client made too long a pause.
-    #[error("the request body stopped arriving")]
-    Idle,
+    /// The client was too slow.
+    #[error("the request body did not arrive in time")]
+    Slow,
     /// The client's connection broke, or its framing was wrong.
     #[error("the request body broke off")]
     Client,
@@ -66,6 +81,20 @@ pub enum Broken {
     /// The caller's token expired while the stream was open.
     #[error("the token expired while the stream was open")]
     Expired,
+}
+
+impl Broken {
+    /// What is recorded of it.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TooLarge => Reason::BodyTooLarge,
+            Self::Slow => Reason::RequestTimeout,
+            Self::Client => Reason::RequestInvalid,
+            Self::Upstream => Reason::UpstreamInvalid,
+            Self::Silent => Reason::UpstreamTimeout,
+            Self::Expired => Reason::TokenExpired,
+        }
+    }
 }
 
 /// A request body on its way to an upstream.
@@ -82,18 +111,17 @@ pub enum ClientBody {
 pub struct Streaming {
     body: Incoming,
     left: u64,
-    pause: Duration,
     trailers: TrailerNames,
-    timer: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
     progress: Rc<Progress>,
 }
 
 impl ClientBody {
-    /// Wraps a body: at most `limit` bytes, no pause longer than `pause`, no trailer fields but `trailers`.
+    /// Wraps a body of a request that came at `began`: within `limits`, with no trailer fields but `trailers`.
     pub(super) fn new(
         body: Incoming,
-        limit: u64,
-        pause: Duration,
+        limits: BodyLimits,
+        began: Instant,
         trailers: TrailerNames,
         progress: &Rc<Progress>,
     ) -> Self {
@@ -103,10 +131,9 @@ impl ClientBody {
         }
         Self::Streaming(Box::new(Streaming {
             body,
-            left: limit,
-            pause,
+            left: limits.bytes,
             trailers,
-            timer: None,
+            pace: Pace::new(limits, began),
             progress: Rc::clone(progress),
         }))
     }
@@ -118,7 +145,7 @@ impl Streaming {
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.timer = None;
+                    self.pace.arrived();
                     match self.account(frame) {
                         Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                         Ok(None) => {}
@@ -126,7 +153,7 @@ impl Streaming {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    self.progress.fault.set(Some(Reason::RequestInvalid));
+                    self.progress.broken.set(Some(Broken::Client));
                     return Poll::Ready(Some(Err(Broken::Client)));
                 }
                 Poll::Ready(None) => {
@@ -157,21 +184,20 @@ impl Streaming {
                 Ok(Some(frame))
             }
             None => {
-                self.progress.fault.set(Some(Reason::BodyTooLarge));
+                self.progress.broken.set(Some(Broken::TooLarge));
                 Err(Broken::TooLarge)
             }
         }
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let pause = self.pause;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-        if timer.as_mut().poll(cx).is_pending() {
-            self.progress.awaits_client.set(true);
+        let Progress { bytes, answered, awaits_client, broken, .. } = &*self.progress;
+        if self.pace.poll_wait(cx, bytes.get(), answered.get()).is_pending() {
+            awaits_client.set(true);
             return Poll::Pending;
         }
-        self.progress.fault.set(Some(Reason::RequestTimeout));
-        Poll::Ready(Some(Err(Broken::Idle)))
+        broken.set(Some(Broken::Slow));
+        Poll::Ready(Some(Err(Broken::Slow)))
     }
 }
 

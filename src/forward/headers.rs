@@ -115,6 +115,13 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether the client used TLS: on its connection to here, or to the trusted proxy that says so.
+    pub fn is_secure(&self, here: bool) -> bool {
+        self.secure.unwrap_or(here)
+    }
+}
+
 /// The value of a field that came once.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
@@ -252,7 +259,7 @@ fn accepts_trailers(te: &HeaderValue) -> bool {
 }
 
 fn add_forwarding(fields: &mut impl Fields, outgoing: &Outgoing<'_>) {
-    let secure = outgoing.client.secure.unwrap_or(outgoing.secure);
+    let secure = outgoing.client.is_secure(outgoing.secure);
     let proto = if secure { "https" } else { "http" };
     let mut text = String::with_capacity(128);
     if let Some(chain) = outgoing.client.chain.as_ref().and_then(|chain| chain.to_str().ok()) {

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod http1;
 mod http2;
 pub mod identity;
+mod pace;
 pub mod pool;
 mod upgrade;
 
@@ -84,7 +85,7 @@ pub async fn forward(
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
     let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
-    let incoming = limited(way.route, body.incoming, trailers.clone(), &progress)?;
+    let incoming = limited(way, body.incoming, trailers.clone(), &progress)?;
     let request = Outbound { permit, target, way, head, trailers: &trailers };
     let mut response = match way.pool.cell.policy.protocol {
         UpstreamProtocol::Http1 => request.over_http1(incoming, body.upgrade, &progress).await?,
@@ -94,9 +95,9 @@ pub async fn forward(
         }
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
-    if outlives_token(response.headers()) {
+    if is_stream(response.headers()) {
         let expires = way.expires();
-        response.body_mut().end_at(expires);
+        response.body_mut().stream_until(expires);
     }
     Ok(response)
 }
@@ -119,16 +120,17 @@ impl Way<'_> {
 
 /// Refuses a body whose declared length is too large, and limits one that is not declared.
 fn limited(
-    route: &Route,
+    way: Way<'_>,
     incoming: Incoming,
     trailers: TrailerNames,
     progress: &Rc<Progress>,
 ) -> Result<ClientBody, Reject> {
     let declared = http_body::Body::size_hint(&incoming).lower();
-    if declared > route.body_limit {
+    let limits = way.route.body;
+    if declared > limits.bytes {
         return Err(Reject::new(Reason::BodyTooLarge));
     }
-    Ok(ClientBody::new(incoming, route.body_limit, route.body_idle, trailers, progress))
+    Ok(ClientBody::new(incoming, limits, way.now, trailers, progress))
 }
 
 /// A permitted request, to be told to its upstream.
@@ -336,8 +338,8 @@ fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-/// Whether a response is a stream that may outlive the token it was permitted with.
-fn outlives_token(headers: &HeaderMap) -> bool {
+/// Whether a response is a stream, which may be silent for long and outlive the token it was permitted with.
+fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let value = value.as_bytes();
         value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")

@@ -5,4 +5,5 @@
 
 pub mod access_log;
 pub mod metrics;
+mod stderr;
 pub mod trace;

@@ -3,12 +3,15 @@
 //! 1. The level comes from `--log-level`, else from `SCOPEGATE_LOG`, else it is `info`.
 //! 2. A bare level is that of the gateway; its libraries stay at `warn`, because their lower levels can show parts of
 //!    requests. Whoever writes a full filter (`h2=debug`) asks for that by name.
-//! 3. Control characters in messages are escaped by the formatter.
+//! 3. A reader of standard error that is slow or gone holds nothing up: messages are dropped and counted.
+//! 4. Control characters in messages are escaped by the formatter.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+pub use super::stderr::Flush;
 
 /// The environment variable that holds a filter.
 pub const VARIABLE: &str = "SCOPEGATE_LOG";
@@ -35,28 +38,39 @@ pub enum TraceError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The system refuses a thread to write them.
+    #[error("diagnostics cannot be written: {0}")]
+    Thread(#[from] std::io::Error),
     /// Diagnostics were set up before.
     #[error("diagnostics are set up already")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up diagnostics for the process, once. `level` is what `--log-level` was given.
+/// Sets up diagnostics for the process, once. `level` is what `--log-level` was given. Hold the result until the process
+/// ends.
 ///
 /// # Errors
-/// If the filter cannot be parsed, or if diagnostics were set up before.
-pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), TraceError> {
+/// If the filter cannot be parsed, if the system refuses a thread, or if diagnostics were set up before.
+pub fn init(format: LogFormat, level: Option<&str>) -> Result<Flush, TraceError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = filter(level, std::env::var(VARIABLE).ok().as_deref())?;
+    let (stderr, flush) = super::stderr::start()?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.finish().try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).finish().try_init(),
     }
-    .map_err(TraceError::Twice)
+    .map_err(TraceError::Twice)?;
+    Ok(flush)
+}
+
+/// How many messages were lost because they could not be written fast enough.
+pub fn dropped() -> u64 {
+    super::stderr::dropped()
 }
 
 fn filter(level: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, TraceError> {

@@ -12,18 +12,20 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use http_body::{Frame, SizeHint};
 
-use super::Gateway;
 use super::view::View;
+use super::{Gateway, edge};
+use crate::admit;
 use crate::authenticate::Principal;
-use crate::decide::{DecisionRecord, Verdict};
+use crate::decide::{self, DecisionRecord, Verdict};
 use crate::forward::answer::UpstreamBody;
 use crate::forward::body::Broken;
 use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
-use crate::respond::{Refused, cors, grpc};
+use crate::respond::{Refused, cors, grpc, redirect};
 use crate::server::Peer;
+use crate::state::admission::Admitted;
 use crate::state::clock;
 use crate::types::{RouteIndex, Timestamp};
 
@@ -36,6 +38,7 @@ pub(super) struct Exchange {
     gateway: Rc<Gateway>,
     view: Rc<View>,
     _in_flight: Counted,
+    place: Option<Admitted>,
     started: Instant,
     unix_ms: i64,
     request_id: HeaderValue,
@@ -46,6 +49,8 @@ pub(super) struct Exchange {
     principal: OnceCell<Principal>,
     disposition: Cell<Option<Disposition>>,
     reject: OnceCell<Reject>,
+    /// Why it ended early, although it was permitted.
+    failed: Cell<Option<Reason>>,
     decided: Cell<Option<Instant>>,
     answered: Cell<Option<Instant>>,
     status: Cell<u16>,
@@ -55,12 +60,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// A request whose head has just arrived.
-    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
+    pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, mut head: Parts) -> Rc<Self> {
         let view = gateway.view();
+        admit::shed(&mut head.headers, &view.live.snapshot.gateway.limits);
         let unix_ms = clock::unix_millis();
-        let trusted = &view.live.snapshot.gateway.trusted_proxies;
+        let trusted: &[_] = if peer.unknown { &[] } else { &view.live.snapshot.gateway.trusted_proxies };
         Rc::new(Self {
             _in_flight: gateway.metrics.in_flight(),
+            place: gateway.door.admit(),
             started: Instant::now(),
             unix_ms,
             request_id: gateway.ids.next(unix_ms),
@@ -71,6 +78,7 @@ impl Exchange {
             principal: OnceCell::new(),
             disposition: Cell::new(None),
             reject: OnceCell::new(),
+            failed: Cell::new(None),
             decided: Cell::new(None),
             answered: Cell::new(None),
             status: Cell::new(CLIENT_CLOSED),
@@ -95,12 +103,28 @@ impl Exchange {
         (self.started, Timestamp(self.unix_ms.div_euclid(1000)))
     }
 
+    /// Whether the client speaks TLS, here or to a trusted proxy that says so.
+    pub(super) fn is_secure(&self) -> bool {
+        self.client.is_secure(self.tls)
+    }
+
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
 
     pub(super) const fn request_id(&self) -> &HeaderValue {
         &self.request_id
+    }
+
+    /// Whether there is a place for it.
+    pub(super) const fn is_admitted(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// A refusal without a look at the request.
+    pub(super) fn turn_away(self: &Rc<Self>, reason: Reason) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Deny));
+        self.refuse(&Reject::new(reason), None)
     }
 
     /// Notes when the decision was made.
@@ -134,12 +158,25 @@ impl Exchange {
         }
     }
 
+    /// Sends the client on to https.
+    pub(super) fn redirect(self: &Rc<Self>, location: HeaderValue) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Redirect));
+        self.reply(redirect::response(&self.head.method, location))
+    }
+
+    /// Refuses what the connection it came on does not serve: no route was looked for.
+    pub(super) fn deny(self: &Rc<Self>, reject: &Reject) -> Response<Body> {
+        self.disposition.set(Some(Disposition::Deny));
+        self.refuse(reject, decide::allow(reject))
+    }
+
     /// An answer of the gateway's own.
     pub(super) fn reply(self: &Rc<Self>, response: Response<Bytes>) -> Response<Body> {
         self.response_bytes.set(response.body().len() as u64);
         let mut response =
             response.map(|bytes| Body { kind: Kind::Own(Some(bytes)), exchange: Rc::clone(self) });
         response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        edge::transport_security(self, response.headers_mut());
         self.status.set(response.status().as_u16());
         response
     }
@@ -148,6 +185,9 @@ impl Exchange {
     pub(super) fn refuse(self: &Rc<Self>, reject: &Reject, allow: Option<&str>) -> Response<Body> {
         // A shadowed refusal is the more telling one only while nothing else refuses; the log keeps the first.
         let _ = self.reject.set(reject.clone());
+        if self.is_permitted() {
+            self.failed.set(Some(reject.reason));
+        }
         let live = &self.view.live;
         let refused = Refused {
             snapshot: &live.snapshot,
@@ -159,6 +199,10 @@ impl Exchange {
             grpc: grpc::is_call(&self.head.headers),
         };
         let mut response = refused.response();
+        if self.head.method == Method::CONNECT {
+            // What follows may be meant for a tunnel that does not exist; it shall not be taken for requests.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.annotate(response.headers_mut());
         self.count_fault(reject.reason);
         self.reply(response)
@@ -188,6 +232,7 @@ impl Exchange {
         let mut response =
             response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
         self.annotate(response.headers_mut());
+        edge::transport_security(self, response.headers_mut());
         response
     }
 
@@ -197,6 +242,11 @@ impl Exchange {
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
             cors::annotate(cors, self.head.headers.get(header::ORIGIN), headers);
         }
+    }
+
+    /// Whether it was let through.
+    fn is_permitted(&self) -> bool {
+        matches!(self.disposition.get(), Some(Disposition::Permit | Disposition::Shadow))
     }
 
     /// The position of the route's upstream.
@@ -217,7 +267,10 @@ impl Exchange {
             Some(Disposition::Permit) => metrics.decision(route_metric, Decision::Permit, None),
             Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
             Some(Disposition::Deny) => metrics.decision(route_metric, Decision::Deny, reason),
-            Some(Disposition::Preflight | Disposition::Metadata) | None => {}
+            Some(Disposition::Preflight | Disposition::Metadata | Disposition::Redirect) | None => {}
+        }
+        if let Some(reason) = self.failed.get() {
+            metrics.failed(route_metric, reason);
         }
         if !self.gateway.log.enabled() {
             return;
@@ -258,13 +311,8 @@ impl Exchange {
 
     /// The upstream, if the request was sent there.
     fn upstream_name(&self) -> Option<&str> {
-        match self.disposition.get() {
-            Some(Disposition::Permit | Disposition::Shadow) => {
-                let upstream = self.view.live.snapshot.upstreams.get(self.upstream()?)?;
-                Some(upstream.name.as_str())
-            }
-            Some(Disposition::Deny | Disposition::Preflight | Disposition::Metadata) | None => None,
-        }
+        let upstream = self.is_permitted().then(|| self.upstream())??;
+        Some(self.view.live.snapshot.upstreams.get(upstream)?.name.as_str())
     }
 }
 
@@ -274,8 +322,8 @@ impl Drop for Exchange {
     }
 }
 
-/// Counts and logs a connection that ended before it brought a request. Its method is not known, so it is `-`.
-pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
+/// Counts and logs a connection that ended without a request that could be answered. Its method is not known, so it is `-`.
+pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str) {
     let method = Method::from_bytes(b"-").unwrap_or_default();
     gateway.metrics.decision(None, Decision::Deny, Some(reason));
     gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
@@ -294,7 +342,7 @@ pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason) {
             status: reason.row().status,
             decision: Some(Disposition::Deny),
             reason: Some(reason),
-            cause: Some("the connection ended before a request could be read"),
+            cause: Some(cause),
             owner: None,
             issuer: None,
             client: None,
@@ -370,16 +418,9 @@ impl Drop for Body {
                 exchange.request_bytes.set(body.request_bytes());
                 exchange.response_bytes.set(body.bytes());
                 if let Some(broken) = body.broken() {
-                    let reason = match broken {
-                        Broken::Upstream => Reason::UpstreamInvalid,
-                        Broken::Silent => Reason::UpstreamTimeout,
-                        Broken::Expired => Reason::TokenExpired,
-                        Broken::TooLarge => Reason::BodyTooLarge,
-                        Broken::Idle => Reason::RequestTimeout,
-                        Broken::Client => Reason::RequestInvalid,
-                    };
-                    exchange.count_fault(reason);
-                    let _ = exchange.reject.set(Reject::because(reason, broken.to_string()));
+                    exchange.failed.set(Some(broken.reason()));
+                    exchange.count_fault(broken.reason());
+                    let _ = exchange.reject.set(Reject::because(broken.reason(), broken.to_string()));
                 }
             }
         }

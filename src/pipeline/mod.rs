@@ -2,10 +2,12 @@
 //!
 //! `Gateway::answer` lists the stages in their order; everything around it observes.
 
+mod edge;
 mod exchange;
 mod view;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,10 +28,11 @@ use crate::authorize::Permit;
 use crate::decide::{DecisionRecord, Verdict, decide};
 use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
-use crate::observe::metrics::{Counted, WorkerMetrics};
+use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
-use crate::server::{Abort, ConnectionLimits, Handler, Peer};
+use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
+use crate::state::admission::Door;
 use crate::state::clock;
 use crate::state::live::{LiveKnowledge, Process};
 use crate::types::Timestamp;
@@ -42,6 +45,7 @@ const KEY_WAIT: Duration = Duration::from_secs(2);
 pub struct Gateway {
     process: Arc<Process>,
     metrics: Rc<WorkerMetrics>,
+    door: Rc<Door>,
     log: WorkerLog,
     ids: Ids,
     view: RefCell<Rc<View>>,
@@ -56,6 +60,7 @@ impl Gateway {
     pub fn new(process: Arc<Process>, log: WorkerLog) -> Result<Self, getrandom::Error> {
         let metrics = Rc::new(process.metrics.worker());
         Ok(Self {
+            door: process.admission.worker(),
             log,
             ids: Ids::new()?,
             view: RefCell::new(Rc::new(View::new(process.live.load_full(), None, &metrics))),
@@ -67,6 +72,9 @@ impl Gateway {
     /// Answers one request: the stages in their order.
     async fn answer(&self, peer: &Peer, body: RequestBody, exchange: &Rc<Exchange>) -> Response<Body> {
         let view = exchange.view();
+        if let Some(answer) = edge::settled(peer, exchange) {
+            return answer;
+        }
         let record = self.decide(view, exchange).await;
         exchange.decided(&record);
         match record.verdict {
@@ -180,26 +188,46 @@ impl Handler for Gateway {
         let (mut head, incoming) = request.into_parts();
         let body = RequestBody { incoming, upgrade: head.extensions.remove() };
         let exchange = Exchange::begin(&self, &peer, head);
-        let answer = AssertUnwindSafe(self.answer(&peer, body, &exchange)).catch_unwind().await;
-        answer.unwrap_or_else(|_| {
+        if !exchange.is_admitted() {
+            return exchange.turn_away(Reason::Overloaded);
+        }
+        let panicked = || {
             self.metrics.panic();
             exchange.refuse(&Reject::because(Reason::Internal, "panic"), None)
-        })
+        };
+        caught(self.answer(&peer, body, &exchange), panicked).await
     }
 
     fn limits(&self) -> ConnectionLimits {
         let live = self.process.live.load();
         let gateway = &live.snapshot.gateway;
         ConnectionLimits {
+            handshake_timeout: gateway.timeouts.handshake,
             header_timeout: gateway.timeouts.header,
             idle_timeout: gateway.timeouts.idle,
+            response_stall: gateway.timeouts.response_stall,
+            response_rate: gateway.limits.response_rate,
+            age: gateway.timeouts.connection_age,
+            requests: gateway.limits.connection_requests,
+            streams: gateway.limits.streams,
+            buffer: gateway.limits.buffer,
             header_bytes: gateway.limits.header_bytes,
             headers: gateway.limits.headers,
         }
     }
 
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
-        self.process.live.load().tls.get(listener)?.clone()
+        Some(Arc::clone(&self.process.live.load().tls.get(listener)?.as_ref()?.config))
+    }
+
+    fn proxy_header(&self, listener: usize, peer: IpAddr) -> ProxyHeader {
+        let live = self.process.live.load();
+        let gateway = &live.snapshot.gateway;
+        match gateway.listen.get(listener) {
+            Some(listener) if !listener.proxy_protocol => ProxyHeader::Absent,
+            Some(_) if gateway.is_trusted(peer) => ProxyHeader::Required,
+            Some(_) | None => ProxyHeader::Refused,
+        }
     }
 
     fn opened(&self, listener: usize) -> Option<Self::Open> {
@@ -207,19 +235,64 @@ impl Handler for Gateway {
         Some(self.metrics.connection_opened(handle))
     }
 
+    fn share(&self, client: IpAddr) -> Option<usize> {
+        let live = self.process.live.load();
+        let gateway = &live.snapshot.gateway;
+        let client = client.to_canonical();
+        let is_proxy = gateway.trusted_proxies.iter().any(|network| network.contains(&client));
+        (!is_proxy).then_some(gateway.limits.connections_per_client)
+    }
+
     fn aborted(&self, peer: &Peer, abort: Abort) {
         let reason = match abort {
+            Abort::Flood => {
+                let cause = "more HTTP/2 frames beside requests, or more stream errors, than allowed";
+                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+            }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
             Abort::HeaderTimeout => Reason::RequestTimeout,
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason);
+        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
+    }
+
+    fn closed(&self, cause: Cause) {
+        self.metrics.connection_closed(cause);
+    }
+
+    fn stalled(&self) {
+        self.metrics.stalled_stream();
+    }
+
+    fn not_accepted(&self) {
+        self.metrics.accept_error();
     }
 
     fn tick(&self) {
         let view = self.view();
         view.pools.iter().for_each(|pool| pool.sweep());
+    }
+}
+
+/// What comes of `work`, or of `panicked` if it panics: a fault of one request ends that request alone.
+async fn caught<T>(work: impl Future<Output = T>, panicked: impl FnOnce() -> T) -> T {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| panicked())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caught;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer_wherever_it_happens() {
+        assert_eq!(caught(async { "well" }, || "panicked").await, "well");
+        assert_eq!(caught(async { panic!("at once") }, || "panicked").await, "panicked");
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("later")
+        };
+        assert_eq!(caught(later, || "panicked").await, "panicked");
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::fetch::Fetcher;
+use super::fetch::{Egress, Fetcher, FetcherError};
 use super::keys::{OnRefresh, spawn_refresher};
 use super::watch::{Change, ChangeKind, Watcher};
 use crate::authenticate::Issuers;
@@ -44,6 +44,9 @@ pub enum Refusal {
     /// rustls refuses certificates or keys.
     #[error("TLS settings cannot be used: {0}")]
     Tls(#[from] TlsError),
+    /// Keys could not be fetched safely.
+    #[error("{0}")]
+    Fetcher(#[from] FetcherError),
     /// It changes what lives as long as the process.
     #[error("restart needed: {}", .0.join(", "))]
     Boot(Vec<&'static str>),
@@ -166,19 +169,34 @@ pub async fn build(snapshot: Snapshot, previous: Option<&Live>, metrics: &Metric
 }
 
 /// Starts the background tasks of the cells that `previous` did not have.
-pub fn start_cells(live: &Live, previous: Option<&Live>, fetcher: &Fetcher, metrics: &Arc<Metrics>) {
+///
+/// # Errors
+///
+/// [`Refusal::Fetcher`]; then none was started.
+pub fn start_cells(
+    live: &Live,
+    previous: Option<&Live>,
+    egress: &Egress,
+    metrics: &Arc<Metrics>,
+) -> Result<(), Refusal> {
     let runtime = tokio::runtime::Handle::current();
     let known = |cell: &Arc<IssuerCell>| {
         previous.is_some_and(|previous| previous.issuers.iter().any(|old| Arc::ptr_eq(old, cell)))
     };
-    for cell in live.issuers.iter().filter(|cell| !known(cell)) {
+    let new = live.issuers.iter().filter(|cell| !known(cell));
+    let fetchers: Vec<_> = new
+        .map(|cell| Ok((cell, Fetcher::new(cell.policy().ca.as_deref(), egress.clone())?)))
+        .collect::<Result<_, FetcherError>>()?;
+    egress.set(live.snapshot.gateway.egress_proxy.clone());
+    for (cell, fetcher) in fetchers {
         let metrics = Arc::clone(metrics);
         let on_refresh: OnRefresh = Arc::new(move |issuer, outcome| metrics.jwks_refresh(issuer, outcome));
-        spawn_refresher(cell, fetcher.clone(), on_refresh, &runtime);
+        spawn_refresher(cell, fetcher, on_refresh, &runtime);
     }
     for cell in new_upstreams(live, previous).filter(|cell| cell.has_names()) {
         tokio::spawn(keep_looking_up(Arc::downgrade(cell), Duration::from_secs(30)));
     }
+    Ok(())
 }
 
 fn new_upstreams<'a>(
@@ -191,14 +209,14 @@ fn new_upstreams<'a>(
 }
 
 /// Starts the one task that reloads. `path` is the configuration file.
-pub async fn start(process: Arc<Process>, path: PathBuf, fetcher: Fetcher) -> Reloads {
+pub async fn start(process: Arc<Process>, path: PathBuf, egress: Egress) -> Reloads {
     let (commands, inbox) = mpsc::channel(64);
     let (changed, changes) = mpsc::channel(4);
     let files = process.live.load().snapshot.files.clone();
     let status = Arc::new(ArcSwap::from_pointee(ReloadStatus::default()));
     let watcher = Watcher::new(files, changed).await;
     let reloader =
-        Reloader { process, path, fetcher, watcher, retired: Vec::new(), status: Arc::clone(&status) };
+        Reloader { process, path, egress, watcher, retired: Vec::new(), status: Arc::clone(&status) };
     tokio::spawn(reloader.run(inbox, changes));
     Reloads { commands, status }
 }
@@ -206,7 +224,7 @@ pub async fn start(process: Arc<Process>, path: PathBuf, fetcher: Fetcher) -> Re
 struct Reloader {
     process: Arc<Process>,
     path: PathBuf,
-    fetcher: Fetcher,
+    egress: Egress,
     watcher: Watcher,
     retired: Vec<Arc<Live>>,
     status: Arc<ArcSwap<ReloadStatus>>,
@@ -312,7 +330,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let live = Arc::new(build(snapshot, Some(&previous), &self.process.metrics).await?);
-        start_cells(&live, Some(&previous), &self.fetcher, &self.process.metrics);
+        start_cells(&live, Some(&previous), &self.egress, &self.process.metrics)?;
         self.process.metrics.policy_applied(&live.snapshot.hash, live.loaded);
         self.process.live.store(Arc::clone(&live));
         self.watcher.set_files(live.snapshot.files.clone()).await;
@@ -340,4 +358,5 @@ fn is_same(new: &Snapshot, old: &Snapshot) -> bool {
         && new.upstreams == old.upstreams
         && new.gateway.listen == old.gateway.listen
         && new.gateway.admin == old.gateway.admin
+        && new.gateway.egress_proxy == old.gateway.egress_proxy
 }

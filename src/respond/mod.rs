@@ -11,6 +11,7 @@ pub mod cors;
 pub(crate) mod grpc;
 pub mod metadata;
 mod problem;
+pub mod redirect;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

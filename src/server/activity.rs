@@ -36,8 +36,12 @@ pub(super) struct Activity {
     since: AtomicU64,
     /// Milliseconds after `opened`, shifted by one, since when the client takes no bytes; the lowest bit says that it is so.
     blocked: AtomicU64,
+    /// Requests so far.
+    requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
     with_body: AtomicBool,
+    /// Whether a flood of frames ended it.
+    flooded: AtomicBool,
     /// HTTP/2 frames other than requests keep nothing waiting for a header section.
     multiplexed: bool,
 }
@@ -50,9 +54,21 @@ impl Activity {
             running: AtomicU32::new(0),
             since: AtomicU64::new(u64::from(!multiplexed)),
             blocked: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
             multiplexed,
         }
+    }
+
+    /// When the connection was opened.
+    pub(super) const fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// How many requests it has brought.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Bytes arrived.
@@ -82,14 +98,26 @@ impl Activity {
         }
     }
 
-    /// Whether the client may still be sending the body of its last request.
+    /// The client sends more frames than allowed.
+    pub(super) fn flooded(&self) {
+        self.flooded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client sent more frames than allowed.
+    pub(super) fn was_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client may still be sending the body of its last request, or the rest of a header section.
     pub(super) fn may_be_sending(&self) -> bool {
-        !self.multiplexed && self.with_body.load(Ordering::Relaxed)
+        let within_header = self.since.load(Ordering::Relaxed) & 1 == 1;
+        !self.multiplexed && (within_header || self.with_body.load(Ordering::Relaxed))
     }
 
     /// A request begins; it ends when the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, with_body: bool) -> Running {
         self.with_body.store(with_body, Ordering::Relaxed);
+        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
     }

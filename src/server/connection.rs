@@ -1,6 +1,7 @@
 //! One client connection, from TLS to its last response.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -19,12 +21,12 @@ use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, Tracked, Waiting};
+use super::answers::{Offering, Patience, Streams};
 use super::shutdown::{Listening, Phase};
 use super::stream::{Gone, Stream, Transport};
-use super::{Abort, ConnectionLimits, Handler, Peer, TlsPeer};
+use super::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, TlsPeer, proxy_protocol};
+use crate::observe::metrics::Cause;
 
-/// Concurrent streams of one HTTP/2 connection.
-const STREAMS: u32 = 100;
 /// Flow-control windows of one HTTP/2 stream and connection, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -34,9 +36,6 @@ const SEND_BUFFER: usize = 64 * 1024;
 const LOCAL_RESETS: usize = 256;
 /// How long a silent connection is before the system asks whether the other end is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Most bytes of bodies that are held for one HTTP/1 connection each way, and so read or sent at once. hyper begins with
-/// 8 KiB and takes more while reads fill it. Also holds the header section, whose own limit is checked apart.
-const BODY_BUFFER: usize = 256 * 1024;
 
 /// How long a connection that has not said a word is still listened to on drain: its first request may be on its way.
 const SILENT: Duration = Duration::from_secs(1);
@@ -44,14 +43,17 @@ const SILENT: Duration = Duration::from_secs(1);
 /// How far an alarm is set that nothing needs at the moment.
 const REARM: Duration = Duration::from_secs(5);
 
-/// Serves one accepted socket to its end.
+/// How long a connection that was said goodbye to may stay without a request.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Serves one accepted socket to its end; tells what ended it.
 pub(super) async fn serve<H: Handler>(
     handler: Rc<H>,
     socket: TcpStream,
     address: SocketAddr,
     listener: usize,
     shutdown: Listening,
-) {
+) -> Cause {
     let limits = handler.limits();
     let mut peer = Peer::new(address, listener);
     // A client that vanished is noticed also where nothing is to be sent, such as in a tunnel.
@@ -59,44 +61,66 @@ pub(super) async fn serve<H: Handler>(
     let set = socket.set_nodelay(true).and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keepalive));
     if let Err(error) = set {
         tracing::debug!(%error, "the connection ended before it began");
-        return;
+        return Cause::Error;
     }
     let mut draining = shutdown.clone();
+    let tls = handler.tls(listener);
+    let (patience, too_slow) = match tls {
+        Some(_) => (limits.handshake_timeout, Cause::HandshakeTimeout),
+        None => (limits.header_timeout, Cause::HeaderTimeout),
+    };
     let opened = tokio::select! {
         biased;
-        opened = timeout(limits.header_timeout, open(handler.tls(listener), socket, &mut peer)) => opened,
-        () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => return,
+        opened = timeout(patience, open(&*handler, tls, socket, &mut peer)) => opened,
+        () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => {
+            return Cause::Drain;
+        }
     };
     let (stream, gone, multiplexed) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(None)) => return,
-        Ok(Err(Some(abort))) => return handler.aborted(&peer, abort),
+        Ok(Err(None)) => return Cause::Client,
+        Ok(Err(Some(abort))) => {
+            handler.aborted(&peer, abort);
+            return if abort == Abort::Malformed { Cause::Malformed } else { Cause::Handshake };
+        }
         // Not a word, or half a handshake: there is no request to speak of.
-        Err(_) => return handler.aborted(&peer, Abort::Handshake),
+        Err(_) => {
+            handler.aborted(&peer, Abort::Handshake);
+            return too_slow;
+        }
     };
     let connection = Connection {
         activity: Arc::new(Activity::new(multiplexed)),
         peer: Rc::new(peer),
         handler,
         limits,
+        multiplexed,
         shutdown,
     };
-    if multiplexed {
+    let cause = if multiplexed {
         // Boxed: it is larger, and most connections are not HTTP/2.
-        Box::pin(connection.http2(stream)).await;
+        Box::pin(connection.http2(stream)).await
     } else {
-        connection.http1(stream).await;
-    }
+        connection.http1(stream).await
+    };
     // A tunnel counts as a connection for as long as it lasts. An error says that the stream is gone, as wanted.
     let _ = gone.await;
+    cause
 }
 
-/// Agrees on TLS and on the protocol version. `Err(None)` is a client that left without a word.
-async fn open(
+/// Learns whose the connection is where that is said first, agrees on TLS and on the protocol version. `Err(None)` is a
+/// client that left without a word.
+async fn open<H: Handler>(
+    handler: &H,
     tls: Option<Arc<rustls::ServerConfig>>,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: &mut Peer,
 ) -> Result<(Stream, Gone, bool), Option<Abort>> {
+    match handler.proxy_header(peer.listener, peer.address.ip()) {
+        ProxyHeader::Absent => {}
+        ProxyHeader::Required => peer.introduced(introduction(&mut socket, peer.address).await?),
+        ProxyHeader::Refused => return Err(Some(Abort::Malformed)),
+    }
     let Some(config) = tls else {
         let (mut stream, gone) = Stream::new(Transport::Plain(socket));
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
@@ -116,14 +140,16 @@ async fn open(
     Ok((stream, gone, multiplexed))
 }
 
-/// Spawns onto the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
+/// The client that a PROXY header names.
+async fn introduction(
+    socket: &mut TcpStream,
+    proxy: SocketAddr,
+) -> Result<Option<SocketAddr>, Option<Abort>> {
+    proxy_protocol::read(socket).await.map_err(|error| {
+        tracing::debug!(%error, %proxy, "no usable PROXY header");
+        // A load balancer that only looks whether the port is open says nothing.
+        (error.kind() != io::ErrorKind::UnexpectedEof).then_some(Abort::Malformed)
+    })
 }
 
 struct Connection<H> {
@@ -131,11 +157,12 @@ struct Connection<H> {
     peer: Rc<Peer>,
     handler: Rc<H>,
     limits: ConnectionLimits,
+    multiplexed: bool,
     shutdown: Listening,
 }
 
 impl<H: Handler> Connection<H> {
-    async fn http1(self, mut stream: Stream) {
+    async fn http1(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
         let mut builder = http1::Builder::new();
         builder
@@ -144,28 +171,34 @@ impl<H: Handler> Connection<H> {
             .half_close(false)
             .max_headers(self.limits.headers)
             .max_header_size(self.limits.header_bytes)
-            .max_buf_size(self.limits.header_bytes.max(BODY_BUFFER));
+            .max_buf_size(self.limits.header_bytes.max(self.limits.buffer));
         let service = service_fn(|request| self.answer(request));
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
         let ended = self.drive(connection, http1::UpgradeableConnection::graceful_shutdown).await;
-        self.report(ended);
+        self.report(ended)
     }
 
-    async fn http2(self, mut stream: Stream) {
+    async fn http2(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
-        let mut builder = http2::Builder::new(LocalExecutor);
+        stream.follow_frames();
+        let patience = Patience { stall: self.limits.response_stall, rate: self.limits.response_rate };
+        let streams = Streams::new(Rc::clone(&self.handler), patience);
+        let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(self.limits.streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_local_error_reset_streams(LOCAL_RESETS)
             .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX));
-        let service = service_fn(|request| self.answer(request));
+        let service = service_fn(|request| {
+            let (answer, answered) = (streams.answer(), self.answer(request));
+            async { answered.await.map(|response| response.map(|body| Offering::new(body, answer))) }
+        });
         let connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = self.drive(connection, http2::Connection::graceful_shutdown).await;
-        self.report(ended);
+        self.report(ended)
     }
 
     fn answer(
@@ -176,78 +209,128 @@ impl<H: Handler> Connection<H> {
         // Boxed: hyper keeps room for this future for as long as the connection lasts, and it is moved around. Between two
         // requests a connection shall not hold the state of one.
         let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
-        async move { Ok(answered.await.map(|body| Tracked::new(body, running))) }
+        // HTTP/2 has GOAWAY for it.
+        let last = !self.multiplexed && (self.is_spent() || !self.shutdown.is_serving());
+        async move {
+            let mut response = answered.await;
+            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Tracked::new(body, running)))
+        }
     }
 
-    /// Polls the connection to its end, within its time limits, and tells it once to drain.
-    async fn drive<C>(&self, mut connection: Pin<&mut C>, drain: fn(Pin<&mut C>)) -> Ended
+    /// Whether it has brought as many requests as it may.
+    fn is_spent(&self) -> bool {
+        self.activity.requests() >= self.limits.requests
+    }
+
+    /// Polls the connection to its end, within its limits. Where it shall take no more requests, it is told so once, and
+    /// those that run end on it.
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, part: fn(Pin<&mut C>)) -> Ended
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut shutdown = self.shutdown.clone();
         let mut alarm = pin!(tokio::time::sleep(self.limits.header_timeout));
-        let mut draining = false;
+        let mut parting = None;
+        // Who comes after the notice is still served, and hears of the drain when it begins.
+        let goodbye = match self.multiplexed && self.shutdown.is_serving() {
+            true => Phase::Notice,
+            false => Phase::Drain,
+        };
         loop {
-            tokio::select! {
+            let cause = tokio::select! {
                 biased;
-                ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.deadline()) => match ended {
-                    Ok(Ok(())) => return Ended::Done,
-                    Ok(Err(error)) => return Ended::Failed(error),
-                    Err(Waiting::Header(_)) => return Ended::HeaderTimeout,
-                    Err(Waiting::Reader(_)) => return Ended::Unread,
-                    // A second idle period after the goodbye: the client does not close, so this side does.
-                    Err(Waiting::Next(_) | Waiting::Requests) if draining => return Ended::Done,
-                    Err(Waiting::Next(_) | Waiting::Requests) => {
-                        draining = true;
-                        drain(connection.as_mut());
-                    }
+                ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.deadline(parting)) => match ended {
+                    Ok(Ok(())) => return Ended::By(parting.map_or_else(|| self.ended_by(), |(cause, _)| cause)),
+                    // Whoever was told to go may go in any way.
+                    Ok(Err(error)) => return parting.map_or(Ended::Failed(error), |(cause, _)| Ended::By(cause)),
+                    Err(cause @ (Cause::Age | Cause::Idle | Cause::Requests)) if parting.is_none() => cause,
+                    // The client does not close, so this side does.
+                    Err(cause) => return Ended::By(cause),
                 },
-                () = shutdown.reached_by_task(Phase::Drain), if !draining => {
-                    draining = true;
-                    drain(connection.as_mut());
-                }
-            }
+                () = shutdown.reached_by_task(goodbye), if parting.is_none() => Cause::Drain,
+            };
+            parting = Some((cause, Instant::now()));
+            part(connection.as_mut());
         }
     }
 
-    /// When patience ends, and with what.
-    fn deadline(&self) -> Option<(Instant, Waiting)> {
-        let waiting = self.activity.waiting();
-        match waiting {
-            Waiting::Header(since) => Some((since + self.limits.header_timeout, waiting)),
-            Waiting::Next(since) | Waiting::Reader(since) => {
-                Some((since + self.limits.idle_timeout, waiting))
-            }
-            Waiting::Requests => None,
-        }
+    /// What ended a connection that was not told to end: its client, or the answer to its last request.
+    fn ended_by(&self) -> Cause {
+        if self.is_spent() { Cause::Requests } else { Cause::Client }
     }
 
-    fn report(&self, ended: Ended) {
+    /// When patience ends, and with what. `parting` is why and since when the connection takes no more requests.
+    fn deadline(&self, parting: Option<(Cause, Instant)>) -> Option<(Instant, Cause)> {
+        let limits = &self.limits;
+        let quiet = match (self.activity.waiting(), parting) {
+            (Waiting::Header(since), _) => Some((since + limits.header_timeout, Cause::HeaderTimeout)),
+            (Waiting::Next(since), None) => Some((since + limits.idle_timeout, Cause::Idle)),
+            (Waiting::Next(since), Some((cause, parted))) => {
+                Some((since.max(parted) + limits.idle_timeout.min(GOODBYE), cause))
+            }
+            (Waiting::Reader(since), _) => Some((since + limits.response_stall, Cause::ResponseStall)),
+            (Waiting::Requests, _) => None,
+        };
+        if parting.is_some() {
+            return quiet;
+        }
+        if self.is_spent() {
+            return Some((Instant::now(), Cause::Requests));
+        }
+        let aged = (self.activity.opened() + limits.age, Cause::Age);
+        Some(quiet.map_or(aged, |quiet| if quiet.0 <= aged.0 { quiet } else { aged }))
+    }
+
+    /// Logs what deserves it.
+    fn report(&self, ended: Ended) -> Cause {
+        let client = &self.peer.address;
         match ended {
-            Ended::Done => {}
-            // The requests it cuts off are recorded as such.
-            Ended::Unread => {
-                tracing::debug!(client = %self.peer.address, "the client takes no more of an answer")
+            Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => {
+                self.handler.aborted(&self.peer, Abort::Flood);
+                Cause::Frames
             }
-            Ended::HeaderTimeout => self.handler.aborted(&self.peer, Abort::HeaderTimeout),
+            Ended::By(cause) => {
+                tracing::debug!(%client, cause = cause.as_str(), "connection ended");
+                if cause == Cause::HeaderTimeout {
+                    self.handler.aborted(&self.peer, Abort::HeaderTimeout);
+                }
+                cause
+            }
+            Ended::Failed(error) if is_calmed(&error) => {
+                tracing::debug!(%error, %client, "HTTP/2 abused");
+                self.handler.aborted(&self.peer, Abort::Flood);
+                Cause::Frames
+            }
             Ended::Failed(error) if error.is_parse_too_large() => {
                 self.handler.aborted(&self.peer, Abort::TooLarge);
+                Cause::TooLarge
             }
             Ended::Failed(error) if error.is_parse() => {
-                tracing::debug!(%error, client = %self.peer.address, "no HTTP request");
+                tracing::debug!(%error, %client, "no HTTP request");
                 self.handler.aborted(&self.peer, Abort::Malformed);
+                Cause::Malformed
             }
-            Ended::Failed(error) => tracing::debug!(%error, client = %self.peer.address, "connection broke"),
+            Ended::Failed(error) => {
+                tracing::debug!(%error, %client, "connection broke");
+                Cause::Error
+            }
         }
     }
 }
 
 /// How a connection ended.
 enum Ended {
-    Done,
-    HeaderTimeout,
-    Unread,
+    By(Cause),
     Failed(hyper::Error),
+}
+
+/// Whether h2 ended the connection because the client asked too much of it.
+fn is_calmed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Polls `connection`, and after each poll sees to it that `alarm` rings no later than the deadline. A request that keeps
@@ -255,8 +338,8 @@ enum Ended {
 async fn poll_within<C: Future>(
     mut connection: Pin<&mut C>,
     mut alarm: Pin<&mut Sleep>,
-    deadline: impl Fn() -> Option<(Instant, Waiting)>,
-) -> Result<C::Output, Waiting> {
+    deadline: impl Fn() -> Option<(Instant, Cause)>,
+) -> Result<C::Output, Cause> {
     poll_fn(|cx| {
         if let Poll::Ready(output) = connection.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
@@ -272,10 +355,10 @@ async fn poll_within<C: Future>(
                 return Poll::Pending;
             }
             match due {
-                Some((at, waiting)) if at <= Instant::now() => {
+                Some((at, cause)) if at <= Instant::now() => {
                     // Whoever goes on after this has the same time again.
                     alarm.as_mut().reset(Instant::now() + REARM);
-                    return Poll::Ready(Err(waiting));
+                    return Poll::Ready(Err(cause));
                 }
                 Some((at, _)) => alarm.as_mut().reset(at),
                 None => alarm.as_mut().reset(Instant::now() + REARM),

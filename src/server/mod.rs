@@ -5,17 +5,26 @@
 //! 2. A new connection goes to the worker with the fewest, if the counts differ by more than one.
 //! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
-//! 5. The header section must arrive within one timeout, a connection without requests ends after another (`activity`).
-//! 6. On drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
+//! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
+//!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
+//! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
+//! 7. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
+//! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`).
+//! 9. On notice of a drain, an answer over HTTP/1 ends its connection and HTTP/2 gets GOAWAY, but everybody is served. On
+//!    drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
+mod answers;
 mod connection;
+mod frames;
 pub mod listener;
+mod proxy_protocol;
+mod share;
 pub mod shutdown;
 mod stream;
 pub mod worker;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +35,29 @@ use hyper::body::Incoming;
 
 pub use activity::Tracked;
 
+use crate::observe::metrics::Cause;
+
 /// What a connection may take, read when it is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// TLS handshake; and from the first byte of a request to the end of its header section.
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a request to the end of its header section.
     pub header_timeout: Duration,
     /// How long a connection without requests lives.
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of an answer, or too little.
+    pub response_stall: Duration,
+    /// Fewest bytes a second of an answer that an HTTP/2 client must take while more is ready.
+    pub response_rate: u64,
+    /// How long a connection takes requests.
+    pub age: Duration,
+    /// Most requests on a connection.
+    pub requests: u32,
+    /// Most concurrent streams of HTTP/2.
+    pub streams: u32,
+    /// Most bytes of bodies that are held for one HTTP/1 connection each way, and so read or sent at once.
+    pub buffer: usize,
     /// Longest header section.
     pub header_bytes: usize,
     /// Most header fields.
@@ -42,12 +67,15 @@ pub struct ConnectionLimits {
 /// One client connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// The other end of the socket.
+    /// The other end of the socket, or the client that a PROXY header names.
     pub address: SocketAddr,
     /// Its IP address as text; one of IPv4 in that form, however it came.
     pub address_text: Box<str>,
     /// Position of the listener it came in through.
     pub listener: usize,
+    /// Whether a PROXY header said that its client is not known: then `address` is the proxy's, but the proxy does not speak
+    /// for what came through it.
+    pub unknown: bool,
     /// What TLS says of it; `None` on plain HTTP.
     pub tls: Option<TlsPeer>,
 }
@@ -55,9 +83,31 @@ pub struct Peer {
 impl Peer {
     /// A connection in plain text, until TLS says otherwise.
     fn new(address: SocketAddr, listener: usize) -> Self {
-        let address_text = address.ip().to_canonical().to_string().into();
-        Self { address, address_text, listener, tls: None }
+        Self { address, address_text: text_of(address), listener, unknown: false, tls: None }
     }
+
+    /// Takes over what a PROXY header says.
+    fn introduced(&mut self, client: Option<SocketAddr>) {
+        match client {
+            Some(client) => (self.address, self.address_text) = (client, text_of(client)),
+            None => self.unknown = true,
+        }
+    }
+}
+
+fn text_of(address: SocketAddr) -> Box<str> {
+    address.ip().to_canonical().to_string().into()
+}
+
+/// Whether a connection begins with a PROXY protocol header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// Never on this listener: there it is a malformed request.
+    Absent,
+    /// Always; without one the connection is closed.
+    Required,
+    /// Nothing this peer says would be believed: the connection is closed.
+    Refused,
 }
 
 /// What TLS says of a client connection.
@@ -80,6 +130,8 @@ pub enum Abort {
     HeaderTimeout,
     /// The TLS handshake failed or took too long.
     Handshake,
+    /// More HTTP/2 frames beside requests than allowed, or more stream errors; the client got GOAWAY.
+    Flood,
     /// More connections than allowed.
     TooMany,
 }
@@ -104,14 +156,29 @@ pub trait Handler: 'static {
     /// The TLS settings of a listener at this moment; `None` for plain HTTP.
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>>;
 
+    /// Whether a connection of this peer begins with a PROXY protocol header.
+    fn proxy_header(&self, listener: usize, peer: IpAddr) -> ProxyHeader;
+
     /// What keeps a connection counted.
     type Open: 'static;
 
     /// A connection was opened; it is closed when the result is dropped.
     fn opened(&self, listener: usize) -> Option<Self::Open>;
 
+    /// Most connections of this client; `None` for a proxy that speaks for many.
+    fn share(&self, client: IpAddr) -> Option<usize>;
+
     /// A connection ended before a request could be handled.
     fn aborted(&self, peer: &Peer, abort: Abort);
+
+    /// A connection was closed. Called once for each, served or not.
+    fn closed(&self, cause: Cause);
+
+    /// A stream of a connection was reset: its client took too little of the answer.
+    fn stalled(&self);
+
+    /// The system refused to hand over a connection, such as for want of file descriptors.
+    fn not_accepted(&self);
 
     /// Called about once a second on the worker: drop what has aged.
     fn tick(&self);

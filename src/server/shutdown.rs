@@ -11,6 +11,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Serve.
     Serve,
+    /// Serve, and let clients know that they should go elsewhere: an answer over HTTP/1 ends its connection, HTTP/2 gets GOAWAY.
+    Notice,
     /// Accept nothing new, close what is idle, let what runs end.
     Drain,
     /// Drop everything.
@@ -48,6 +50,12 @@ impl Listening {
     /// The present phase.
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
+    }
+
+    /// Whether nothing but [`Phase::Serve`] was ever announced. One load, for each request; only on a listening that was
+    /// cloned from one that never waited.
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.0.has_changed(), Ok(false))
     }
 
     /// Waits until the phase is at least this one. A process whose announcer is gone is stopping.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
+use super::frames::{Frames, GOAWAY};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,6 +38,10 @@ pub(super) struct Stream {
     transport: Transport,
     ahead: Ahead,
     activity: Option<Arc<Activity>>,
+    /// Of an HTTP/2 connection.
+    frames: Option<Box<Frames>>,
+    /// How much of the GOAWAY that ends a flood is sent.
+    goodbye: usize,
     turn: Turn,
     /// Whether this side has said its last word.
     ended: bool,
@@ -92,6 +97,8 @@ impl Stream {
                 transport,
                 ahead,
                 activity: None,
+                frames: None,
+                goodbye: 0,
                 turn: Turn::Asked,
                 ended: false,
                 linger: None,
@@ -131,6 +138,50 @@ impl Stream {
         self.activity = Some(activity);
     }
 
+    /// Follows from now on the frames of an HTTP/2 connection, whose preface is yet to be read.
+    pub(super) fn follow_frames(&mut self) {
+        self.frames = Some(Box::new(Frames::new(Instant::now())));
+    }
+
+    fn flooded(&self) -> bool {
+        self.frames.as_ref().is_some_and(|frames| frames.flooded())
+    }
+
+    /// Follows what was read into the buffer behind `start`, and takes away what comes after a flood: for whoever reads, the
+    /// client has ended the connection there.
+    fn follow_received(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
+        let Some(frames) = &mut self.frames else { return };
+        let passed = frames.received(buf.filled().get(start..).unwrap_or_default(), Instant::now);
+        buf.set_filled(start + passed);
+        if frames.flooded()
+            && let Some(activity) = &self.activity
+        {
+            activity.flooded();
+        }
+    }
+
+    /// Follows the first `count` bytes of these, which were sent.
+    fn follow_sent(&mut self, parts: &[io::IoSlice<'_>], count: usize) {
+        let Some(frames) = &mut self.frames else { return };
+        let mut left = count;
+        for part in parts {
+            let sent = left.min(part.len());
+            frames.sent(part.get(..sent).unwrap_or_default());
+            left -= sent;
+        }
+    }
+
+    /// Tells the client of a flood why the connection ends.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = GOAWAY.get(self.goodbye..).filter(|rest| !rest.is_empty()) {
+            self.goodbye += ready!(match &mut self.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_write(cx, rest),
+                Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, rest),
+            })?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Whether the answer that is about to be sent shall wait until the other tasks of this turn have run: what many of them
     /// send is then sent at once, and wakes the other side once.
     fn gives_way(&mut self, cx: &Context<'_>) -> bool {
@@ -160,7 +211,7 @@ impl Stream {
 
     /// Reads and throws away what a client still sends of a body that nobody wants, to its end or for a while.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.activity.as_ref().is_some_and(|activity| activity.may_be_sending()) {
+        if !self.flooded() && !self.activity.as_ref().is_some_and(|activity| activity.may_be_sending()) {
             return Poll::Ready(());
         }
         // Looked at first: a client that never stops uses up what the runtime lets a task do at a time.
@@ -200,10 +251,15 @@ fn joined<'s>(parts: &[io::IoSlice<'_>], scratch: &'s mut ReadBuf<'_>) -> Option
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.flooded() {
+            return Poll::Ready(Ok(()));
+        }
+        let start = buf.filled().len();
         // The rest is read at once too: for two reads of one request hyper would double its buffer, for the whole life of
         // the connection.
         let ahead = this.ahead.take(buf);
         if ahead > 0 && buf.remaining() == 0 {
+            this.follow_received(buf, start);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -219,6 +275,7 @@ impl AsyncRead for Stream {
                 activity.received();
             }
         }
+        this.follow_received(buf, start);
         // An end comes again, and so does an error, at least as an end.
         if ahead > 0 { Poll::Ready(Ok(())) } else { polled }
     }
@@ -234,6 +291,9 @@ impl AsyncWrite for Stream {
             Transport::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, buf),
         };
+        if let Poll::Ready(Ok(count)) = polled {
+            this.follow_sent(&[io::IoSlice::new(buf)], count);
+        }
         this.sent(polled)
     }
 
@@ -254,6 +314,9 @@ impl AsyncWrite for Stream {
             (Transport::Tls(socket), None) => Pin::new(socket.as_mut()).poll_write_vectored(cx, bufs),
             (Transport::Tls(socket), Some(all)) => Pin::new(socket.as_mut()).poll_write(cx, all),
         };
+        if let Poll::Ready(Ok(count)) = polled {
+            this.follow_sent(bufs, count);
+        }
         this.sent(polled)
     }
 
@@ -279,6 +342,10 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.ended {
+            // By now all frames that were begun are sent whole.
+            if this.flooded() {
+                ready!(this.poll_goodbye(cx))?;
+            }
             ready!(match &mut this.transport {
                 Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
                 Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),

@@ -10,19 +10,28 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::share::{Share, Shares};
 use super::shutdown::{Listening, Phase};
 use super::{Abort, Handler, Peer, connection};
+use crate::observe::metrics::Cause;
 
 /// How long an accept loop waits after the system refused it a socket, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often an accept loop says that it is refused sockets.
+const TELL: Duration = Duration::from_secs(10);
+
 /// How often a draining worker looks whether its last connection is gone.
 const EMPTY_CHECK: Duration = Duration::from_millis(20);
 
-/// How many connections each worker has, and how to hand it one.
+/// How many connections each worker and each client has, and how to hand a worker one.
 #[derive(Clone, Debug)]
-pub struct Crew(Arc<[Seat]>);
+pub struct Crew {
+    seats: Arc<[Seat]>,
+    shares: Shares,
+}
 
 #[derive(Debug)]
 struct Seat {
@@ -36,6 +45,7 @@ struct Handed {
     socket: StdTcpStream,
     address: SocketAddr,
     listener: usize,
+    share: Share,
 }
 
 /// What one worker gets of the connections that others accept for it.
@@ -51,19 +61,19 @@ impl Crew {
                 (Seat { connections: AtomicUsize::new(0), hand }, Inbox(inbox))
             })
             .unzip();
-        (Self(seats.into()), inboxes)
+        (Self { seats: seats.into(), shares: Shares::default() }, inboxes)
     }
 
     /// Connections of all workers.
     pub fn connections(&self) -> usize {
-        self.0.iter().map(|seat| seat.connections.load(Ordering::Relaxed)).sum()
+        self.seats.iter().map(|seat| seat.connections.load(Ordering::Relaxed)).sum()
     }
 
     /// The worker that should take the next connection: this one, unless another has fewer.
     fn takes_next(&self, me: usize) -> usize {
         let count = |seat: &Seat| seat.connections.load(Ordering::Relaxed);
-        let mine = self.0.get(me).map_or(0, count);
-        match self.0.iter().enumerate().min_by_key(|(_, seat)| count(seat)) {
+        let mine = self.seats.get(me).map_or(0, count);
+        match self.seats.iter().enumerate().min_by_key(|(_, seat)| count(seat)) {
             Some((least, seat)) if count(seat) < mine => least,
             Some(_) | None => me,
         }
@@ -136,7 +146,7 @@ struct Desk<H> {
 
 impl<H: Handler> Desk<H> {
     fn connections(&self) -> usize {
-        self.crew.0.get(self.number).map_or(0, |seat| seat.connections.load(Ordering::Relaxed))
+        self.crew.seats.get(self.number).map_or(0, |seat| seat.connections.load(Ordering::Relaxed))
     }
 
     /// Waits until the last connection is gone.
@@ -150,7 +160,7 @@ impl<H: Handler> Desk<H> {
     /// Serves a connection that another worker accepted; it was counted there.
     fn take(self: &Rc<Self>, handed: Handed) {
         match TcpStream::from_std(handed.socket) {
-            Ok(socket) => self.serve(socket, handed.address, handed.listener),
+            Ok(socket) => self.serve(socket, handed.address, handed.listener, handed.share),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken over");
                 self.leave(self.number);
@@ -161,43 +171,53 @@ impl<H: Handler> Desk<H> {
     /// Gives an accepted connection to the worker that has fewest.
     fn place(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, listener: usize) {
         if self.crew.connections() >= self.max_connections {
-            self.handler.aborted(&Peer::new(address, listener), Abort::TooMany);
-            return;
+            return self.turn_away(address, listener, Cause::ConnectionLimit);
         }
+        let Some(share) = self.crew.shares.take(address.ip(), self.handler.share(address.ip())) else {
+            return self.turn_away(address, listener, Cause::ClientLimit);
+        };
         // A worker that drains may be gone before it looks into its inbox.
         let draining = self.shutdown.phase() >= Phase::Drain;
         let target = if draining { self.number } else { self.crew.takes_next(self.number) };
         self.enter(target);
-        match self.crew.0.get(target) {
+        match self.crew.seats.get(target) {
             Some(seat) if target != self.number => {
-                let handed =
-                    socket.into_std().map(|socket| seat.hand.send(Handed { socket, address, listener }));
+                let handed = socket
+                    .into_std()
+                    .map(|socket| seat.hand.send(Handed { socket, address, listener, share }));
                 if !matches!(handed, Ok(Ok(()))) {
                     self.leave(target);
                 }
             }
-            Some(_) | None => self.serve(socket, address, listener),
+            Some(_) | None => self.serve(socket, address, listener, share),
         }
     }
 
-    fn serve(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, listener: usize) {
+    fn turn_away(&self, address: SocketAddr, listener: usize, cause: Cause) {
+        self.handler.aborted(&Peer::new(address, listener), Abort::TooMany);
+        self.handler.closed(cause);
+    }
+
+    fn serve(self: &Rc<Self>, socket: TcpStream, address: SocketAddr, listener: usize, share: Share) {
         let desk = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let _open = desk.handler.opened(listener);
             let _left = Leaving(&desk);
-            connection::serve(Rc::clone(&desk.handler), socket, address, listener, desk.shutdown.clone())
-                .await;
+            let _share = share;
+            let handler = Rc::clone(&desk.handler);
+            let cause = connection::serve(handler, socket, address, listener, desk.shutdown.clone()).await;
+            desk.handler.closed(cause);
         });
     }
 
     fn enter(&self, seat: usize) {
-        if let Some(seat) = self.crew.0.get(seat) {
+        if let Some(seat) = self.crew.seats.get(seat) {
             seat.connections.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn leave(&self, seat: usize) {
-        if let Some(seat) = self.crew.0.get(seat) {
+        if let Some(seat) = self.crew.seats.get(seat) {
             seat.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -214,6 +234,7 @@ impl<H: Handler> Drop for Leaving<'_, H> {
 
 async fn accept<H: Handler>(desk: Rc<Desk<H>>, listener: usize, socket: TcpListener) {
     let mut shutdown = desk.shutdown.clone();
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -224,7 +245,11 @@ async fn accept<H: Handler>(desk: Rc<Desk<H>>, listener: usize, socket: TcpListe
             Ok((stream, address)) => desk.place(stream, address, listener),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "no more connections can be accepted for now");
+                desk.handler.not_accepted();
+                if told.is_none_or(|told| told.elapsed() >= TELL) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, "no more connections can be accepted for now");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -1,20 +1,20 @@
 //! A snapshot together with the cells it uses, and the process that swaps them.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 
+use super::admission::Admission;
 use super::clock;
 use super::issuer::IssuerCell;
-use super::tls::{TlsError, server_config};
+use super::tls::{ListenerTls, TlsError};
 use super::token_cache::{TokenCache, TokenDigest};
 use super::upstream::UpstreamCell;
 use crate::authenticate::keys::KeySet;
-use crate::authenticate::{Knowledge, Principal, TokenFacts};
+use crate::authenticate::{Knowledge, Principal, TokenFacts, twin};
 use crate::observe::metrics::{MetricListener, MetricRoute, MetricUpstream, Metrics};
 use crate::snapshot::{Snapshot, TlsPolicy};
 use crate::types::{IssuerIndex, Timestamp};
@@ -29,7 +29,7 @@ pub struct Live {
     /// The upstreams' addresses.
     pub upstreams: Vec<Arc<UpstreamCell>>,
     /// TLS settings by listener; `None` for plain HTTP.
-    pub tls: Vec<Option<Arc<ServerConfig>>>,
+    pub tls: Vec<Option<ListenerTls>>,
     /// Metric handles by route.
     pub route_metrics: Vec<MetricRoute>,
     /// Metric handles by upstream.
@@ -90,13 +90,13 @@ impl Live {
 }
 
 /// The settings for a TLS policy: those in use where it is unchanged, so that session tickets stay good.
-fn tls_settings(policy: &TlsPolicy, previous: Option<&Live>) -> Result<Arc<ServerConfig>, TlsError> {
+fn tls_settings(policy: &TlsPolicy, previous: Option<&Live>) -> Result<ListenerTls, TlsError> {
     let old = previous.and_then(|live| {
         let same = |listener: &crate::snapshot::Listener| listener.tls.as_ref() == Some(policy);
         let position = live.snapshot.gateway.listen.iter().position(same)?;
         live.tls.get(position)?.clone()
     });
-    old.map_or_else(|| Ok(Arc::new(server_config(policy)?)), Ok)
+    old.map_or_else(|| ListenerTls::new(policy), Ok)
 }
 
 /// What all threads of the process share.
@@ -108,13 +108,16 @@ pub struct Process {
     pub tokens: TokenCache,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Places for requests.
+    pub admission: Admission,
     draining: AtomicBool,
 }
 
 impl Process {
     /// A process with its first policy.
-    pub fn new(live: Live, metrics: Arc<Metrics>) -> Self {
+    pub fn new(live: Live, metrics: Arc<Metrics>, admission: Admission) -> Self {
         Self {
+            admission,
             tokens: TokenCache::new(live.snapshot.gateway.token_cache_bytes),
             live: ArcSwap::from_pointee(live),
             metrics,
@@ -140,20 +143,24 @@ pub struct LiveKnowledge<'a> {
     tokens: &'a TokenCache,
     now: Timestamp,
     at: Instant,
-    digest: Cell<Option<TokenDigest>>,
+    /// The token that was asked for, if nothing was known of it, and its twin.
+    unknown: RefCell<Option<(TokenDigest, Option<String>)>>,
 }
 
 impl<'a> LiveKnowledge<'a> {
     /// Knowledge at `now`, which is `at` on the monotonic clock.
     pub const fn new(live: &'a Live, tokens: &'a TokenCache, now: Timestamp, at: Instant) -> Self {
-        Self { live, tokens, now, at, digest: Cell::new(None) }
+        Self { live, tokens, now, at, unknown: RefCell::new(None) }
     }
 
     /// Keeps the facts of a principal whose token was seen for the first time.
     pub fn remember(&self, principal: &Principal) {
         if !principal.remembered()
-            && let Some(digest) = self.digest.take()
+            && let Some((digest, twin)) = self.unknown.take()
         {
+            if let Some(twin) = twin {
+                self.tokens.remove(&TokenDigest::of(&twin));
+            }
             self.tokens.insert(digest, Arc::clone(principal.facts()));
         }
     }
@@ -162,12 +169,15 @@ impl<'a> LiveKnowledge<'a> {
 impl Knowledge for LiveKnowledge<'_> {
     fn facts(&self, token: &str) -> Option<Arc<TokenFacts>> {
         let digest = TokenDigest::of(token);
-        let facts = self.tokens.get(&digest, self.now);
-        self.digest.set(Some(digest));
-        let facts = facts?;
-        // An epoch that is gone or a key that was withdrawn takes its tokens along.
-        let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch)?;
-        cell.publishes(&facts.key, self.at).then_some(facts)
+        let known = self.tokens.get(&digest, self.now).filter(|facts| {
+            // An epoch that is gone or a key that was withdrawn takes its tokens along.
+            let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch);
+            cell.is_some_and(|cell| cell.publishes(&facts.key, self.at))
+        });
+        if known.is_none() {
+            self.unknown.replace(Some((digest, twin::of(token))));
+        }
+        known
     }
 
     fn keys(&self, issuer: IssuerIndex) -> Option<Arc<KeySet>> {

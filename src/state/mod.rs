@@ -1,6 +1,7 @@
 //! What outlives a snapshot: keys, addresses, TLS settings, token facts. A cell is carried over to the next snapshot while
 //! its own configuration is unchanged.
 
+pub mod admission;
 pub mod clock;
 pub mod issuer;
 pub mod live;

@@ -92,14 +92,39 @@ pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientCo
     Ok(config)
 }
 
-/// Settings for a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN, certificate by SNI, client certificates
-/// verified if sent.
-///
-/// # Errors
-///
-/// [`TlsError`].
-pub fn server_config(policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
-    let certificates = Certificates::new(policy)?;
+/// TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+}
+
+impl ListenerTls {
+    /// The settings: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN, certificate by SNI, client certificates verified if sent.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`].
+    pub fn new(policy: &TlsPolicy) -> Result<Self, TlsError> {
+        let certificates = Arc::new(Certificates::new(policy)?);
+        let config = Arc::new(server_config(policy, Arc::clone(&certificates))?);
+        Ok(Self { config, certificates })
+    }
+
+    /// Whether hosts differ in their settings: there is more than one certificate.
+    pub fn tells_hosts_apart(&self) -> bool {
+        self.certificates.several
+    }
+
+    /// Whether a connection that asked for `server_name` may serve `host` too: both have the same certificate, or neither
+    /// is known and both have the first. Both are in lower case without port.
+    pub fn serves(&self, server_name: Option<&str>, host: &str) -> bool {
+        Arc::ptr_eq(self.certificates.of(server_name), self.certificates.of(Some(host)))
+    }
+}
+
+fn server_config(policy: &TlsPolicy, certificates: Arc<Certificates>) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?;
@@ -114,7 +139,7 @@ pub fn server_config(policy: &TlsPolicy) -> Result<ServerConfig, TlsError> {
         }
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    let mut config = builder.with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Session tickets: resumption costs the server no memory and saves the client a round of public-key work.
     match rustls::crypto::aws_lc_rs::Ticketer::new() {
@@ -133,6 +158,7 @@ struct Certificates {
     /// By the name without its first label and dot.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
+    several: bool,
 }
 
 impl Certificates {
@@ -155,7 +181,17 @@ impl Certificates {
             default.get_or_insert(certified);
         }
         let default = default.ok_or(TlsError::Empty("`certificates`"))?;
-        Ok(Self { exact, wildcard, default })
+        Ok(Self { exact, wildcard, default, several: policy.certificates.len() > 1 })
+    }
+
+    /// The certificate for a name in lower case: exact, then by wildcard, then the first one.
+    fn of(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+        let found = name.and_then(|name| {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+            self.exact.get(name).or_else(parent)
+        });
+        found.unwrap_or(&self.default)
     }
 }
 
@@ -172,12 +208,7 @@ fn dns_names(certified: &CertifiedKey) -> Vec<String> {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls has checked the name, lower-cased it and removed nothing else.
-        let found = hello.server_name().and_then(|name| {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
-            self.exact.get(name).or_else(parent)
-        });
-        Some(Arc::clone(found.unwrap_or(&self.default)))
+        Some(Arc::clone(self.of(hello.server_name())))
     }
 }
 

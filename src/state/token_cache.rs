@@ -2,6 +2,7 @@
 //!
 //! 1. An entry is found by the SHA-256 digest of the whole token. A weaker hash would let a forged token find the facts of
 //!    another; the token itself is never kept.
+//!    Of the two spellings that an ECDSA signature has, the last that was verified is kept ([`crate::authenticate::twin`]).
 //! 2. Facts are kept, never a verdict: the caller checks the epoch, the key and all that depends on the time and the route.
 //! 3. An entry whose token expired is dropped when it is met, but not at once: within the leeway it still counts, and for a
 //!    while after, refusing it from here is cheaper than verifying it again.
@@ -109,6 +110,11 @@ impl TokenCache {
     /// Keeps the facts of a token that was just verified.
     pub fn insert(&self, digest: TokenDigest, facts: Arc<TokenFacts>) {
         self.entries.insert(digest, facts);
+    }
+
+    /// Forgets the token with this digest.
+    pub fn remove(&self, digest: &TokenDigest) {
+        self.entries.remove(digest);
     }
 
     /// How many entries there are.

@@ -297,6 +297,56 @@ fn upstreams_and_hosts_are_strict() {
 }
 
 #[test]
+fn listeners_and_the_way_out_are_strict() {
+    assert_refused(&[
+        ("http: 127.0.0.1:8080", "⟦http: 127.0.0.1:8080\n      proxy_protocol: true", "nobody could connect"),
+        ("http: 127.0.0.1:8080", "http: 127.0.0.1:8080\n      redirect: ⟦http", "`https`"),
+        ("http: 127.0.0.1:8080", "https: 127.0.0.1:8080\n      ⟦redirect: https", "on an https listener"),
+        (
+            "  admin:",
+            "  egress_proxy: { url: ⟦'https://proxy:3128' }\n  admin:",
+            "`http://`, a host and a port",
+        ),
+        ("  admin:", "  egress_proxy: { url: ⟦'http://u:p@proxy:3128' }\n  admin:", "user name"),
+        (
+            "  admin:",
+            "  egress_proxy: { url: ⟦'http://proxy:3128/x' }\n  admin:",
+            "`http://`, a host and a port",
+        ),
+        (
+            "  admin:",
+            "  egress_proxy: { url: 'http://proxy:3128', credentials: ⟦{ env: SECRET } }\n  admin:",
+            "not `user:password`",
+        ),
+        (
+            "  admin:",
+            "  egress_proxy: { url: 'http://proxy:3128', no_proxy: [a.internal, ⟦'*'] }\n  admin:",
+            "`*` is not the name of a host",
+        ),
+        ("discovery: true", "discovery: true, ca: ⟦missing.crt", "cannot read"),
+    ]);
+}
+
+#[test]
+fn hsts_is_what_a_browser_can_keep() {
+    let url = "external_url: https://api.example.com";
+    assert_refused(&[
+        (url, "external_url: 'http://127.0.0.1', hsts: ⟦{ max_age: 1h }", "not https"),
+        (
+            url,
+            "external_url: https://api.example.com, hsts: ⟦{ max_age: 365d, preload: true }",
+            "`preload` needs",
+        ),
+        (
+            url,
+            "external_url: https://api.example.com, hsts: ⟦{ max_age: 364d, include_subdomains: true, preload: true }",
+            "`preload` needs",
+        ),
+        (url, "external_url: https://api.example.com, hsts: ⟦{ }", "max_age"),
+    ]);
+}
+
+#[test]
 fn identity_headers_cannot_be_fields_with_a_meaning() {
     for name in [
         "Connection",

@@ -16,6 +16,17 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(gateway.limits.uri, 8 << 10);
     assert_eq!(gateway.limits.body, 10 << 20);
     assert_eq!(gateway.limits.token, 16 << 10);
+    assert_eq!((gateway.limits.body_rate, gateway.limits.response_rate), (500, 500));
+    assert_eq!(gateway.limits.buffer, 256 << 10);
+    assert_eq!((gateway.limits.streams, gateway.limits.connection_requests), (100, 10_000));
+    assert_eq!(gateway.limits.connections_per_client, 512);
+    assert_eq!((gateway.limits.connections, gateway.limits.requests_in_flight), (None, None));
+    let seconds = Duration::from_secs;
+    let timeouts = &gateway.timeouts;
+    assert_eq!((timeouts.handshake, timeouts.header, timeouts.idle), (seconds(10), seconds(10), seconds(60)));
+    assert_eq!((timeouts.body_idle, timeouts.body_total), (seconds(15), seconds(300)));
+    assert_eq!((timeouts.stream_idle, timeouts.response_stall), (seconds(300), seconds(30)));
+    assert_eq!(timeouts.connection_age, seconds(3600));
     assert_eq!(gateway.timeouts.upstream_connect, Duration::from_secs(2));
     assert_eq!(gateway.timeouts.drain, Duration::from_secs(30));
     assert_eq!(gateway.access_log, AccessLogTarget::Stdout);
@@ -173,7 +184,7 @@ fn a_preflight_lists_the_methods_of_all_routes_at_the_path() {
 
 #[test]
 fn warnings_point_at_what_someone_should_look_at() {
-    let rows: [(&str, &str, &str); 8] = [
+    let rows: [(&str, &str, &str); 9] = [
         ("...\n", "", "does not end with `...`"),
         ("strip_prefix", "forward_token: true\n      strip_prefix", "hands the caller's token"),
         (
@@ -198,6 +209,11 @@ fn warnings_point_at_what_someone_should_look_at() {
         ),
         ("host: api.example.com, path: /status", "path: /status", "not reached at host `api.example.com`"),
         ("[orders:read]\nup", "[ordres:read]\nup", "implies nothing that a route demands"),
+        (
+            "external_url: https://api.example.com",
+            "external_url: https://api.example.com, hsts: { max_age: 365d, include_subdomains: true, preload: true }",
+            "is asked to be preloaded",
+        ),
     ];
     for (from, to, message) in rows {
         let loaded = parse(&with(from, to)).unwrap_or_else(|errors| panic!("{to:?}: {errors}"));
@@ -209,12 +225,13 @@ fn warnings_point_at_what_someone_should_look_at() {
 #[test]
 fn only_what_lives_as_long_as_the_process_needs_a_restart() {
     let old = parse(GOOD).unwrap().snapshot.gateway;
-    let rows: [(&str, &str, &[&str]); 8] = [
+    let rows: [(&str, &str, &[&str]); 9] = [
         ("127.0.0.1:8080", "127.0.0.1:8081", &["gateway.listen"]),
         ("127.0.0.1:9090", "127.0.0.1:9091", &["gateway.admin.address"]),
         ("  admin:", "  workers: 3\n  admin:", &["gateway.workers"]),
         ("  admin:", "  token_cache: { bytes: 1MiB }\n  admin:", &["gateway.token_cache"]),
         ("  admin:", "  limits: { connections: 9 }\n  admin:", &["gateway.limits.connections"]),
+        ("  admin:", "  limits: { requests_in_flight: 9 }\n  admin:", &["gateway.limits.requests_in_flight"]),
         ("  admin:", "  access_log: off\n  admin:", &["gateway.access_log"]),
         ("  admin:", "  timeouts: { idle: 1s }\n  limits: { body: 1KiB }\n  admin:", &[]),
         ("id: status", "id: other", &[]),

@@ -72,6 +72,11 @@ impl Client {
         soon("more bytes", self.reader.raw()).await.unwrap_or_default()
     }
 
+    /// Waits for bytes without taking them; `false` once the peer has closed. May be given up and asked for again.
+    pub async fn peek(&mut self) -> bool {
+        self.reader.peek().await.unwrap_or(false)
+    }
+
     /// Reads until this text has come, framing and all, and gives everything since the last call.
     pub async fn until(&mut self, text: &str) -> String {
         let mut seen = Vec::new();

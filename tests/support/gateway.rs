@@ -43,6 +43,10 @@ impl Lines {
     fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
 }
 
 impl Gateway {
@@ -67,15 +71,30 @@ impl Gateway {
         Self::start_command("run", dir).await
     }
 
+    /// Starts with this routes.yaml and these environment variables.
+    pub async fn start_in_environment(config: &str, variables: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("routes.yaml"), config).unwrap();
+        std::fs::write(dir.path().join("admin.token"), ADMIN_TOKEN).unwrap();
+        Self::start_process("run", dir, variables).await
+    }
+
     /// Starts this subcommand with the `routes.yaml` of this folder.
     pub async fn start_command(subcommand: &str, dir: tempfile::TempDir) -> Self {
+        Self::start_process(subcommand, dir, &[]).await
+    }
+
+    async fn start_process(subcommand: &str, dir: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
         let ready_file = dir.path().join("ready.json");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        // A soak runs the binary that is to be shipped.
+        let built = env!("CARGO_BIN_EXE_scopegate").into();
+        let mut child = Command::new(std::env::var_os("SCOPEGATE_BIN").unwrap_or(built))
             .arg(subcommand)
             .arg("--config")
             .arg(dir.path().join("routes.yaml"))
             .arg("--ready-file")
             .arg(&ready_file)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -233,6 +252,11 @@ impl Gateway {
     pub fn log(&self) -> Vec<Value> {
         let lines = self.stdout.all();
         lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The lines of the access log since the last call, for runs that are too long to keep them all.
+    pub fn take_log(&self) -> Vec<String> {
+        self.stdout.take()
     }
 
     /// Everything that was printed so far, on both outputs.

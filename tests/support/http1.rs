@@ -237,6 +237,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Waits for bytes without taking them; `false` at the end of the stream.
+    pub async fn peek(&mut self) -> io::Result<bool> {
+        Ok(!self.buffer.is_empty() || self.fill().await?)
+    }
+
     /// A whole answer to a request with this method. `None` where the peer closed instead.
     pub async fn response(&mut self, method: &str) -> io::Result<Option<Response>> {
         let mut interim = Vec::new();

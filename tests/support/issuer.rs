@@ -209,6 +209,11 @@ impl TestIssuer {
         &self.url
     }
 
+    /// Where it listens.
+    pub fn server_address(&self) -> std::net::SocketAddr {
+        self.server.address()
+    }
+
     /// Where its keys are.
     pub fn jwks_uri(&self) -> String {
         format!("{}/jwks", self.url)
@@ -372,7 +377,29 @@ impl TokenBuilder {
         format!("{}.{}", self.message(), b64(signature))
     }
 
+    /// Exactly these bytes as header and payload, signed.
+    pub fn mint_bytes(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+        self.mint_text(&b64(header.as_ref()), &b64(payload.as_ref()))
+    }
+
+    /// Exactly this text as the encoded header and payload, signed.
+    pub fn mint_text(&self, header: &str, payload: &str) -> String {
+        let message = format!("{header}.{payload}");
+        format!("{message}.{}", b64(&self.keys.sign(self.alg, message.as_bytes())))
+    }
+
+    /// The claims as they stand.
+    pub fn claims(&self) -> Value {
+        Value::Object(self.claims.clone())
+    }
+
     fn message(&self) -> String {
+        let part = |value: &Value| b64(value.to_string().as_bytes());
+        format!("{}.{}", part(&self.header_value()), part(&self.claims()))
+    }
+
+    /// The JOSE header as it stands.
+    pub fn header_value(&self) -> Value {
         let mut header = HashMap::from([
             ("alg".to_owned(), json!(self.alg.name())),
             ("typ".to_owned(), json!("at+jwt")),
@@ -380,14 +407,12 @@ impl TokenBuilder {
         ]);
         header.extend(self.header.clone());
         header.retain(|name, _| !self.without_header.contains(name));
-        let part = |value: Vec<u8>| b64(&value);
-        let header = part(serde_json::to_vec(&header).unwrap());
-        format!("{header}.{}", part(serde_json::to_vec(&self.claims).unwrap()))
+        json!(header)
     }
 }
 
 /// Unpadded base64url.
-fn b64(bytes: &[u8]) -> String {
+pub fn b64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 

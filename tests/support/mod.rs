@@ -5,6 +5,7 @@
 //! - [`Upstream`]: a raw server that records exact bytes and answers as scripted.
 //! - [`TestIssuer`]: signs any token, serves its keys, and can be down, slow, or rotate.
 //! - [`Client`] and [`Call`]: byte-exact HTTP/1.1, and a short way to say a common request.
+//! - [`frames`], [`http2`]: HTTP/2 frame by frame, right or wrong.
 //! - [`process`], [`tls`], [`oidc`]: real programs, certificates, a real OpenID provider.
 #![cfg(test)]
 #![expect(
@@ -15,8 +16,10 @@
 )]
 
 mod client;
+pub mod frames;
 mod gateway;
 mod http1;
+pub mod http2;
 mod issuer;
 pub mod oidc;
 mod policy;
@@ -26,8 +29,8 @@ mod upstream;
 
 pub use client::{Call, Client};
 pub use gateway::{ADMIN_TOKEN, Gateway};
-pub use http1::{Fields, Response};
-pub use issuer::{Alg, Behaviour, TestIssuer, TokenBuilder, now};
+pub use http1::{Fields, Framing, Reader, Response};
+pub use issuer::{Alg, Behaviour, TestIssuer, TokenBuilder, b64, now};
 pub use policy::Policy;
 pub use upstream::{Recorded, Reply, Upstream, ok};
 

@@ -178,6 +178,20 @@ pub async fn nginx(server: &str) -> Background {
     Background::start("nginx", args, address, dir).await
 }
 
+/// tinyproxy, a forward proxy that opens tunnels to this port alone and asks for `user` and `password`. Its log is
+/// `Background::dir()/output.log`.
+pub async fn tinyproxy(port: u16) -> Background {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let config = format!(
+        "Port {}\nListen 127.0.0.1\nTimeout 20\nLogLevel Connect\nMaxClients 20\nConnectPort {port}\n\
+        BasicAuth user password\n",
+        address.port()
+    );
+    std::fs::write(dir.path().join("tinyproxy.conf"), config).unwrap();
+    Background::start("tinyproxy", ["-d", "-c", "tinyproxy.conf"], address, dir).await
+}
+
 /// Python's own file server, which speaks HTTP/1.0; its document root is `Background::dir()`.
 pub async fn python_http_server() -> Background {
     let dir = tempfile::tempdir().unwrap();

@@ -175,6 +175,11 @@ impl Upstream {
         self.shared.bytes.lock().unwrap().clone()
     }
 
+    /// The same, of which the next call gives only what has come since.
+    pub fn take_bytes(&self) -> Vec<Vec<u8>> {
+        self.shared.bytes.lock().unwrap().iter_mut().map(std::mem::take).collect()
+    }
+
     /// How many connections were ever made.
     pub fn connections(&self) -> usize {
         self.shared.bytes.lock().unwrap().len()

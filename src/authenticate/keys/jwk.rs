@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, ThumbprintHash};
 use serde::Deserialize as _;
 
-use super::{MAX_KID, VerificationKey};
+use super::{MAX_KID, VerificationKey, roca};
 use crate::authenticate::json::{Json, Object};
 use crate::authenticate::{Algorithm, AlgorithmSet, KeyThumbprint};
 
@@ -189,6 +189,9 @@ fn rsa(
     }
     if n.last().is_none_or(|byte| byte % 2 == 0) {
         return Err("its modulus is even");
+    }
+    if roca::is_marked(n) {
+        return Err("it was made by a library whose keys can be broken (CVE-2017-15361)");
     }
     let exponent = (e.len() <= 8).then(|| e.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte)));
     if !exponent.is_some_and(|e| e >= MIN_EXPONENT && e % 2 == 1) {

@@ -7,6 +7,7 @@
 //! 3. A key is found by (`kid`, `alg`, `kty`); an algorithm has exactly one `kty` here.
 
 mod jwk;
+mod roca;
 
 #[cfg(test)]
 pub(super) use jwk::key_type;

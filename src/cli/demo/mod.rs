@@ -67,7 +67,7 @@ enum DemoError {
 pub fn run(args: &Args) -> ExitCode {
     let result = trace::init(LogFormat::Text, Some(&args.log_level))
         .map_err(DemoError::from)
-        .and_then(|()| run::in_background(demo(args)));
+        .and_then(|_flush| run::in_background(demo(args)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::fail(&error),

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::Parser;
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::pem;
-use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawListener, RawTimeouts};
+use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawTimeouts};
 use crate::config::raw_values::{AutoOr, RawDuration, RawSize};
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
-use crate::snapshot::{
-    AccessLogTarget, Admin, CertifiedFiles, Gateway, Limits, Listener, Timeouts, TlsPolicy,
-};
+use crate::snapshot::{AccessLogTarget, Admin, Gateway, Limits, Listener, Timeouts};
+
+/// Beyond this a count is as good as none.
+const COUNT_MOST: usize = 1_000_000_000;
 
 /// Most workers: more than cores are no use, and each has its own listeners and connections.
 const MOST_WORKERS: usize = 1024;
@@ -60,6 +61,7 @@ impl Parser<'_, '_> {
                 ),
             }
         }
+        self.check_proxy_protocol(raw, node);
         let workers = match raw.workers {
             Some(AutoOr::Number(n)) if n > MOST_WORKERS => {
                 let message = format!("more than {MOST_WORKERS} workers");
@@ -73,6 +75,7 @@ impl Parser<'_, '_> {
             listen,
             admin,
             trusted_proxies,
+            egress_proxy: raw.egress_proxy.as_ref().and_then(|proxy| self.egress_proxy(proxy, node)),
             workers,
             token_cache_bytes: raw.token_cache.as_ref().map_or(64 << 20, |cache| cache.bytes.0),
             limits: self.limits(&raw.limits, node),
@@ -82,70 +85,6 @@ impl Parser<'_, '_> {
                 RawAccessLog::Off => AccessLogTarget::Off,
             },
         }
-    }
-
-    fn listeners(&mut self, raw: &[RawListener], node: &Node<'_>) -> Vec<Listener> {
-        if raw.is_empty() {
-            let fault = Fault::new(node.place_of(&["listen"]), "no listener").key("listen");
-            self.faults.error(fault.hint("write `- http: 127.0.0.1:8080`"));
-        }
-        let mut listeners = Vec::new();
-        for (i, listener) in raw.iter().enumerate() {
-            let item = node.get("listen").and_then(|list| list.items()?.get(i)).unwrap_or(node);
-            let parsed = self.listener(listener, item);
-            listeners.extend(parsed);
-        }
-        listeners
-    }
-
-    fn listener(&mut self, raw: &RawListener, node: &Node<'_>) -> Option<Listener> {
-        match (raw.http, raw.https) {
-            (Some(address), None) => {
-                for key in ["certificates", "client_ca"] {
-                    if node.get(key).is_some() {
-                        let message = format!("`{key}` on a plain http listener");
-                        let fault = Fault::new(node.place_of_key(&[key]), message).key(key);
-                        self.faults.error(fault.hint("write `https:` instead of `http:`"));
-                    }
-                }
-                Some(Listener { address, tls: None })
-            }
-            (None, Some(address)) => {
-                let tls = self.tls(raw, node)?;
-                Some(Listener { address, tls: Some(tls) })
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                let fault = Fault::new(node.place, "a listener is either `http` or `https`");
-                self.faults.error(fault.hint("write two listeners for both"));
-                None
-            }
-        }
-    }
-
-    fn tls(&mut self, raw: &RawListener, node: &Node<'_>) -> Option<TlsPolicy> {
-        let pairs = raw.certificates.as_deref().unwrap_or_default();
-        if pairs.is_empty() {
-            let place = node.place_of(&["certificates"]);
-            let fault = Fault::new(place, "an https listener without certificate").key("certificates");
-            self.faults.error(fault.hint("write `certificates: [{ cert: …, key: … }]`"));
-        }
-        let mut certificates = Vec::new();
-        for (i, pair) in pairs.iter().enumerate() {
-            let item = node.get("certificates").and_then(|list| list.items()?.get(i)).unwrap_or(node);
-            let (cert_at, key_at) = (item.place_of(&["cert"]), item.place_of(&["key"]));
-            let cert = self.read(&pair.cert, cert_at);
-            let key = self.read(&pair.key, key_at);
-            let (Some((cert_path, cert)), Some((_, key))) = (cert, key) else {
-                continue;
-            };
-            self.check_pair(&cert, &key, cert_at, "cert");
-            certificates.push(CertifiedFiles { cert_path, cert, key });
-        }
-        let client_ca = match &raw.client_ca {
-            None => None,
-            Some(file) => Some(self.authorities(file, node.place_of(&["client_ca"]), "client_ca")?),
-        };
-        (!certificates.is_empty()).then_some(TlsPolicy { certificates, client_ca })
     }
 
     /// Reads a file of authorities.
@@ -215,43 +154,89 @@ impl Parser<'_, '_> {
             value
         };
         let bytes = |size: Option<RawSize>| size.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
-        let header_bytes = bytes(raw.header_bytes);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let number = |number: Option<AutoOr>| match number {
+            Some(AutoOr::Number(n)) => Some(n),
+            Some(AutoOr::Auto) | None => None,
+        };
+        let default = Limits::DEFAULT;
+        let of_clients = raw.connections_per_client;
+        let (streams, requests) = (default.streams as usize, default.connection_requests as usize);
         Limits {
             // Below 8 KiB ordinary requests fail; what clients may make us hold is bounded above.
-            header_bytes: bounded("header_bytes", header_bytes, 32 << 10, 8 << 10, 1 << 20),
-            headers: bounded("headers", raw.headers, 100, 16, 1000),
-            uri: bounded("uri", bytes(raw.uri), 8 << 10, 256, 65_534),
-            token: bounded("token", bytes(raw.token), 16 << 10, 1 << 10, 1 << 20),
-            upstream_header_bytes: bounded(
-                "upstream_header_bytes",
-                bytes(raw.upstream_header_bytes),
-                64 << 10,
+            header_bytes: bounded(
+                "header_bytes",
+                bytes(raw.header_bytes),
+                default.header_bytes,
                 8 << 10,
                 1 << 20,
             ),
-            upstream_headers: bounded("upstream_headers", raw.upstream_headers, 256, 16, 256),
-            body: raw.body.map_or(10 << 20, |size| size.0),
-            connections: match raw.connections {
-                Some(AutoOr::Number(n)) => Some(n),
-                Some(AutoOr::Auto) | None => None,
-            },
+            headers: bounded("headers", raw.headers, default.headers, 16, 1000),
+            uri: bounded("uri", bytes(raw.uri), default.uri, 256, 65_534),
+            token: bounded("token", bytes(raw.token), default.token, 1 << 10, 1 << 20),
+            body: raw.body.map_or(default.body, |size| size.0),
+            body_rate: raw.body_rate.map_or(default.body_rate, |size| size.0),
+            response_rate: raw.response_rate.map_or(default.response_rate, |size| size.0),
+            // hyper takes no less.
+            buffer: bounded("buffer", bytes(raw.buffer), default.buffer, 8 << 10, 16 << 20),
+            streams: count(bounded("streams", raw.streams, streams, 1, 10_000)),
+            connections: number(raw.connections),
+            connections_per_client: bounded(
+                "connections_per_client",
+                of_clients,
+                default.connections_per_client,
+                1,
+                COUNT_MOST,
+            ),
+            connection_requests: count(bounded(
+                "connection_requests",
+                raw.connection_requests,
+                requests,
+                1,
+                COUNT_MOST,
+            )),
+            requests_in_flight: number(raw.requests_in_flight),
+            upstream_header_bytes: bounded(
+                "upstream_header_bytes",
+                bytes(raw.upstream_header_bytes),
+                default.upstream_header_bytes,
+                8 << 10,
+                1 << 20,
+            ),
+            upstream_headers: bounded(
+                "upstream_headers",
+                raw.upstream_headers,
+                default.upstream_headers,
+                16,
+                256,
+            ),
         }
     }
 
     fn timeouts(&mut self, raw: &RawTimeouts, node: &Node<'_>) -> Timeouts {
-        let mut of = |key: &str, value: Option<RawDuration>, default: u64| {
-            self.duration(value, Duration::from_secs(default), node, &["timeouts", key])
+        let mut of = |key: &str, value: Option<RawDuration>, default: Duration| {
+            self.duration(value, default, node, &["timeouts", key])
         };
+        let default = Timeouts::DEFAULT;
         Timeouts {
-            header: of("header", raw.header, 10),
-            body_idle: of("body_idle", raw.body_idle, 15),
-            upstream_connect: of("upstream_connect", raw.upstream_connect, 2),
-            upstream_response: of("upstream_response", raw.upstream_response, 15),
-            upstream_idle: of("upstream_idle", raw.upstream_idle, 30),
-            // Below the smallest keep-alive that common servers use (5 s).
-            upstream_keep_alive: of("upstream_keep_alive", raw.upstream_keep_alive, 4),
-            idle: of("idle", raw.idle, 60),
-            drain: of("drain", raw.drain, 30),
+            handshake: of("handshake", raw.handshake, default.handshake),
+            header: of("header", raw.header, default.header),
+            body_idle: of("body_idle", raw.body_idle, default.body_idle),
+            body_total: of("body_total", raw.body_total, default.body_total),
+            stream_idle: of("stream_idle", raw.stream_idle, default.stream_idle),
+            response_stall: of("response_stall", raw.response_stall, default.response_stall),
+            upstream_connect: of("upstream_connect", raw.upstream_connect, default.upstream_connect),
+            upstream_response: of("upstream_response", raw.upstream_response, default.upstream_response),
+            idle: of("idle", raw.idle, default.idle),
+            connection_age: of("connection_age", raw.connection_age, default.connection_age),
+            drain: of("drain", raw.drain, default.drain),
+            drain_notice: raw.drain_notice.map_or(Duration::ZERO, |RawDuration(notice)| notice),
+            upstream_idle: of("upstream_idle", raw.upstream_idle, default.upstream_idle),
+            upstream_keep_alive: of(
+                "upstream_keep_alive",
+                raw.upstream_keep_alive,
+                default.upstream_keep_alive,
+            ),
         }
     }
 

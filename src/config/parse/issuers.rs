@@ -1,5 +1,6 @@
 //! The `issuers` section.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Names, Parser};
@@ -57,6 +58,7 @@ impl Parser<'_, '_> {
                 .error(fault.hint("an expired token is accepted for this long; correct the clocks instead"));
         }
         let (keys, plain_http) = keys?;
+        let ca = raw.keys.ca.as_ref().and_then(|file| self.key_ca(file, &keys, plain_http, node));
         Some(IssuerPolicy {
             name: IssuerName::new(name),
             issuer: Issuer::new(raw.issuer.as_str()),
@@ -68,7 +70,24 @@ impl Parser<'_, '_> {
             claims,
             refresh: self.key_refresh(&raw.key_refresh, node),
             plain_http,
+            ca,
         })
+    }
+
+    /// The authorities that are trusted where keys are fetched.
+    fn key_ca(
+        &mut self,
+        file: &str,
+        keys: &KeySource,
+        plain_http: bool,
+        node: &Node<'_>,
+    ) -> Option<Arc<[u8]>> {
+        let place = node.place_of(&["keys", "ca"]);
+        if plain_http || matches!(keys, KeySource::File { .. }) {
+            let fault = Fault::new(place, "`ca` where no certificate is verified").key("ca");
+            self.faults.error(fault.hint("it is for keys that are fetched over https"));
+        }
+        self.authorities(file, place, "ca")
     }
 
     /// Where the keys come from, and whether that is over plain HTTP.
@@ -80,7 +99,7 @@ impl Parser<'_, '_> {
     ) -> Option<(KeySource, bool)> {
         let place = node.place_of(&["keys"]);
         match &raw.keys {
-            RawKeys { discovery: Some(true), jwks_uri: None, jwks_file: None } => {
+            RawKeys { discovery: Some(true), jwks_uri: None, jwks_file: None, .. } => {
                 let url = self.key_url(&raw.issuer, node.place_of(&["issuer"]), "issuer")?;
                 if url.query {
                     let message = "an issuer whose keys are discovered has no query (RFC 8414 §2)";
@@ -88,11 +107,11 @@ impl Parser<'_, '_> {
                 }
                 Some((KeySource::Discovery, !url.secure))
             }
-            RawKeys { discovery: None | Some(false), jwks_uri: Some(uri), jwks_file: None } => {
+            RawKeys { discovery: None | Some(false), jwks_uri: Some(uri), jwks_file: None, .. } => {
                 let url = self.key_url(uri, node.place_of(&["keys", "jwks_uri"]), "jwks_uri")?;
                 Some((KeySource::Uri(url.uri), !url.secure))
             }
-            RawKeys { discovery: None | Some(false), jwks_uri: None, jwks_file: Some(file) } => {
+            RawKeys { discovery: None | Some(false), jwks_uri: None, jwks_file: Some(file), .. } => {
                 let place = node.place_of(&["keys", "jwks_file"]);
                 let (path, content) = self.read(file, place)?;
                 match KeySet::from_jwks(&content, allowed) {

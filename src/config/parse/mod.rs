@@ -7,9 +7,11 @@
 //!    many routes is never in memory as a tree. Where they do not, the result is the same and takes more.
 
 mod cors;
+mod egress;
 mod forward;
 mod gateway;
 mod issuers;
+mod listen;
 mod require;
 mod resources;
 mod routes;
@@ -173,6 +175,8 @@ impl Parser<'_, '_> {
             routes: compiled,
             table,
             resources,
+            origins: hosts.origins(),
+            hsts: hosts.hsts(),
             identity_headers,
             files: Vec::new(),
         };

@@ -6,20 +6,26 @@
 //! 3. A route without host, or with a wildcard, is published at each host of this section that its requests can be for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use http::HeaderValue;
 
 use super::Parser;
 use crate::authenticate::Issuers;
 use crate::config::diagnostic::{Fault, Place};
-use crate::config::raw::RawHost;
+use crate::config::raw::{RawHost, RawHsts};
 use crate::config::read::{Node, decode};
 use crate::config::url::Url;
 use crate::route::host::HostPattern;
 use crate::route::table::RouteSpec;
-use crate::snapshot::{Access, Resource, Resources, Route};
+use crate::snapshot::{Access, Origin, Resource, Resources, Route};
 use crate::types::{Audience, Scope, Shared};
 
 /// Where metadata is published (RFC 9728 §3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// The least `max_age` of what browsers ship with.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The compiled section.
 #[derive(Debug, Default)]
@@ -31,6 +37,7 @@ struct Host {
     /// As written, without a slash at its end.
     external: Box<str>,
     url: Url,
+    hsts: Option<HeaderValue>,
 }
 
 impl Parser<'_, '_> {
@@ -71,8 +78,9 @@ impl Parser<'_, '_> {
                     fault.hint("tokens must not travel in plain text; http is for loopback addresses"),
                 );
             }
-            let host =
-                Host { place: key.place, external: raw.external_url.trim_end_matches('/').into(), url };
+            let hsts = raw.hsts.as_ref().map(|hsts| self.hsts(hsts, &url, item));
+            let external = raw.external_url.trim_end_matches('/').into();
+            let host = Host { place: key.place, external, url, hsts };
             if hosts.0.insert(name, host).is_some() {
                 let message = format!("host `{}` twice, in another spelling", key.text);
                 self.faults.error(Fault::new(key.place, message).key(&*key.text));
@@ -80,9 +88,48 @@ impl Parser<'_, '_> {
         }
         hosts
     }
+
+    /// The value of Strict-Transport-Security (RFC 6797 §6.1).
+    fn hsts(&mut self, raw: &RawHsts, url: &Url, node: &Node<'_>) -> HeaderValue {
+        let max_age = raw.max_age.0;
+        let mut error = |message, hint| {
+            self.faults.error(Fault::new(node.place_of(&["hsts"]), message).key("hsts").hint(hint));
+        };
+        if !url.secure {
+            error(
+                "`hsts` at a host whose `external_url` is not https",
+                "browsers could not reach it any more",
+            );
+        }
+        if raw.preload && !(raw.include_subdomains && max_age >= YEAR) {
+            error(
+                "`preload` needs `include_subdomains: true` and a `max_age` of 365d",
+                "the lists that browsers ship with take nothing less",
+            );
+        }
+        let mut value = format!("max-age={}", max_age.as_secs());
+        if raw.include_subdomains {
+            value.push_str("; includeSubDomains");
+        }
+        if raw.preload {
+            value.push_str("; preload");
+        }
+        HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
+    }
 }
 
 impl Hosts {
+    /// Where each host is reached.
+    pub(super) fn origins(&self) -> HashMap<Box<str>, Origin> {
+        let origin = |host: &Host| Origin { secure: host.url.secure, text: host.url.origin().into() };
+        self.0.iter().map(|(name, host)| (name.clone(), origin(host))).collect()
+    }
+
+    /// Strict-Transport-Security of the hosts that have it.
+    pub(super) fn hsts(&self) -> HashMap<Box<str>, HeaderValue> {
+        self.0.iter().filter_map(|(name, host)| Some((name.clone(), host.hsts.clone()?))).collect()
+    }
+
     /// Compiles the resources, and tells each route its metadata URL.
     pub(super) fn resources(
         &self,
@@ -133,10 +180,10 @@ impl Hosts {
         Resources(found.into_values().map(|(resource, _)| resource).collect())
     }
 
-    /// The hosts that no route serves, with their places.
+    /// The hosts that are named for nothing: no route is published there, and nothing else is said of them.
     pub(in crate::config) fn without_routes(&self, resources: &Resources) -> Vec<(&str, Place)> {
         let served: HashSet<&str> = resources.0.iter().map(|resource| &*resource.host).collect();
-        let unserved = self.0.iter().filter(|(name, _)| !served.contains(&***name));
+        let unserved = self.0.iter().filter(|(name, host)| host.hsts.is_none() && !served.contains(&***name));
         unserved.map(|(name, host)| (&**name, host.place)).collect()
     }
 }

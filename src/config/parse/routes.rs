@@ -16,7 +16,7 @@ use crate::route::host::HostPattern;
 use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::{Methods, PathPattern, RouteSpec, RouteTable};
-use crate::snapshot::{Access, IdentityField, Route};
+use crate::snapshot::{Access, BodyLimits, IdentityField, Route};
 use crate::types::{RouteId, RouteIndex, Shared, UpstreamIndex};
 
 /// The compiled routes.
@@ -117,7 +117,13 @@ impl Parser<'_, '_> {
         let defaults = &declared.gateway;
         let mut timeout =
             |key: &str, value, default: Duration| self.duration(value, default, node, &["timeouts", key]);
-        let body_idle = timeout("body_idle", raw.timeouts.body_idle, defaults.timeouts.body_idle);
+        let body = BodyLimits {
+            bytes: raw.limits.body.map_or(defaults.limits.body, |size| size.0),
+            rate: raw.limits.body_rate.map_or(defaults.limits.body_rate, |size| size.0),
+            idle: timeout("body_idle", raw.timeouts.body_idle, defaults.timeouts.body_idle),
+            total: timeout("body_total", raw.timeouts.body_total, defaults.timeouts.body_total),
+            stream_idle: timeout("stream_idle", raw.timeouts.stream_idle, defaults.timeouts.stream_idle),
+        };
         let upstream_response =
             timeout("upstream_response", raw.timeouts.upstream_response, defaults.timeouts.upstream_response);
         let upstream_idle =
@@ -141,8 +147,7 @@ impl Parser<'_, '_> {
             websocket: raw.forward.websocket,
             identity_headers: routes.identity_headers.of(identity_headers),
             cors,
-            body_limit: raw.limits.body.map_or(defaults.limits.body, |size| size.0),
-            body_idle,
+            body,
             upstream_response,
             upstream_idle,
             owner,

@@ -36,6 +36,13 @@ impl HeadBytes {
         Self(bytes)
     }
 
+    /// The whole head, with the empty line that ends it.
+    pub fn finish(self) -> Vec<u8> {
+        let Self(mut bytes) = self;
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+
     fn line(&mut self, name: &HeaderName, value: &[u8]) {
         self.0.extend_from_slice(name.as_str().as_bytes());
         self.0.extend_from_slice(b": ");
@@ -107,11 +114,9 @@ impl Sending {
         body: ClientBody,
         delimiter: Delimiter,
     ) -> Self {
-        let HeadBytes(mut line) = head;
-        line.extend_from_slice(b"\r\n");
         let empty = matches!(body, ClientBody::Empty);
         Self {
-            line,
+            line: head.finish(),
             line_sent: 0,
             data: Bytes::new(),
             tail: b"",
@@ -164,7 +169,7 @@ impl Sending {
         io: &mut W,
     ) -> Poll<Result<(), SendFault>> {
         loop {
-            let more = self.gather(cx)?;
+            self.gather(cx)?;
             if self.has_bytes() {
                 if !std::mem::replace(&mut self.gave_way, true) {
                     // What many tasks of this turn send is then sent at once, and wakes the upstream once.
@@ -173,14 +178,14 @@ impl Sending {
                 }
                 let count = ready!(self.poll_write(cx, io)).map_err(SendFault::Connection)?;
                 self.advance(count)?;
-            } else if more.is_pending() {
-                // A client that pauses does not hold back what it sent before.
-                let _ = self.poll_flush(cx, io)?;
-                return Poll::Pending;
-            } else {
+            } else if self.ended {
                 ready!(self.poll_flush(cx, io))?;
                 self.done = true;
                 return Poll::Ready(Ok(()));
+            } else {
+                // A client that pauses does not hold back what it sent before.
+                let _ = self.poll_flush(cx, io)?;
+                return Poll::Pending;
             }
         }
     }
@@ -215,27 +220,25 @@ impl Sending {
         Ok(())
     }
 
-    /// Takes the next frame of the body, if there is room for one. Pending: the client has not sent it yet.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, SendFault> {
-        // The head goes with the first frame.
-        if self.ended || !self.data.is_empty() || !self.tail.is_empty() || (self.sent > 0 && self.has_bytes())
+    /// Takes the next frame of the body, if there is room for one and the client has sent it.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), SendFault> {
+        // The head goes with the first frame. A frame may be empty, and says nothing of the end.
+        while !self.ended
+            && self.data.is_empty()
+            && self.tail.is_empty()
+            && (self.sent == 0 || !self.has_bytes())
         {
-            return Ok(Poll::Ready(()));
-        }
-        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Some(Err(_))) => return Err(SendFault::Body),
-            Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(None) => {
-                self.end(&HeaderMap::new())?;
-                return Ok(Poll::Ready(()));
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Some(Err(_))) => return Err(SendFault::Body),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.add(data)?,
+                    Err(frame) => self.end(&frame.into_trailers().unwrap_or_default())?,
+                },
+                Poll::Ready(None) => self.end(&HeaderMap::new())?,
             }
-        };
-        match frame.into_data() {
-            Ok(data) => self.add(data)?,
-            Err(frame) => self.end(&frame.into_trailers().unwrap_or_default())?,
         }
-        Ok(Poll::Ready(()))
+        Ok(())
     }
 
     /// Makes room for another line after those that were sent.

@@ -40,6 +40,8 @@ pub enum Disposition {
     Permit,
     /// Answered as a CORS preflight.
     Preflight,
+    /// Sent on to https.
+    Redirect,
     /// Would have been refused, but its route is in shadow mode.
     Shadow,
 }
@@ -51,6 +53,7 @@ impl Disposition {
             Self::Metadata => "metadata",
             Self::Permit => "permit",
             Self::Preflight => "preflight",
+            Self::Redirect => "redirect",
             Self::Shadow => "shadow",
         }
     }

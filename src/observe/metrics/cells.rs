@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Decision, MethodLabel};
+use super::{Cause, Decision, MethodLabel};
 use crate::reject::Reason;
 
 /// Locks, whatever became of the last holder: the data behind these locks is whole between any two statements.
@@ -154,10 +154,17 @@ pub(super) enum Series {
         decision: Decision,
         reason: Option<Reason>,
     },
+    Failure {
+        route: u32,
+        reason: Reason,
+    },
     UpstreamError {
         upstream: u32,
         reason: Reason,
     },
+    Closed(Cause),
+    StalledStream,
+    AcceptError,
     Panic,
 }
 

@@ -103,3 +103,59 @@ impl MethodLabel {
         }
     }
 }
+
+/// Declares the causes with their labels, so that neither can be without the other.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
+        /// What ended a client connection. Each connection has exactly one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Cause {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Cause {
+            /// All causes, in the order of their labels.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The label.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
+
+causes! {
+    /// It took no more requests after `timeouts.connection_age`.
+    Age = "age";
+    /// The client ended it, or its last answer did.
+    Client = "client";
+    /// The client had `limits.connections_per_client` already.
+    ClientLimit = "client_limit";
+    /// There were `limits.connections` already.
+    ConnectionLimit = "connection_limit";
+    /// The process drained.
+    Drain = "drain";
+    /// It broke, or HTTP/2 was violated.
+    Error = "error";
+    /// More HTTP/2 frames beside requests, or more stream errors, than allowed.
+    Frames = "frames";
+    /// The TLS handshake failed.
+    Handshake = "handshake";
+    /// The TLS handshake took longer than `timeouts.handshake`.
+    HandshakeTimeout = "handshake_timeout";
+    /// A header section took longer than `timeouts.header`.
+    HeaderTimeout = "header_timeout";
+    /// No request for `timeouts.idle`.
+    Idle = "idle";
+    /// What came was no HTTP.
+    Malformed = "malformed";
+    /// It brought `limits.connection_requests`.
+    Requests = "requests";
+    /// The client took nothing of an answer for `timeouts.response_stall`.
+    ResponseStall = "response_stall";
+    /// A head was too large.
+    TooLarge = "too_large";
+}

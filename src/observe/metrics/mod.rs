@@ -30,6 +30,7 @@ use std::time::Duration;
 use http::Method;
 
 use self::cells::{Counter, Gauge, Histogram, KeyHasher, Level, Registry, Series, Span, lock};
+pub use self::labels::Cause;
 use self::labels::{MethodLabel, Names, OTHER_NAME, label};
 pub use self::names::{NAMES, Name};
 pub use self::render::{Extra, TokenCacheStats};
@@ -238,6 +239,11 @@ impl WorkerMetrics {
         self.count(Series::Decision { route, decision, reason });
     }
 
+    /// A request that was permitted ended early.
+    pub fn failed(&self, route: Option<MetricRoute>, reason: Reason) {
+        self.count(Series::Failure { route: label(route), reason });
+    }
+
     /// How long a decision took, without waiting for keys.
     pub fn decision_duration(&self, duration: Duration) {
         self.decision.observe(duration);
@@ -266,6 +272,21 @@ impl WorkerMetrics {
     /// A request is being handled; it is counted until the guard is dropped.
     pub fn in_flight(&self) -> Counted {
         Counted::new(Arc::clone(&self.in_flight))
+    }
+
+    /// A client connection ended.
+    pub fn connection_closed(&self, cause: Cause) {
+        self.count(Series::Closed(cause));
+    }
+
+    /// A stream was reset because its client took too little of the answer.
+    pub fn stalled_stream(&self) {
+        self.count(Series::StalledStream);
+    }
+
+    /// The system refused to hand over a connection.
+    pub fn accept_error(&self) {
+        self.count(Series::AcceptError);
     }
 
     /// A request ended in a fault of the gateway.

@@ -46,6 +46,8 @@ metrics! {
         "Requests answered, by route, method and status code.";
     DECISIONS: COUNTER "scopegate_decisions_total" ["route", "decision", "reason"]
         "Decisions by route and reason; shadow is a refusal that was recorded and let through.";
+    FAILURES: COUNTER "scopegate_failed_requests_total" ["route", "reason"]
+        "Permitted requests that ended before their answer did, or were answered by the gateway for it, by reason.";
     REQUEST_DURATION: HISTOGRAM "scopegate_request_duration_seconds" ["route"]
         "Time from a request's head to the end of its answer, by route.";
     DECISION_DURATION: HISTOGRAM "scopegate_decision_duration_seconds" []
@@ -58,12 +60,20 @@ metrics! {
         "Open connections to an upstream, idle ones included.";
     CONNECTIONS: GAUGE "scopegate_connections" ["listener"]
         "Open client connections, by listener.";
+    CONNECTIONS_CLOSED: COUNTER "scopegate_connections_closed_total" ["cause"]
+        "Client connections that ended, by what ended them.";
+    STALLED_STREAMS: COUNTER "scopegate_stalled_streams_total" []
+        "HTTP/2 streams that were reset because their client took too little of the answer.";
+    ACCEPT_ERRORS: COUNTER "scopegate_accept_errors_total" []
+        "Times the system refused to hand over a connection, such as for want of file descriptors.";
     IN_FLIGHT: GAUGE "scopegate_in_flight_requests" []
         "Requests being handled now.";
     PANICS: COUNTER "scopegate_panics_total" []
         "Faults of the gateway that ended one request with status 500.";
     ACCESS_LOG_DROPPED: COUNTER "scopegate_access_log_dropped_total" []
         "Access log lines lost because the log could not be written fast enough, or at all.";
+    DIAGNOSTICS_DROPPED: COUNTER "scopegate_diagnostics_dropped_total" []
+        "Messages for standard error lost because they could not be written fast enough.";
     POLICY_RELOADS: COUNTER "scopegate_policy_reloads_total" ["outcome"]
         "Attempts to load the policy, by outcome; after a refused one the last good policy stays.";
     POLICY_INFO: GAUGE "scopegate_policy_info" ["hash"]

@@ -11,6 +11,7 @@ use super::Metrics;
 use super::cells::{Distribution, Level, Series, Span, Sums, lock};
 use super::labels::{NONE_NAME, Names, OTHER_NAME};
 use super::names::{self, Name};
+use crate::observe::trace;
 use crate::types::IssuerName;
 
 /// Counts of the token cache at this moment.
@@ -75,6 +76,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     let routes = lock(&metrics.routes);
     let mut requests = Vec::new();
     let mut decisions = Vec::new();
+    let mut failures = Vec::new();
     for (series, count) in &sums.counters {
         match *series {
             Series::Request { route, method, status } => {
@@ -89,7 +91,15 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
                     [("route", routes.name(route)), ("decision", decision.as_str()), ("reason", reason)];
                 decisions.push(counter(&labels, *count));
             }
-            Series::UpstreamError { .. } | Series::Panic => {}
+            Series::Failure { route, reason } => {
+                let labels = [("route", routes.name(route)), ("reason", reason.as_str())];
+                failures.push(counter(&labels, *count));
+            }
+            Series::UpstreamError { .. }
+            | Series::Closed(_)
+            | Series::StalledStream
+            | Series::AcceptError
+            | Series::Panic => {}
         }
     }
     let durations = sums.histograms.iter().filter_map(|(span, distribution)| match *span {
@@ -103,6 +113,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     families.add(&names::REQUESTS, requests);
     families.add(&names::REQUEST_DURATION, durations.collect());
     families.add(&names::DECISIONS, decisions);
+    families.add(&names::FAILURES, failures);
     families.add(&names::DECISION_DURATION, deciding.collect());
 }
 
@@ -116,7 +127,13 @@ fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         Series::UpstreamError { upstream, reason } => {
             Some(counter(&[("upstream", upstreams.name(upstream)), ("reason", reason.as_str())], *count))
         }
-        Series::Request { .. } | Series::Decision { .. } | Series::Panic => None,
+        Series::Request { .. }
+        | Series::Decision { .. }
+        | Series::Failure { .. }
+        | Series::Closed(_)
+        | Series::StalledStream
+        | Series::AcceptError
+        | Series::Panic => None,
     });
     let connections = sums.gauges.iter().filter_map(|(level, value)| match *level {
         Level::UpstreamConnections(upstream) => {
@@ -137,12 +154,26 @@ fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     });
     let in_flight =
         sums.gauges.iter().filter(|(level, _)| *level == Level::InFlight).map(|(_, value)| *value);
-    let panics = sums.counters.iter().filter(|(series, _)| *series == Series::Panic).map(|(_, count)| *count);
+    let of = |series| sums.counters.iter().find(|(other, _)| *other == series).map_or(0, |(_, count)| *count);
+    let closed = sums.counters.iter().filter_map(|(series, count)| match *series {
+        Series::Closed(cause) => Some(counter(&[("cause", cause.as_str())], *count)),
+        Series::Request { .. }
+        | Series::Decision { .. }
+        | Series::Failure { .. }
+        | Series::UpstreamError { .. }
+        | Series::StalledStream
+        | Series::AcceptError
+        | Series::Panic => None,
+    });
     let dropped = metrics.access_log_dropped.load(Relaxed);
     families.add(&names::CONNECTIONS, connections.collect());
     families.add(&names::IN_FLIGHT, vec![gauge(&[], signed(in_flight.sum()))]);
-    families.add(&names::PANICS, vec![counter(&[], panics.sum())]);
+    families.add(&names::CONNECTIONS_CLOSED, closed.collect());
+    families.add(&names::STALLED_STREAMS, vec![counter(&[], of(Series::StalledStream))]);
+    families.add(&names::ACCEPT_ERRORS, vec![counter(&[], of(Series::AcceptError))]);
+    families.add(&names::PANICS, vec![counter(&[], of(Series::Panic))]);
     families.add(&names::ACCESS_LOG_DROPPED, vec![counter(&[], dropped)]);
+    families.add(&names::DIAGNOSTICS_DROPPED, vec![counter(&[], trace::dropped())]);
     families.add(&names::BUILD_INFO, vec![gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)]);
 }
 

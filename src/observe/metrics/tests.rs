@@ -168,7 +168,12 @@ fn every_label_of_a_closed_set_is_its_name() {
         worker.decision(None, Decision::Shadow, Some(*reason));
     }
     worker.decision(None, Decision::Permit, None);
+    Cause::ALL.iter().for_each(|cause| worker.connection_closed(*cause));
     let scrape = Scrape::of(&metrics);
+    for cause in Cause::ALL {
+        let sample = format!(r#"scopegate_connections_closed_total{{cause="{}"}}"#, cause.as_str());
+        scrape.expect(&sample, 1.0);
+    }
     for method in methods {
         scrape.expect(
             &format!(r#"scopegate_requests_total{{route="none",method="{method}",status="599"}}"#),
@@ -287,9 +292,12 @@ fn every_metric_has_the_labels_it_is_documented_with() {
     let _held = (worker.connection_opened(listener), worker.upstream_connection_opened(upstream));
     worker.request(route, &Method::GET, 200, Duration::ZERO);
     worker.decision(route, Decision::Permit, None);
+    worker.failed(route, Reason::RequestTimeout);
+    worker.connection_closed(Cause::Age);
     worker.decision_duration(Duration::ZERO);
     worker.upstream(upstream, Duration::ZERO);
     worker.upstream_error(upstream, Reason::UpstreamTimeout);
+    worker.connection_closed(Cause::Frames);
     metrics.policy_applied("abc", Timestamp(1));
     let issuer = IssuerName::new("corp");
     metrics.jwks_refresh(&issuer, RefreshOutcome::Changed);

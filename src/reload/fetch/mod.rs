@@ -5,11 +5,16 @@
 //! 3. At most two redirects, and none that leaves scheme, host and port: an answer never chooses whom to ask next.
 //! 4. `http` only where the caller allows it, and then only to loopback addresses.
 //! 5. Nothing is sent that identifies anybody: no credentials, no cookies, no referrer.
+//! 6. Where a proxy is configured, `https` goes through a tunnel of it ([`tunnel`]); the certificate at its other end is
+//!    verified as without. `http` is asked directly, since it is on this machine.
+
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
@@ -23,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use crate::snapshot::EgressProxy;
 use crate::state::clock;
 
 /// Most bytes of an answer's body.
@@ -52,6 +58,12 @@ pub enum FetchError {
     /// No address accepted a connection.
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
+    /// The egress proxy cannot be reached.
+    #[error("the egress proxy cannot be reached")]
+    Proxy(#[source] Box<Self>),
+    /// The egress proxy does not open a tunnel.
+    #[error("the egress proxy refuses the tunnel with status {0}")]
+    Tunnel(StatusCode),
     /// TLS failed: often a certificate that is not trusted, expired, or another host's.
     #[error("TLS failed")]
     Tls(#[source] std::io::Error),
@@ -115,34 +127,38 @@ pub enum Plain {
 pub struct Fetcher {
     tls: TlsConnector,
     timeout: Duration,
+    egress: Egress,
+}
+
+/// The proxy that fetchers go through at this moment, if any. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Egress(Arc<ArcSwapOption<EgressProxy>>);
+
+impl Egress {
+    /// Goes this way from now on.
+    pub fn set(&self, proxy: Option<Arc<EgressProxy>>) {
+        self.0.store(proxy);
+    }
 }
 
 impl Fetcher {
-    /// Trusts the authorities the web trusts, and those in `extra_ca` (PEM) too.
+    /// Trusts the authorities in `ca` (PEM); without them, those the web trusts.
     ///
     /// # Errors
     ///
     /// A [`FetcherError`].
-    pub fn new(extra_ca: Option<&[u8]>) -> Result<Self, FetcherError> {
-        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        if let Some(pem) = extra_ca {
-            let mut found = false;
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|_| FetcherError::Authority)?;
-                roots.add(certificate).map_err(|_| FetcherError::Authority)?;
-                found = true;
-            }
-            if !found {
-                return Err(FetcherError::Authority);
-            }
-        }
+    pub fn new(ca: Option<&[u8]>, egress: Egress) -> Result<Self, FetcherError> {
+        let roots = match ca {
+            None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(pem) => authorities(pem)?,
+        };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout: TIMEOUT })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout: TIMEOUT, egress })
     }
 
     /// The same with another time limit.
@@ -172,14 +188,34 @@ impl Fetcher {
     }
 
     async fn exchange(&self, target: &Target) -> Result<Answer, FetchError> {
-        let stream = connect(target).await?;
         if target.scheme == Scheme::HTTP {
-            return converse(stream, target).await;
+            return converse(connect(&target.host, target.port, true).await?, target).await;
         }
+        match self.egress.0.load_full().filter(|proxy| tunnel::is_used(proxy, &target.host)) {
+            Some(proxy) => self.secure(tunnel::open(&proxy, target).await?, target).await,
+            None => self.secure(connect(&target.host, target.port, false).await?, target).await,
+        }
+    }
+
+    /// One exchange in TLS.
+    async fn secure<S>(&self, stream: S, target: &Target) -> Result<Answer, FetchError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url("no legal host"))?;
         let stream = self.tls.connect(name, stream).await.map_err(FetchError::Tls)?;
         converse(stream, target).await
     }
+}
+
+/// The authorities of a PEM file.
+fn authorities(pem: &[u8]) -> Result<RootCertStore, FetcherError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| FetcherError::Authority)?;
+        roots.add(certificate).map_err(|_| FetcherError::Authority)?;
+    }
+    if roots.is_empty() { Err(FetcherError::Authority) } else { Ok(roots) }
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -254,12 +290,11 @@ enum Answer {
     Moved(String),
 }
 
-async fn connect(target: &Target) -> Result<TcpStream, FetchError> {
-    let plain = target.scheme == Scheme::HTTP;
-    let addresses: Vec<SocketAddr> = lookup_host((target.host.as_str(), target.port))
+async fn connect(host: &str, port: u16, loopback_only: bool) -> Result<TcpStream, FetchError> {
+    let addresses: Vec<SocketAddr> = lookup_host((host, port))
         .await
         .map_err(|error| FetchError::Resolve(Some(error)))?
-        .filter(|address| !plain || address.ip().to_canonical().is_loopback())
+        .filter(|address| !loopback_only || address.ip().to_canonical().is_loopback())
         .collect();
     let mut last = FetchError::Resolve(None);
     for address in addresses {

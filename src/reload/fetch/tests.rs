@@ -7,7 +7,7 @@ use super::*;
 use crate::reload::testing::{Reply, Server};
 
 fn fetcher() -> Fetcher {
-    Fetcher::new(None).unwrap().with_timeout(Duration::from_secs(5))
+    Fetcher::new(None, Egress::default()).unwrap().with_timeout(Duration::from_secs(5))
 }
 
 async fn get(server: &Server, path: &str) -> Result<Bytes, FetchError> {
@@ -191,7 +191,7 @@ async fn tls_is_verified() {
     let ask = async |names: &[&str], not_after, trusted: bool| {
         let (ca, acceptor) = certificate(names, not_after);
         let server = Server::with_tls(Some(acceptor), |_| Reply::ok("{}")).await;
-        let fetcher = Fetcher::new(trusted.then_some(ca.as_bytes())).unwrap();
+        let fetcher = Fetcher::new(trusted.then_some(ca.as_bytes()), Egress::default()).unwrap();
         let result = fetcher.get(&server.uri("/keys"), Plain::Refuse).await;
         assert_eq!(server.heads().len(), usize::from(result.is_ok()));
         result
@@ -209,7 +209,10 @@ async fn tls_is_verified() {
 #[test]
 fn a_ca_file_without_a_certificate_is_refused() {
     for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        assert!(matches!(Fetcher::new(Some(pem.as_bytes())), Err(FetcherError::Authority)), "{pem:?}");
+        assert!(
+            matches!(Fetcher::new(Some(pem.as_bytes()), Egress::default()), Err(FetcherError::Authority)),
+            "{pem:?}"
+        );
     }
 }
 

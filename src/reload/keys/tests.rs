@@ -6,6 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::authenticate::testing::{P256, P384, jwks, policy};
+use crate::reload::fetch::Egress;
 use crate::reload::testing::{Reply, Server};
 use crate::types::Issuer;
 
@@ -39,7 +40,7 @@ impl Running {
             assert_eq!(name.as_str(), "corp");
             let _ = sender.send(outcome);
         });
-        let fetcher = Fetcher::new(None).unwrap();
+        let fetcher = Fetcher::new(None, Egress::default()).unwrap();
         let task = spawn_refresher(&cell, fetcher, on_refresh, &Handle::current());
         Self { cell, task, outcomes }
     }
@@ -218,7 +219,7 @@ async fn a_wake_up_that_an_attempt_has_answered_causes_no_other() {
     running.next().await;
     // Whatever the task would still ask for comes before the last of these.
     for _ in 0..5 {
-        let fetcher = Fetcher::new(None).unwrap();
+        let fetcher = Fetcher::new(None, Egress::default()).unwrap();
         fetcher.get(&server.uri("/barrier"), Plain::Loopback).await.unwrap();
     }
     assert_eq!(server.count("/keys"), 2);

@@ -5,7 +5,8 @@
 //!    case. Nothing else changes, and parsing a canonical path gives the same path.
 //! 3. Refused always, because some server reads it differently: octets outside `pchar` and `/` (RFC 3986 §3.3), broken
 //!    escapes, escaped controls, escapes that are no UTF-8, dot segments in any spelling, and segments whose name ends in
-//!    a dot or a space (such an end is dropped by servers on Windows file systems). Dot segments are never removed: a
+//!    a dot or a space (such an end is dropped by servers on Windows file systems), and escapes that are escaped twice or
+//!    more. All of this also where it shows only after the path is decoded once more. Dot segments are never removed: a
 //!    client that means another path can send it.
 //! 4. Refused unless the matched route opts in ([`PathOptOuts`]): escaped slashes and backslashes, empty segments,
 //!    semicolons, and escapes that are escaped once more. An escaped slash never ends a segment.
@@ -77,42 +78,15 @@ impl<'a> CanonicalPath<'a> {
     /// The part of [`Self::parse`] that few requests need.
     fn with_escapes(raw: &'a str) -> Result<Self, Reject> {
         let text = respell(raw)?;
-        let mut doubts = PathOptOuts::NONE;
-        let mut cuts = false;
-        let mut previous = Octet::plain(0);
-        for octet in Octets::of(&text) {
-            let octet = octet?;
-            let ends_name = matches!(octet.value, b'/' | b'\\' | b';' | b'?' | b'#');
-            if ends_name && previous.value == b'.' {
-                return Err(ends_in_dot());
-            }
-            if ends_name && previous.value == b' ' {
-                return Err(ends_in_space());
-            }
-            match octet {
-                Octet { value: b'/', escaped: true, .. } => doubts |= PathOptOuts::ENCODED_SLASH,
-                Octet { value: b'\\', .. } => doubts |= PathOptOuts::ENCODED_BACKSLASH,
-                Octet { value: b'/', .. } if previous.is_plain_slash() => {
-                    doubts |= PathOptOuts::EMPTY_SEGMENTS;
-                }
-                Octet { value: b';', .. } => {
-                    doubts |= PathOptOuts::SEMICOLON;
-                    if previous.is_plain_slash() {
-                        doubts |= PathOptOuts::EMPTY_SEGMENTS;
-                    }
-                }
-                Octet { value: b'?' | b'#', .. } => cuts = true,
-                _ => {}
-            }
-            previous = octet;
-        }
-        match previous.value {
-            b'.' => return Err(ends_in_dot()),
-            b' ' => return Err(ends_in_space()),
-            _ => {}
-        }
+        let (mut doubts, mut cuts) = look(&text)?;
         if holds_escaped_escape(&text) {
+            if is_escaped_thrice(&text) {
+                return Err(ambiguous("an escape that is escaped more than once"));
+            }
             doubts |= PathOptOuts::DOUBLE_ENCODING;
+            // A server that decodes once more must not find what is refused always. What it finds beside that is a reading.
+            let once_more = readings::decode_once_more(&text);
+            cuts |= look(&respell(&once_more)?)?.1;
         }
         Ok(Self { text, doubts, cuts })
     }
@@ -183,13 +157,53 @@ fn respell(raw: &str) -> Result<Cow<'_, str>, Reject> {
     Ok(Cow::Owned(text))
 }
 
+/// The doubtful spellings in a text that [`respell`] has brought to one form, double encoding aside, and whether it holds
+/// an escaped `?` or `#`; refuses names that end in a dot or a space.
+fn look(text: &str) -> Result<(PathOptOuts, bool), Reject> {
+    let mut doubts = PathOptOuts::NONE;
+    let mut cuts = false;
+    let mut previous = Octet::plain(0);
+    for octet in Octets::of(text) {
+        let octet = octet?;
+        if matches!(octet.value, b'/' | b'\\' | b';' | b'?' | b'#') {
+            previous.may_end_name()?;
+        }
+        match octet {
+            Octet { value: b'/', escaped: true, .. } => doubts |= PathOptOuts::ENCODED_SLASH,
+            Octet { value: b'\\', .. } => doubts |= PathOptOuts::ENCODED_BACKSLASH,
+            Octet { value: b'/', .. } if previous.is_plain_slash() => {
+                doubts |= PathOptOuts::EMPTY_SEGMENTS;
+            }
+            Octet { value: b';', .. } => {
+                doubts |= PathOptOuts::SEMICOLON;
+                if previous.is_plain_slash() {
+                    doubts |= PathOptOuts::EMPTY_SEGMENTS;
+                }
+            }
+            Octet { value: b'?' | b'#', .. } => cuts = true,
+            _ => {}
+        }
+        previous = octet;
+    }
+    previous.may_end_name()?;
+    Ok((doubts, cuts))
+}
+
 /// Whether decoding once leaves an escape: `%252e`, or `%25u002e` of servers with such escapes.
 fn holds_escaped_escape(text: &str) -> bool {
+    holds_escaped_octet(text) || text.contains("%25u") || text.contains("%25U")
+}
+
+fn holds_escaped_octet(text: &str) -> bool {
     text.as_bytes().windows(5).any(|window| match window {
-        [b'%', b'2', b'5', b'u' | b'U', _] => true,
         [b'%', b'2', b'5', high, low] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
         _ => false,
     })
+}
+
+/// Whether decoding twice leaves an escape, also for a decoder that lets a lone percent sign stand.
+fn is_escaped_thrice(text: &str) -> bool {
+    holds_escaped_octet(&readings::decode_once_more(text)) || holds_escaped_escape(&text.replace("%25", "%"))
 }
 
 /// RFC 3986 §2.3.
@@ -218,6 +232,15 @@ impl Octet {
 
     const fn is_plain_slash(self) -> bool {
         self.value == b'/' && !self.escaped
+    }
+
+    /// A dot or a space at the end of a name is dropped by some servers.
+    fn may_end_name(self) -> Result<(), Reject> {
+        match self.value {
+            b'.' => Err(ends_in_dot()),
+            b' ' => Err(ambiguous("a segment that ends in a space")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -258,8 +281,4 @@ fn ambiguous(cause: impl Into<Cow<'static, str>>) -> Reject {
 
 fn ends_in_dot() -> Reject {
     ambiguous("a dot segment, or a segment that ends in a dot")
-}
-
-fn ends_in_space() -> Reject {
-    ambiguous("a segment that ends in a space")
 }

@@ -66,7 +66,7 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
 }
 
 /// The canonical path that is left after one more decoding; what then is no escape stays an escaped percent sign.
-fn decode_once_more(text: &str) -> String {
+pub(super) fn decode_once_more(text: &str) -> String {
     let once = text.replace("%25", "%");
     let mut read = String::with_capacity(once.len());
     let mut rest = once.as_str();

@@ -273,8 +273,17 @@ impl RouteTable {
         hidden
     }
 
+    /// Whether any route names this host, itself or by a wildcard. `host` is as for [`Self::find`].
+    pub fn names(&self, host: &str) -> bool {
+        self.named(host).is_some()
+    }
+
     /// The tree for a host: of the exact name, of the longest wildcard, or of the routes without host.
     fn root(&self, host: &str) -> Option<NodeId> {
+        self.named(host).or(self.any)
+    }
+
+    fn named(&self, host: &str) -> Option<NodeId> {
         if let Some(root) = self.exact.get(host) {
             return Some(*root);
         }
@@ -287,7 +296,7 @@ impl RouteTable {
                 name = parent;
             }
         }
-        self.any
+        None
     }
 
     /// Whether a server that ignores letter case takes this reading of the path for one of another endpoint.

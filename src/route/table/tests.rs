@@ -35,7 +35,7 @@ fn build_of(specs: impl IntoIterator<Item = RouteSpec>) -> Result<RouteTable, Ve
 
 /// `3 id=7`, `404`, `405 GET, HEAD` or `400`.
 fn find(table: &RouteTable, host: &str, path: &str, method: &str) -> String {
-    let path = CanonicalPath::parse(path).unwrap();
+    let Ok(path) = CanonicalPath::parse(path) else { return "400".to_owned() };
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     match table.find(host, &path, &method) {
         Ok(found) => found

@@ -99,7 +99,8 @@ impl IssuerCell {
         let same = old.issuer == policy.issuer
             && old.keys == policy.keys
             && old.algorithms == policy.algorithms
-            && old.plain_http == policy.plain_http;
+            && old.plain_http == policy.plain_http
+            && old.ca == policy.ca;
         let cell = Self::empty(policy);
         if same {
             cell.fetched.store(previous.fetched.load_full());

@@ -3,16 +3,21 @@
 //! A request loads the snapshot once and ends on it, whatever is reloaded meanwhile. What outlives a snapshot (keys,
 //! connections, token facts) is in [`crate::state`].
 
+mod edge;
+
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::authenticate::{ClaimPath, Issuers};
 use crate::authorize::Requirement;
+pub use crate::limits::{BodyLimits, Limits, Timeouts};
 use crate::reject::Control;
 use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
@@ -40,6 +45,10 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// The protected resources that metadata is published for.
     pub resources: Resources,
+    /// Where the hosts of the `hosts` section are reached.
+    pub origins: HashMap<Box<str>, Origin>,
+    /// Strict-Transport-Security of the hosts that have it (RFC 6797).
+    pub hsts: HashMap<Box<str>, HeaderValue>,
     /// Every header name that any route sets for identity, in lower case: stripped from each request on each route.
     pub identity_headers: Vec<HeaderName>,
     /// The files this snapshot was built from, routes.yaml first: a change of any of them asks for a reload.
@@ -64,6 +73,15 @@ impl Snapshot {
     /// The upstream at this position.
     pub fn upstream(&self, index: UpstreamIndex) -> Option<&UpstreamPolicy> {
         self.upstreams.get(index.get())
+    }
+
+    /// The https origin of a host, which is in lower case without port: its `external_url`, else its name alone. `None` for a
+    /// host that the policy does not name; to send a client there would be to send it wherever it wants.
+    pub fn https_origin(&self, host: &str) -> Option<Cow<'_, str>> {
+        match self.origins.get(host) {
+            Some(origin) => origin.secure.then_some(Cow::Borrowed(&*origin.text)),
+            None => self.table.names(host).then(|| format!("https://{host}").into()),
+        }
     }
 
     /// Who answers for a control on a route: the route's owner for what the route demands, else the control's.
@@ -98,6 +116,8 @@ pub struct Gateway {
     pub admin: Option<Admin>,
     /// Networks whose peers may speak for a client address; empty by default.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The way to issuers; `None` is the direct one.
+    pub egress_proxy: Option<Arc<EgressProxy>>,
     /// Worker threads; `None` is one for each core. Lives as long as the process.
     pub workers: Option<usize>,
     /// Most bytes of token facts that are kept. Lives as long as the process.
@@ -110,6 +130,14 @@ pub struct Gateway {
     pub access_log: AccessLogTarget,
 }
 
+impl Gateway {
+    /// Whether a peer may speak for a client's address.
+    pub fn is_trusted(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
 /// Where the access log goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogTarget {
@@ -118,41 +146,6 @@ pub enum AccessLogTarget {
     Stdout,
     /// Nowhere.
     Off,
-}
-
-/// One public listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its TLS settings; `None` for plain HTTP.
-    pub tls: Option<TlsPolicy>,
-}
-
-/// TLS of a listener. Contents were read together with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsPolicy {
-    /// Certificates, chosen by SNI; the first serves clients that send no or an unknown name.
-    pub certificates: Vec<CertifiedFiles>,
-    /// PEM of the authorities whose client certificates are verified if sent.
-    pub client_ca: Option<Arc<[u8]>>,
-}
-
-/// A certificate chain with its key, in PEM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CertifiedFiles {
-    /// Where the chain was read from, for messages.
-    pub cert_path: PathBuf,
-    /// The chain, leaf first.
-    pub cert: Arc<[u8]>,
-    /// The private key.
-    pub key: Arc<[u8]>,
-}
-
-impl std::fmt::Debug for CertifiedFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CertifiedFiles").field("cert_path", &self.cert_path).finish_non_exhaustive()
-    }
 }
 
 /// The admin listener.
@@ -164,48 +157,6 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Names that may stand in Host beside addresses and `localhost`, such as a service's name in a cluster.
     pub hosts: Vec<Box<str>>,
-}
-
-/// Limits in bytes or counts. A route may override `body`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest header section of a request. Default 32 KiB.
-    pub header_bytes: usize,
-    /// Most header fields of a request. Default 100.
-    pub headers: usize,
-    /// Longest request target. Default 8 KiB.
-    pub uri: usize,
-    /// Largest request body. Default 10 MiB.
-    pub body: u64,
-    /// Longest token. Default 16 KiB.
-    pub token: usize,
-    /// Most client connections; `None` is derived from the limit of open files.
-    pub connections: Option<usize>,
-    /// Longest header section of an upstream's answer. Default 64 KiB.
-    pub upstream_header_bytes: usize,
-    /// Most header fields of an upstream's answer. Default 256.
-    pub upstream_headers: usize,
-}
-
-/// Timeouts. A route may override `body_idle`, `upstream_response` and `upstream_idle`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TLS handshake, and from the first byte of a request to the end of its header section. Default 10 s.
-    pub header: Duration,
-    /// Longest pause within a request body. Default 15 s.
-    pub body_idle: Duration,
-    /// Name look-up aside, from the first packet to an upstream to a usable connection, TLS included. Default 2 s.
-    pub upstream_connect: Duration,
-    /// From the last byte of a request to the header section of the upstream's answer. Default 15 s.
-    pub upstream_response: Duration,
-    /// Longest pause within the body of an upstream's answer. Default 30 s.
-    pub upstream_idle: Duration,
-    /// A connection to an upstream without a request is closed after this. Default 4 s.
-    pub upstream_keep_alive: Duration,
-    /// A client connection without a request is closed after this. Default 60 s.
-    pub idle: Duration,
-    /// Running requests may take this long to end on shutdown. Default 30 s.
-    pub drain: Duration,
 }
 
 /// One API behind the gateway.
@@ -297,10 +248,8 @@ pub struct Route {
     pub identity_headers: Arc<[(HeaderName, IdentityField)]>,
     /// Cross-origin answers, if enabled.
     pub cors: Option<Cors>,
-    /// Largest request body.
-    pub body_limit: u64,
-    /// Longest pause within a request body.
-    pub body_idle: Duration,
+    /// How much a request body may be, and how slow.
+    pub body: BodyLimits,
     /// Longest wait for the upstream's header section.
     pub upstream_response: Duration,
     /// Longest pause within the body of the upstream's answer.

@@ -1,0 +1,369 @@
+//! How much beside requests a client may have an HTTP/2 connection do (RFC 9113 §10.5).
+//!
+//! h2 bounds what a frame may hold, header blocks, streams this side resets and small DATA frames. It counts no PING,
+//! SETTINGS, PRIORITY, WINDOW_UPDATE and RST_STREAM frames, each of which is work without a request. So the frame headers of
+//! both directions are followed here; payloads are skipped.
+//!
+//! 1. A connection has credit. Each received frame that is neither a header block nor data takes 1, a RST_STREAM takes
+//!    [`RESET`]: it may cancel a request that already costs the upstream work (CVE-2023-44487).
+//! 2. Credit comes back with time ([`RATE`] a second), with each header section sent ([`ANSWER`]) and each DATA frame sent
+//!    ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
+//!    after their answer come along with answers, however many there are. There is never more than [`BURST`].
+//! 3. The frame that finds no credit is the last that is let through. The connection then ends with GOAWAY
+//!    (ENHANCE_YOUR_CALM).
+//!
+//! For comparison: Envoy allows 100 PRIORITY frames a stream and 20 WINDOW_UPDATE frames for each DATA frame sent; sozu 100
+//! resets and 100 pings a second; nginx 8 bytes of overhead for each byte of payload.
+//!
+//! No I/O. The clock is read only when credit has run out, so a burst can be twice [`BURST`] at most.
+
+use std::time::Instant;
+
+/// The most credit, and what a connection starts with.
+const BURST: u64 = 1000;
+/// Credit that comes back in a second.
+const RATE: u64 = 500;
+/// What a RST_STREAM frame takes.
+const RESET: u64 = 5;
+/// What a header section sent brings.
+const ANSWER: u64 = 5;
+/// What a DATA frame sent brings, beside 1 for each KiB.
+const PIECE: u64 = 2;
+
+/// Length of the connection preface (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+/// Length of a frame header (RFC 9113 §4.1).
+const HEADER: usize = 9;
+
+/// Frame types (RFC 9113 §6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+/// The flag of DATA and HEADERS that ends a stream.
+const END_STREAM: u8 = 1;
+
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7). It names the highest stream there can be: requests that were read may
+/// have been acted on.
+pub(super) const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+
+/// A frame header, as far as it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    length: u32,
+    kind: u8,
+    flags: u8,
+}
+
+impl Frame {
+    const fn parse(header: [u8; HEADER]) -> Self {
+        let [a, b, c, kind, flags, ..] = header;
+        Self { length: u32::from_be_bytes([0, a, b, c]), kind, flags }
+    }
+
+    /// The credit it takes when received.
+    const fn cost(self) -> u64 {
+        match self.kind {
+            HEADERS => 0,
+            // What carries nothing and ends nothing is as good as a ping.
+            DATA if self.length > 0 || self.flags & END_STREAM != 0 => 0,
+            RST_STREAM => RESET,
+            _ => 1,
+        }
+    }
+
+    /// The credit it brings when sent.
+    const fn worth(self) -> u64 {
+        match self.kind {
+            HEADERS => ANSWER,
+            DATA => PIECE + self.length as u64 / 1024,
+            _ => 0,
+        }
+    }
+}
+
+/// Where one direction is.
+#[derive(Debug)]
+struct Follower {
+    header: [u8; HEADER],
+    /// How many bytes of the header are there.
+    filled: usize,
+    /// How many bytes come before the next header.
+    skip: usize,
+}
+
+impl Follower {
+    const fn after(skip: usize) -> Self {
+        Self { header: [0; HEADER], filled: 0, skip }
+    }
+
+    /// Moves past the next frame header, or to the end of the bytes. Gives the frame and what comes behind its header.
+    fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
+        let bytes = self.pass(bytes);
+        let (header, rest) = match bytes.split_first_chunk::<HEADER>() {
+            Some((header, rest)) if self.filled == 0 => (*header, rest),
+            Some(_) | None => {
+                let missing = self.header.iter_mut().skip(self.filled);
+                let taken = missing.zip(bytes).map(|(place, byte)| *place = *byte).count();
+                self.filled += taken;
+                if self.filled < HEADER {
+                    return None;
+                }
+                (self.header, bytes.get(taken..).unwrap_or_default())
+            }
+        };
+        self.filled = 0;
+        let frame = Frame::parse(header);
+        self.skip = frame.length as usize;
+        Some((frame, rest))
+    }
+
+    /// Moves past what is left of a payload. Gives the bytes behind it.
+    fn pass<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let passed = self.skip.min(bytes.len());
+        self.skip -= passed;
+        bytes.get(passed..).unwrap_or_default()
+    }
+}
+
+/// The frames of one connection and the credit that is left.
+#[derive(Debug)]
+pub(super) struct Frames {
+    received: Follower,
+    sent: Follower,
+    credit: u64,
+    /// Up to when time has brought credit.
+    refilled: Instant,
+    /// A frame found no credit: it is the last.
+    flooded: bool,
+}
+
+impl Frames {
+    /// A connection whose preface is the next that is received.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            received: Follower::after(PREFACE),
+            sent: Follower::after(0),
+            credit: BURST,
+            refilled: now,
+            flooded: false,
+        }
+    }
+
+    /// Follows received bytes. Gives how many of them are let through: all, or those up to the end of the last frame.
+    pub(super) fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
+        let mut rest = bytes;
+        while !self.flooded {
+            match self.received.next(rest) {
+                Some((frame, behind)) => {
+                    self.flooded = !self.spend(frame.cost(), &clock);
+                    rest = behind;
+                }
+                None => return bytes.len(),
+            }
+        }
+        bytes.len() - self.received.pass(rest).len()
+    }
+
+    /// Follows sent bytes.
+    pub(super) fn sent(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((frame, behind)) = self.sent.next(rest) {
+            self.credit = BURST.min(self.credit + frame.worth());
+            rest = behind;
+        }
+    }
+
+    /// Whether a frame found no credit.
+    pub(super) const fn flooded(&self) -> bool {
+        self.flooded
+    }
+
+    fn spend(&mut self, cost: u64, clock: impl Fn() -> Instant) -> bool {
+        if self.credit < cost {
+            self.refill(clock());
+        }
+        match self.credit.checked_sub(cost) {
+            Some(left) => {
+                self.credit = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = u64::try_from(now.saturating_duration_since(self.refilled).as_millis());
+        let earned = elapsed.unwrap_or(u64::MAX).saturating_mul(RATE) / 1000;
+        // What is too short to bring anything counts for the next time.
+        if earned > 0 {
+            self.credit = BURST.min(self.credit.saturating_add(earned));
+            self.refilled = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PING: u8 = 6;
+    const SETTINGS: u8 = 4;
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let [a, b, c] = u32::try_from(length).unwrap().to_be_bytes()[1..] else { unreachable!() };
+        [&[a, b, c, kind, flags, 0, 0, 0, 1][..], &vec![0xff; length]].concat()
+    }
+
+    fn opened() -> (Frames, Instant) {
+        let now = Instant::now();
+        let mut frames = Frames::new(now);
+        assert_eq!(frames.received(&[b'P'; PREFACE], || now), PREFACE);
+        (frames, now)
+    }
+
+    /// How many of these frames are let through, one after another, at one moment.
+    fn admitted(frames: &mut Frames, one: &[u8], now: Instant) -> usize {
+        (0..100_000).take_while(|_| frames.received(one, || now) == one.len() && !frames.flooded()).count()
+    }
+
+    #[test]
+    fn what_is_no_request_is_let_through_up_to_the_burst() {
+        for (kind, length) in [(2, 5), (SETTINGS, 0), (PING, 8), (7, 8), (8, 4), (9, 1), (16, 4), (0xee, 0)] {
+            let (mut frames, now) = opened();
+            assert_eq!(admitted(&mut frames, &frame(kind, 0, length), now), 1000, "type {kind}");
+            assert_eq!(frames.received(&frame(HEADERS, 0, 1), || now), 0, "nothing behind the last frame");
+        }
+        let (mut frames, now) = opened();
+        assert_eq!(admitted(&mut frames, &frame(RST_STREAM, 0, 4), now), 200);
+        let (mut frames, now) = opened();
+        assert_eq!(admitted(&mut frames, &frame(DATA, 0, 0), now), 1000, "DATA without data");
+    }
+
+    #[test]
+    fn requests_and_bodies_take_nothing() {
+        for one in [frame(HEADERS, 4, 9), frame(DATA, 0, 1), frame(DATA, END_STREAM, 0)] {
+            let (mut frames, now) = opened();
+            assert_eq!(admitted(&mut frames, &one, now), 100_000);
+        }
+    }
+
+    #[test]
+    fn time_brings_credit_back() {
+        let (mut frames, now) = opened();
+        let ping = frame(PING, 0, 8);
+        for second in 1..100 {
+            for _ in 0..RATE {
+                assert_eq!(frames.received(&ping, || now + Duration::from_secs(second)), ping.len());
+            }
+        }
+        let later = now + Duration::from_secs(1_000_000);
+        assert!(admitted(&mut frames, &ping, later) <= 2000, "an idle hour saves nothing up");
+    }
+
+    #[test]
+    fn answers_bring_credit_back() {
+        let (mut frames, now) = opened();
+        let (reset, update) = (frame(RST_STREAM, 0, 4), frame(8, 0, 4));
+        for _ in 0..10_000 {
+            frames.sent(&frame(HEADERS, 4, 20));
+            frames.sent(&frame(DATA, END_STREAM, 16 * 1024));
+            assert_eq!(frames.received(&reset, || now), reset.len());
+            for _ in 0..18 {
+                assert_eq!(frames.received(&update, || now), update.len());
+            }
+        }
+        for _ in 0..10_000 {
+            frames.sent(&frame(PING, 1, 8));
+        }
+        assert!(admitted(&mut frames, &reset, now) <= 200, "what answers a ping is no answer to a request");
+    }
+
+    #[test]
+    fn the_last_frame_is_let_through_whole() {
+        let (mut frames, now) = opened();
+        let ping = frame(PING, 0, 8);
+        let flood = ping.repeat(1500);
+        assert_eq!(frames.received(&flood, || now), ping.len() * 1001);
+        let (mut frames, now) = opened();
+        let cut = ping.len() * 1000 + 12;
+        assert_eq!(frames.received(&flood[..cut], || now), cut);
+        assert_eq!(frames.received(&flood[cut..], || now), ping.len() - 12);
+        assert_eq!(frames.received(&flood, || now), 0);
+    }
+
+    #[test]
+    fn the_goodbye_is_a_frame() {
+        let frame = Frame::parse(*GOAWAY.first_chunk().unwrap());
+        assert_eq!(frame, Frame { length: 8, kind: 7, flags: 0 });
+        assert_eq!(GOAWAY.len(), HEADER + 8);
+    }
+
+    /// What a reader sees that has all bytes before it.
+    fn naive(bytes: &[u8]) -> Vec<Frame> {
+        let (mut at, mut found) = (0, Vec::new());
+        while let Some(header) = bytes.get(at..at + HEADER) {
+            let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+            found.push(Frame { length: u32::try_from(length).unwrap(), kind: header[3], flags: header[4] });
+            at += HEADER + length;
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn every_split_of_the_bytes_shows_the_same_frames(
+            frames in prop::collection::vec((0..12_u8, any::<u8>(), 0..40_usize), 0..40),
+            cuts in prop::collection::vec(1..30_usize, 1..60),
+        ) {
+            let bytes: Vec<u8> = frames.iter().flat_map(|&(kind, flags, length)| frame(kind, flags, length)).collect();
+            let (mut follower, mut found, mut rest) = (Follower::after(0), Vec::new(), bytes.as_slice());
+            for cut in cuts.iter().cycle() {
+                let (mut piece, behind) = rest.split_at((*cut).min(rest.len()));
+                while let Some((frame, after)) = follower.next(piece) {
+                    found.push(frame);
+                    piece = after;
+                }
+                rest = behind;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(&found, &naive(&bytes));
+            prop_assert_eq!(found.len(), frames.len());
+        }
+
+        #[test]
+        fn every_split_of_the_bytes_is_let_through_alike(
+            frames in prop::collection::vec((0..10_u8, 0..20_usize, 1..300_usize), 1..20),
+            cuts in prop::collection::vec(1..200_usize, 1..50),
+        ) {
+            let bytes: Vec<u8> =
+                frames.iter().flat_map(|&(kind, length, times)| frame(kind, 0, length).repeat(times)).collect();
+            let (mut whole, now) = opened();
+            let at_once = whole.received(&bytes, || now);
+            let (mut split, now) = opened();
+            let (mut passed, mut rest) = (0, bytes.as_slice());
+            for cut in cuts.iter().cycle() {
+                let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+                passed += split.received(piece, || now);
+                rest = behind;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(passed, at_once);
+            prop_assert_eq!(split.flooded(), whole.flooded());
+        }
+
+        #[test]
+        fn no_bytes_confuse_it(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let (mut frames, now) = opened();
+            frames.sent(&bytes);
+            prop_assert!(frames.received(&bytes, || now) <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! More than the gateway can hold: what is too much is refused at once, what was admitted is served, and all comes back.
+#![cfg(test)]
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use support::{Call, Client, Gateway, Policy, Reply, Rig, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+async fn rig(settings: &str) -> Rig {
+    Rig::with(Policy::default().gateway(settings)).await
+}
+
+/// How many connections ended for this cause.
+async fn closed(gateway: &Gateway, cause: &str) -> f64 {
+    gateway.metric("scopegate_connections_closed_total", &[&format!("cause=\"{cause}\"")]).await
+}
+
+/// Waits until one connection has ended for this cause.
+async fn until_closed(gateway: &Gateway, cause: &str) {
+    eventually(cause, || async { (closed(gateway, cause).await >= 1.0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_client_has_no_more_than_its_share_of_the_connections() {
+    let rig = rig("limits: { connections_per_client: 2 }\nworkers: 2").await;
+    let (mut first, mut second) =
+        (Client::connect(rig.gateway.address()).await, Client::connect(rig.gateway.address()).await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(rig.get("/orders/1").on(client).await.unwrap().status, 200);
+    }
+    assert!(rig.get("/orders/1").try_send().await.is_none());
+    assert_eq!(closed(&rig.gateway, "client_limit").await, 1.0);
+    rig.gateway.wait_for_log(|entry| entry["reason"] == "overloaded").await;
+    drop(first);
+    eventually("its place is free", || async {
+        rig.get("/orders/1").try_send().await.filter(|response| response.status == 200)
+    })
+    .await;
+    assert_eq!(rig.get("/orders/1").on(&mut second).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_the_connections_of_many_clients() {
+    let rig = rig("limits: { connections_per_client: 2 }\ntrusted_proxies: [127.0.0.0/8]").await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect(rig.gateway.address()).await;
+        assert_eq!(rig.get("/orders/1").on(&mut client).await.unwrap().status, 200);
+        clients.push(client);
+    }
+    assert_eq!(closed(&rig.gateway, "client_limit").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_connection_ends_at_its_age_and_its_running_request_does_not() {
+    let rig = rig("timeouts: { connection_age: 500ms }").await;
+    let go_on = Arc::new(Notify::new());
+    let sign = Arc::clone(&go_on);
+    rig.upstream.answers(move |_| Reply::When(Arc::clone(&sign), Box::new(support::ok("done"))));
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(rig.get("/orders/1").bytes()).await;
+    let mut idle = Client::connect(rig.gateway.address()).await;
+    assert_eq!(rig.get("/nothing").on(&mut idle).await.unwrap().status, 404);
+    // The younger one has reached its age, so the older one has too.
+    assert!(idle.closes().await);
+    go_on.notify_one();
+    let answer = client.response().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(client.closes().await);
+    until_closed(&rig.gateway, "age").await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_last_request() {
+    let rig = rig("limits: { connection_requests: 3 }").await;
+    let mut client = Client::connect(rig.gateway.address()).await;
+    for (path, status, connection) in
+        [("/orders/1", 200, None), ("/orders/2", 200, None), ("/nothing", 404, Some("close"))]
+    {
+        let answer = rig.get(path).on(&mut client).await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (status, connection), "{path}");
+    }
+    assert!(client.closes().await);
+    until_closed(&rig.gateway, "requests").await;
+}
+
+#[tokio::test]
+async fn the_last_request_may_open_a_tunnel() {
+    let rig = rig("limits: { connection_requests: 1 }").await;
+    rig.upstream.answers(|_| Reply::Upgrade);
+    let mut client = Client::connect(rig.gateway.address()).await;
+    let call = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
+    let call =
+        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    client.send(call.bytes()).await;
+    assert_eq!(client.status().await, 101);
+    client.send("ping").await;
+    client.until("ping").await;
+}
+
+#[tokio::test]
+async fn what_is_above_the_requests_in_flight_is_refused_before_anything_else_and_the_others_are_served() {
+    let rig = rig("limits: { requests_in_flight: 2 }\nworkers: 2").await;
+    let go_on = Arc::new(Notify::new());
+    let sign = Arc::clone(&go_on);
+    rig.upstream.answers(move |_| Reply::When(Arc::clone(&sign), Box::new(support::ok("done"))));
+    let mut admitted = Vec::new();
+    for path in ["/orders/1", "/orders/2"] {
+        let mut client = Client::connect(rig.gateway.address()).await;
+        client.send(rig.get(path).bytes()).await;
+        admitted.push(client);
+    }
+    rig.upstream.wait("both are under way", |upstream| upstream.requests().len() == 2).await;
+    let verified = rig.gateway.metric("scopegate_token_cache_misses_total", &[]).await;
+    let mut third = Client::connect(rig.gateway.address()).await;
+    let refused = rig.get("/orders/3").on(&mut third).await.unwrap();
+    assert_eq!(refused.verdict(), "503 overloaded");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(rig.gateway.metric("scopegate_token_cache_misses_total", &[]).await, verified);
+    let labels = ["decision=\"deny\"", "reason=\"overloaded\""];
+    assert_eq!(rig.gateway.metric("scopegate_decisions_total", &labels).await, 1.0);
+    let going_on = tokio::spawn(async move {
+        // Whichever of them waits first; each waits once it was recorded.
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            go_on.notify_one();
+        }
+    });
+    for client in &mut admitted {
+        assert_eq!(client.response().await.status, 200);
+    }
+    going_on.abort();
+    // The connection that was refused is still good.
+    rig.upstream.answers(|_| support::ok("done"));
+    let again = eventually("there is a place", || async {
+        rig.get("/orders/3").try_send().await.filter(|answer| answer.status == 200)
+    });
+    again.await;
+    assert_eq!(rig.get("/orders/3").on(&mut third).await.unwrap().status, 200);
+}
+
+// Open files.
+
+#[test]
+fn numbers_that_open_files_have_no_room_for_are_an_error_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = Policy::default().gateway("limits: { connections: 600, requests_in_flight: 300 }");
+    std::fs::write(dir.path().join("admin.token"), support::ADMIN_TOKEN).unwrap();
+    std::fs::write(
+        dir.path().join("routes.yaml"),
+        policy.render("https://idp.example.com", "http://127.0.0.1:9"),
+    )
+    .unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 512; exec \"$0\" run --config \"$1\"", env!("CARGO_BIN_EXE_scopegate")])
+        .arg(dir.path().join("routes.yaml"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("the limit of open files is 512") && told.contains("600 for clients"), "{told}");
+}
+
+#[tokio::test]
+async fn without_open_files_the_gateway_neither_spins_nor_stops() {
+    let rig = rig("workers: 1").await;
+    let mut served = Client::connect(rig.gateway.address()).await;
+    assert_eq!(rig.get("/orders/1").on(&mut served).await.unwrap().status, 200);
+    let pid = rig.gateway.pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+    let process = Pid::from_raw(i32::try_from(pid).unwrap());
+    let begun = Instant::now();
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = prlimit(process, Resource::Nofile, Rlimit { current: Some(open + 4), maximum }).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::connect(rig.gateway.address()).await);
+    }
+    eventually("it says so", || async {
+        rig.gateway.output().contains("no more connections can").then_some(())
+    })
+    .await;
+    // Who is served already, is.
+    for _ in 0..20 {
+        assert_eq!(rig.get("/orders/1").on(&mut served).await.unwrap().status, 200);
+    }
+    drop(clients);
+    assert_eq!(rig.get("/orders/1").send().await.status, 200, "there is room again");
+    prlimit(process, Resource::Nofile, limit).unwrap();
+    let errors = rig.gateway.metric("scopegate_accept_errors_total", &[]).await;
+    // It tries again every 50 ms.
+    let most = begun.elapsed().as_millis() / 50 + 2;
+    assert!(errors >= 1.0 && errors <= most as f64, "{errors} of at most {most}");
+    let told = rig.gateway.output().matches("no more connections can").count() as u64;
+    assert!(told <= begun.elapsed().as_secs() / 10 + 1, "said {told} times");
+}
+
+// Memory.
+
+/// Resident memory of the process, in bytes.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_takes_no_memory_before_it_comes() {
+    let rig = rig("limits: { body: 2GiB }\nworkers: 1").await;
+    let hold = async |length: u64, wanted: usize| {
+        let mut held = Vec::new();
+        for _ in 0..150 {
+            let mut client = Client::connect(rig.gateway.address()).await;
+            let call = Call::new(rig.gateway.address(), "POST", "/status");
+            client.send(call.header("Content-Length", &length.to_string()).bytes()).await;
+            held.push(client);
+        }
+        rig.upstream.wait("all are under way", |upstream| upstream.requests().len() == wanted).await;
+        (held, resident(&rig.gateway))
+    };
+    let (_warm, before) = hold(10, 150).await;
+    let (_small, with_small) = hold(10, 300).await;
+    let (_large, with_large) = hold(999_999_999, 450).await;
+    let (small, large) = (with_small.saturating_sub(before), with_large.saturating_sub(with_small));
+    // As much as any request costs, and a megabyte for the allocator's own ways.
+    assert!(large <= 2 * small + (1 << 20), "{large} bytes for 150 large bodies, {small} for small ones");
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_leave_no_memory_behind() {
+    let rig = rig("workers: 1").await;
+    let many: String = (0..101).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "x".repeat(64 << 10));
+    let whole = |fields: &str| format!("GET /status HTTP/1.1\r\nHost: api.example.com\r\n{fields}\r\n");
+    let heads = [whole(&many), whole(&long)];
+    let flood = async |times: usize| {
+        for n in 0..times {
+            let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+            // What is too long may be refused before it is sent to its end.
+            let _ = stream.write_all(heads[n % heads.len()].as_bytes()).await;
+            let mut answer = Vec::new();
+            let _ = support::soon("an answer", stream.read_to_end(&mut answer)).await;
+            assert!(answer.starts_with(b"HTTP/1.1 431"), "{:?}", String::from_utf8_lossy(&answer));
+        }
+        resident(&rig.gateway)
+    };
+    let before = flood(1500).await;
+    let after = flood(4500).await;
+    assert!(after <= before + (2 << 20), "{before} bytes, then {after}");
+    assert_eq!(rig.upstream.requests().len(), 0);
+}
+
+// Those who read what the gateway says.
+
+#[tokio::test]
+async fn nobody_who_reads_no_diagnostics_holds_up_requests() {
+    let upstream = support::Upstream::start(|_| support::ok("hello")).await;
+    let issuer = support::TestIssuer::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("admin.token"), support::ADMIN_TOKEN).unwrap();
+    let policy = Policy::default().gateway("workers: 1").render(issuer.url(), &upstream.url());
+    std::fs::write(dir.path().join("routes.yaml"), policy).unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(["run", "--log-level", "debug", "--config"])
+        .arg(dir.path().join("routes.yaml"))
+        .arg("--ready-file")
+        .arg(dir.path().join("ready.json"))
+        .stdout(Stdio::null())
+        // A pipe that nobody reads takes 64 KiB.
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ready = eventually("it is ready", || async {
+        serde_json::from_slice::<serde_json::Value>(&std::fs::read(dir.path().join("ready.json")).ok()?).ok()
+    })
+    .await;
+    let address = |value: &serde_json::Value| value.as_str().unwrap().parse().unwrap();
+    let (public, admin) = (address(&ready["listeners"][0]["http"]), address(&ready["admin"]));
+    let host = ready["admin"].as_str().unwrap();
+    let dropped = async || {
+        let metrics = Call::new(admin, "GET", "/metrics").host(host).send().await.text();
+        let of = |line: &str| line.strip_prefix("scopegate_diagnostics_dropped_total ")?.parse::<f64>().ok();
+        metrics.lines().find_map(of).unwrap()
+    };
+    while dropped().await == 0.0 {
+        // Each is worth a message.
+        for _ in 0..200 {
+            let mut client = Client::connect(public).await;
+            client.send("nonsense\r\n\r\n").await;
+            while !client.closes().await {}
+        }
+    }
+    let answer = Call::new(public, "GET", "/status").send().await;
+    assert_eq!(answer.status, 200);
+    support::process::kill(process.id(), "TERM");
+    let ended = eventually("it ends", || {
+        let ended = process.try_wait().unwrap();
+        async move { ended }
+    });
+    assert_eq!(ended.await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn nobody_keeps_all_admin_connections() {
+    let rig = rig("timeouts: { idle: 1s, header: 1s, response_stall: 1s }").await;
+    let address = rig.gateway.admin_address();
+    let call = Call::new(address, "GET", "/metrics").host(&address.to_string());
+    let pipeline = call.bytes().repeat(5_000);
+    let mut held = Vec::new();
+    for n in 0..64 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if n % 2 == 0 {
+            stream.write_all(b"GET /metr").await.unwrap();
+        } else {
+            // Reads no answer, so at some point it can send no more.
+            let mut sent = 0;
+            while let Ok(Ok(count)) =
+                tokio::time::timeout(Duration::from_millis(20), stream.write(&pipeline[sent..])).await
+            {
+                sent += count;
+                if sent >= pipeline.len() {
+                    break;
+                }
+            }
+        }
+        held.push(stream);
+    }
+    assert_eq!(call.send().await.status, 200);
+}

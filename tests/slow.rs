@@ -1,0 +1,236 @@
+//! Clients that are slow on purpose: bodies that drip, answers that are not taken. Each is ended, and only it.
+#![cfg(test)]
+
+mod support;
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use support::frames::{self, CANCEL, DATA, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, frame, get, next};
+use support::{Client, Policy, Reply, Rig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// Waits for real time to pass: what is tested is a clock.
+async fn pass(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+async fn rig(settings: &str) -> Rig {
+    Rig::with(Policy::default().gateway(settings)).await
+}
+
+/// The head of an upload in chunks.
+fn upload(rig: &Rig, path: &str) -> Vec<u8> {
+    let call = rig.gateway.call("POST", path).token(&rig.token());
+    call.header("Transfer-Encoding", "chunked").bytes()
+}
+
+/// Sends a byte of an upload every 50 ms until the gateway has had enough, then gives its answer.
+async fn drip(mut client: Client) -> String {
+    for _ in 0..600 {
+        client.send("1\r\nx\r\n").await;
+        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(50), client.peek()).await {
+            assert!(answer, "closed without an answer");
+            return client.response().await.verdict();
+        }
+    }
+    panic!("the gateway takes a drip for ever");
+}
+
+async fn failures(rig: &Rig, reason: &str) -> f64 {
+    rig.gateway.metric("scopegate_failed_requests_total", &[&format!("reason=\"{reason}\"")]).await
+}
+
+#[tokio::test]
+async fn a_body_that_drips_below_the_rate_is_too_slow() {
+    let rig = rig("timeouts: { body_idle: 1s }\nlimits: { body_rate: 1KiB }").await;
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(upload(&rig, "/orders/1")).await;
+    assert_eq!(drip(client).await, "408 request_timeout");
+    assert_eq!(failures(&rig, "request_timeout").await, 1.0);
+    rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
+    assert!(!rig.upstream.request().complete, "a request that broke off never ends as if it had not");
+}
+
+#[tokio::test]
+async fn a_body_that_takes_too_long_in_all_is_too_slow_and_a_route_may_allow_it() {
+    let route = |id: &str, timeouts: &str| {
+        format!(
+            "- id: {id}\n  match: {{ host: api.example.com, path: /{id} }}\n  public: true\n  upstream: orders\n  {timeouts}\n"
+        )
+    };
+    let routes = route("short", "") + &route("long", "timeouts: { body_total: 1h }");
+    let settings = "timeouts: { body_total: 1s }\nlimits: { body_rate: 0B }";
+    let rig = Rig::with(Policy::default().gateway(settings).routes(&routes)).await;
+    let mut short = Client::connect(rig.gateway.address()).await;
+    short.send(upload(&rig, "/short")).await;
+    let mut long = Client::connect(rig.gateway.address()).await;
+    long.send(upload(&rig, "/long")).await;
+    assert_eq!(drip(short).await, "408 request_timeout");
+    long.send("1\r\nx\r\n0\r\n\r\n").await;
+    assert_eq!(long.response().await.status, 200);
+}
+
+#[tokio::test]
+async fn once_the_answer_has_begun_a_silent_client_is_no_slow_one() {
+    let rig = rig("timeouts: { body_idle: 200ms, body_total: 500ms }").await;
+    rig.upstream.answers(|_| Reply::Echo);
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(upload(&rig, "/orders/1")).await;
+    client.send("5\r\nfirst\r\n").await;
+    client.until("first").await;
+    pass(1200).await;
+    client.send("6\r\nsecond\r\n").await;
+    client.until("second").await;
+    client.send("0\r\n\r\n").await;
+    client.until("0\r\n").await;
+    assert_eq!(failures(&rig, "request_timeout").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_conversation_in_which_neither_side_speaks_ends() {
+    let rig = rig("timeouts: { stream_idle: 500ms }").await;
+    rig.upstream.answers(|_| Reply::Echo);
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(upload(&rig, "/orders/1")).await;
+    client.send("5\r\nfirst\r\n").await;
+    client.until("first").await;
+    assert!(client.closes().await, "an answer that breaks off must not end as if it had not");
+    assert_eq!(failures(&rig, "request_timeout").await, 1.0);
+    rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_flows_keeps_a_conversation_open() {
+    let rig = rig("timeouts: { stream_idle: 1s, body_idle: 200ms }").await;
+    let (pieces, source) = mpsc::unbounded_channel();
+    let source = Mutex::new(Some(source));
+    rig.upstream.answers(move |_| {
+        let source = source.lock().unwrap().take().unwrap();
+        Reply::Early(Box::new(Reply::Stream(source)))
+    });
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(upload(&rig, "/orders/1")).await;
+    pieces.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec()).unwrap();
+    for n in 0..10 {
+        pass(250).await;
+        let piece = format!("<{n}>");
+        pieces.send(piece.clone().into_bytes()).unwrap();
+        client.until(&piece).await;
+    }
+    assert_eq!(failures(&rig, "request_timeout").await, 0.0);
+}
+
+// HTTP/2, where the client opens the window of each stream itself.
+
+/// Reads frames until one of this type and stream.
+async fn until(stream: &mut TcpStream, kind: u8, id: u32) -> Vec<u8> {
+    loop {
+        let (of, on, payload) = next(stream).await;
+        assert!(of != GOAWAY, "the connection ends: {payload:?}");
+        if (of, on) == (kind, id) {
+            return payload;
+        }
+    }
+}
+
+/// A route whose answer is a mebibyte.
+async fn large_answers(settings: &str) -> Rig {
+    let rig = rig(settings).await;
+    rig.upstream.answers(|_| Reply::with(200, "", &"x".repeat(1 << 20)));
+    rig
+}
+
+async fn stalled(rig: &Rig) -> f64 {
+    rig.gateway.metric("scopegate_stalled_streams_total", &[]).await
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_never_opens_is_reset_and_others_go_on() {
+    let rig = large_answers("timeouts: { response_stall: 1s }").await;
+    let mut client = frames::connect(rig.gateway.address(), 0).await;
+    client.write_all(&get("/status", 1)).await.unwrap();
+    client.write_all(&get("/status", 3)).await.unwrap();
+    until(&mut client, HEADERS, 3).await;
+    // One of the two is read on, as far as its connection allows.
+    client.write_all(&frame(WINDOW_UPDATE, 0, 0, &(2_u32 << 20).to_be_bytes())).await.unwrap();
+    client.write_all(&frame(WINDOW_UPDATE, 0, 3, &(1_u32 << 20).to_be_bytes())).await.unwrap();
+    let (mut taken, mut reset) = (0, None);
+    while taken < 1 << 20 || reset.is_none() {
+        match next(&mut client).await {
+            (DATA, 3, payload) => taken += payload.len(),
+            (RST_STREAM, 1, payload) => reset = Some(payload),
+            (kind, stream, payload) => assert!(kind == HEADERS || stream == 0, "{kind} {stream} {payload:?}"),
+        }
+    }
+    assert_eq!(reset.unwrap(), CANCEL.to_be_bytes());
+    assert_eq!(stalled(&rig).await, 1.0);
+    rig.upstream.answers(|_| support::ok("still here"));
+    client.write_all(&get("/status", 5)).await.unwrap();
+    client.write_all(&frame(WINDOW_UPDATE, 0, 5, &100_u32.to_be_bytes())).await.unwrap();
+    assert_eq!(until(&mut client, DATA, 5).await, b"still here");
+}
+
+#[tokio::test]
+async fn a_window_that_opens_by_a_byte_now_and_then_holds_no_stream() {
+    let rig = large_answers("timeouts: { response_stall: 1s }").await;
+    let (mut frames, mut drip) = frames::connect(rig.gateway.address(), 1).await.into_split();
+    drip.write_all(&get("/status", 1)).await.unwrap();
+    let dripping = tokio::spawn(async move {
+        while drip.write_all(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())).await.is_ok() {
+            pass(100).await;
+        }
+    });
+    let mut taken = 0;
+    loop {
+        let mut head = [0; 9];
+        support::soon("a frame", frames.read_exact(&mut head)).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        frames.read_exact(&mut payload).await.unwrap();
+        match head[3] {
+            DATA => taken += payload.len(),
+            RST_STREAM => break,
+            _ => assert!(taken < 500),
+        }
+    }
+    dripping.abort();
+    assert!((2..500).contains(&taken), "{taken} bytes");
+    assert_eq!(stalled(&rig).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_an_answer_slowly_but_steadily_gets_all_of_it() {
+    let rig = large_answers("timeouts: { response_stall: 500ms }\nlimits: { response_rate: 64KiB }").await;
+    let mut client = frames::connect(rig.gateway.address(), 64 << 10).await;
+    client.write_all(&get("/status", 1)).await.unwrap();
+    client.write_all(&frame(WINDOW_UPDATE, 0, 0, &(2_u32 << 20).to_be_bytes())).await.unwrap();
+    let mut taken = 0;
+    while taken < 1 << 20 {
+        let piece = until(&mut client, DATA, 1).await.len();
+        taken += piece;
+        // About 256 KiB a second.
+        pass(piece as u64 / 256).await;
+        let piece = u32::try_from(piece).unwrap();
+        client.write_all(&frame(WINDOW_UPDATE, 0, 1, &piece.to_be_bytes())).await.unwrap();
+    }
+    assert_eq!(stalled(&rig).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_silent_because_its_upstream_is_goes_on() {
+    let rig = rig("timeouts: { response_stall: 300ms }").await;
+    let (pieces, source) = mpsc::unbounded_channel();
+    let source = Mutex::new(Some(source));
+    rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
+    let mut client = frames::connect(rig.gateway.address(), 64 << 10).await;
+    client.write_all(&get("/status", 1)).await.unwrap();
+    pieces.send(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()).unwrap();
+    for _ in 0..4 {
+        pieces.send(b"event".to_vec()).unwrap();
+        assert_eq!(until(&mut client, DATA, 1).await, b"event");
+        pass(500).await;
+    }
+    assert_eq!(stalled(&rig).await, 0.0);
+}
