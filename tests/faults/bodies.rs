@@ -193,16 +193,16 @@ async fn a_pause_is_one_of_the_upstream_and_a_route_may_allow_longer_ones() {
 async fn a_client_that_reads_late_is_not_the_upstreams_pause() {
     const LENGTH: usize = 64 << 20;
     let upstream = Scripted::start(|mut wire| async move {
+        let body = vec![b'x'; LENGTH];
         wire.request().await;
         wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n")).await;
-        wire.send(vec![b'x'; LENGTH]).await;
+        wire.send(body).await;
     })
     .await;
-    let rig =
-        Rig::with(&upstream.url(), Policy::default().gateway("timeouts: { upstream_idle: 300ms }")).await;
+    let rig = Rig::with(&upstream.url(), Policy::default().gateway("timeouts: { upstream_idle: 1s }")).await;
     let mut client = Client::connect(rig.gateway.address()).await;
     client.send(rig.call("GET", "/1").bytes()).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(client.response().await.body.len(), LENGTH);
 }
 

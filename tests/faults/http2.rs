@@ -340,16 +340,26 @@ async fn an_upstream_that_resets_every_stream_is_not_asked_more_often() {
 
 #[tokio::test]
 async fn an_upstream_that_ends_every_connection_is_not_asked_more_often() {
-    let upstream = Scripted::start(|wire| async move {
-        let mut connection = Frames::begin(wire, b"").await;
-        connection.request().await;
-        // So that those that wait for the connection get on it, too.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let upstream = Scripted::start(move |wire| {
+        let count = Arc::clone(&count);
+        async move {
+            let mut connection = Frames::begin(wire, b"").await;
+            // For a while, so that those that wait for the connection get on it, too.
+            let reading = async {
+                while connection.request().await.is_some() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(200), reading).await;
+        }
     })
     .await;
     let rig = before(&upstream).await;
     let storm = futures_util::future::join_all((0..50).map(|_| rig.verdict("GET", "/1"))).await;
     assert!(storm.iter().all(|verdict| verdict.starts_with("502")), "{storm:?}");
+    assert!(asked.load(Ordering::SeqCst) <= 50, "{asked:?} requests instead of 50");
     let log = support::eventually("all are logged", || async {
         let log = rig.gateway.log();
         (log.len() == 50).then_some(log)

@@ -45,8 +45,12 @@ async fn memory(rig: &Rig) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_a_slow_upstream_takes_little_and_is_served_in_the_end() {
     let (upstream, permits) = slow().await;
-    let rig =
-        Rig::with(&upstream.url(), Policy::default().gateway("timeouts: { upstream_response: 1h }")).await;
+    let rig = Rig::with(
+        &upstream.url(),
+        Policy::default()
+            .gateway("limits: { connections_per_client: 2000 }\ntimeouts: { upstream_response: 1h }"),
+    )
+    .await;
     let mut clients = connected(&rig).await;
     rig.assert_good().await;
     let before = memory(&rig).await;
@@ -69,8 +73,12 @@ async fn what_waits_for_a_slow_upstream_takes_little_and_is_served_in_the_end() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_does_not_answer_in_time_is_not_asked_again_and_recovers_at_once() {
     let (upstream, permits) = slow().await;
-    let rig =
-        Rig::with(&upstream.url(), Policy::default().gateway("timeouts: { upstream_response: 1s }")).await;
+    let rig = Rig::with(
+        &upstream.url(),
+        Policy::default()
+            .gateway("limits: { connections_per_client: 2000 }\ntimeouts: { upstream_response: 1s }"),
+    )
+    .await;
     let mut clients = connected(&rig).await;
     let call = rig.call("GET", "/1").bytes();
     for client in &mut clients {

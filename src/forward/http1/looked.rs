@@ -28,7 +28,7 @@ impl Looked {
             return true;
         }
         arrived.len() >= most
-            || arrived.len().ilog2() > before.ilog2()
+            || arrived.len().checked_ilog2() > before.checked_ilog2()
             || ends.are_in(arrived.get(before.saturating_sub(Ends::OVERLAP)..).unwrap_or_default())
     }
 }
