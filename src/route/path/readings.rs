@@ -8,7 +8,7 @@ use super::{CanonicalPath, PathOptOuts, is_unreserved};
 
 /// The readings of a path beside its own, still escaped, not yet folded in case. None for a path without doubts.
 ///
-/// Their number is bounded by the number of doubtful spellings: two to the power of it.
+/// Their number is bounded by the number of doubtful spellings: a few times two to the power of it.
 pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item = String> {
     // Once an escape is decoded a second time, anything may appear.
     let possible = if path.doubts.contains(PathOptOuts::DOUBLE_ENCODING) {
@@ -20,9 +20,19 @@ pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item
         path.doubts | PathOptOuts::EMPTY_SEGMENTS
     };
     let cuts = [false, true].into_iter().take(if path.cuts { 2 } else { 1 });
-    cuts.flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
+    let as_sent = cuts
+        .clone()
+        .flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
         .filter(|(lax, cut)| *cut || !lax.is_empty())
-        .map(|(lax, cut)| read(path.as_str(), lax, cut))
+        .map(|(lax, cut)| read(path.as_str(), lax, cut));
+    // Some servers drop parameters before they decode anything, so that what is escaped in one is never seen.
+    let bare = path.doubts.contains(PathOptOuts::SEMICOLON).then(|| without_parameters(path.as_str()));
+    let stripped = bare.into_iter().flat_map(move |bare| {
+        cuts.clone()
+            .flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
+            .map(move |(lax, cut)| read(&bare, lax, cut))
+    });
+    as_sent.chain(stripped)
 }
 
 /// The path as a server reads it that is lax in these ways; `cut` is for one that ends it at an escaped `?` or `#`.
@@ -38,13 +48,10 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
     if lax.contains(PathOptOuts::ENCODED_BACKSLASH) {
         text = text.replace("%5C", "/");
     }
-    let mut segments: Vec<&str> = text.split('/').skip(1).collect();
     if lax.contains(PathOptOuts::SEMICOLON) {
-        for segment in &mut segments {
-            let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
-            *segment = end.and_then(|end| segment.get(..end)).unwrap_or(segment);
-        }
+        text = without_parameters(&text);
     }
+    let segments: Vec<&str> = text.split('/').skip(1).collect();
     let mut read: Vec<&str> = Vec::with_capacity(segments.len());
     let count = segments.len();
     for (i, segment) in segments.into_iter().enumerate() {
@@ -63,6 +70,15 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
         }
     }
     format!("/{}", read.join("/"))
+}
+
+/// The path without what follows a semicolon in each segment.
+fn without_parameters(text: &str) -> String {
+    let name = |segment: &'_ str| {
+        let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
+        segment.get(..end.unwrap_or(segment.len())).unwrap_or_default().to_owned()
+    };
+    text.split('/').map(name).collect::<Vec<_>>().join("/")
 }
 
 /// The canonical path that is left after one more decoding; what then is no escape stays an escaped percent sign.

@@ -273,6 +273,7 @@ fn a_doubtful_path_is_served_only_where_all_readings_agree() {
         ("/api/x/%252e%252e%252fadmin/x", "400"),
         ("/api/admin%2F%3Fx", "400"),
         ("/api/admin/x%2Fy", "2 rest=x/y"),
+        ("/api/%255C/admin/x;;%5C", "400"),
         ("/files/what%3F", "0 name=what?"),
     ] {
         assert_eq!(find(&table, "h", path, "GET"), expected, "{path}");
