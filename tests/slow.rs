@@ -192,11 +192,12 @@ async fn a_window_that_opens_by_a_byte_now_and_then_holds_no_stream() {
         match head[3] {
             DATA => taken += payload.len(),
             RST_STREAM => break,
-            _ => assert!(taken < 500),
+            _ => {}
         }
+        assert!(taken < 200, "a drip holds a stream for ever");
     }
     dripping.abort();
-    assert!((2..500).contains(&taken), "{taken} bytes");
+    assert!(taken > 1, "the window did open");
     assert_eq!(stalled(&rig).await, 1.0);
 }
 
