@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::{Frame, SizeHint};
 
 use super::view::View;
@@ -317,42 +317,6 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record();
-    }
-}
-
-/// Counts and logs a connection that ended without a request that could be answered. Its method is not known, so it is `-`.
-pub(super) fn record_abort(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str) {
-    let method = Method::from_bytes(b"-").unwrap_or_default();
-    gateway.metrics.decision(None, Decision::Deny, Some(reason));
-    gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
-    if gateway.log.enabled() {
-        let unix_ms = clock::unix_millis();
-        gateway.log.write(&Entry {
-            unix_ms,
-            request_id: gateway.ids.next(unix_ms).to_str().unwrap_or_default(),
-            address: Some(peer.address.ip()),
-            method: &method,
-            host: None,
-            path: b"",
-            protocol: Version::HTTP_11,
-            tls: peer.tls.is_some(),
-            route: None,
-            status: reason.row().status,
-            decision: Some(Disposition::Deny),
-            reason: Some(reason),
-            cause: Some(cause),
-            owner: None,
-            issuer: None,
-            client: None,
-            subject: None,
-            tenant: None,
-            upstream: None,
-            duration: Duration::ZERO,
-            decision_duration: None,
-            upstream_duration: None,
-            request_bytes: 0,
-            response_bytes: 0,
-        });
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `Gateway::answer` lists the stages in their order; everything around it observes.
 
+mod aborted;
 mod edge;
 mod exchange;
 mod view;
@@ -247,7 +248,7 @@ impl Handler for Gateway {
         let reason = match abort {
             Abort::Flood => {
                 let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
-                return exchange::record_abort(self, peer, Reason::RequestInvalid, cause);
+                return aborted::record(self, peer, Reason::RequestInvalid, cause);
             }
             Abort::Malformed => Reason::RequestInvalid,
             Abort::TooLarge => Reason::HeadersTooLarge,
@@ -255,7 +256,7 @@ impl Handler for Gateway {
             Abort::TooMany => Reason::Overloaded,
             Abort::Handshake => return,
         };
-        exchange::record_abort(self, peer, reason, "the connection ended before a request could be read");
+        aborted::record(self, peer, reason, "the connection ended before a request could be read");
     }
 
     fn closed(&self, cause: Cause) {

@@ -403,7 +403,7 @@ async fn r10_a_hundred_thousand_names_are_no_series() {
   upstream: orders
 ";
     let policy = Policy::default()
-        .gateway("access_log: 'off'")
+        .gateway("access_log: 'off'\nlimits: { connection_requests: 1000000 }")
         .issuer("key_refresh: { interval: 1h, unknown_kid_cooldown: 1h }")
         .routes(routes);
     let rig = Rig::with(policy).await;

@@ -1,0 +1,48 @@
+//! Connections that ended before they brought a request, as operators see them.
+
+use std::time::Duration;
+
+use http::{Method, Version};
+
+use super::Gateway;
+use crate::observe::access_log::{Disposition, Entry};
+use crate::observe::metrics::Decision;
+use crate::reject::Reason;
+use crate::server::Peer;
+use crate::state::clock;
+
+/// Counts and logs a connection that ended without a request that could be answered. Its method is not known, so it is `-`.
+pub(super) fn record(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str) {
+    let method = Method::from_bytes(b"-").unwrap_or_default();
+    gateway.metrics.decision(None, Decision::Deny, Some(reason));
+    gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
+    if gateway.log.enabled() {
+        let unix_ms = clock::unix_millis();
+        gateway.log.write(&Entry {
+            unix_ms,
+            request_id: gateway.ids.next(unix_ms).to_str().unwrap_or_default(),
+            address: Some(peer.address.ip()),
+            method: &method,
+            host: None,
+            path: b"",
+            protocol: Version::HTTP_11,
+            tls: peer.tls.is_some(),
+            route: None,
+            status: reason.row().status,
+            decision: Some(Disposition::Deny),
+            reason: Some(reason),
+            cause: Some(cause),
+            owner: None,
+            issuer: None,
+            client: None,
+            subject: None,
+            tenant: None,
+            upstream: None,
+            duration: Duration::ZERO,
+            decision_duration: None,
+            upstream_duration: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        });
+    }
+}
