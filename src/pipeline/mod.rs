@@ -202,19 +202,7 @@ impl Handler for Gateway {
     fn limits(&self) -> ConnectionLimits {
         let live = self.process.live.load();
         let gateway = &live.snapshot.gateway;
-        ConnectionLimits {
-            handshake_timeout: gateway.timeouts.handshake,
-            header_timeout: gateway.timeouts.header,
-            idle_timeout: gateway.timeouts.idle,
-            response_stall: gateway.timeouts.response_stall,
-            response_rate: gateway.limits.response_rate,
-            age: gateway.timeouts.connection_age,
-            requests: gateway.limits.connection_requests,
-            streams: gateway.limits.streams,
-            buffer: gateway.limits.buffer,
-            header_bytes: gateway.limits.header_bytes,
-            headers: gateway.limits.headers,
-        }
+        ConnectionLimits::of(&gateway.limits, &gateway.timeouts)
     }
 
     fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {

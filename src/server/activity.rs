@@ -98,6 +98,11 @@ impl Activity {
         }
     }
 
+    /// Whether it speaks HTTP/2.
+    pub(super) const fn is_multiplexed(&self) -> bool {
+        self.multiplexed
+    }
+
     /// The client sends more frames than allowed.
     pub(super) fn flooded(&self) {
         self.flooded.store(true, Ordering::Relaxed);

@@ -94,7 +94,6 @@ pub(super) async fn serve<H: Handler>(
         peer: Rc::new(peer),
         handler,
         limits,
-        multiplexed,
         shutdown,
     };
     let cause = if multiplexed {
@@ -157,7 +156,6 @@ struct Connection<H> {
     peer: Rc<Peer>,
     handler: Rc<H>,
     limits: ConnectionLimits,
-    multiplexed: bool,
     shutdown: Listening,
 }
 
@@ -210,7 +208,7 @@ impl<H: Handler> Connection<H> {
         // requests a connection shall not hold the state of one.
         let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
         // HTTP/2 has GOAWAY for it.
-        let last = !self.multiplexed && (self.is_spent() || !self.shutdown.is_serving());
+        let last = !self.activity.is_multiplexed() && (self.is_spent() || !self.shutdown.is_serving());
         async move {
             let mut response = answered.await;
             if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -235,7 +233,7 @@ impl<H: Handler> Connection<H> {
         let mut alarm = pin!(tokio::time::sleep(self.limits.header_timeout));
         let mut parting = None;
         // Who comes after the notice is still served, and hears of the drain when it begins.
-        let goodbye = match self.multiplexed && self.shutdown.is_serving() {
+        let goodbye = match self.activity.is_multiplexed() && self.shutdown.is_serving() {
             true => Phase::Notice,
             false => Phase::Drain,
         };
@@ -284,13 +282,19 @@ impl<H: Handler> Connection<H> {
         Some(quiet.map_or(aged, |quiet| if quiet.0 <= aged.0 { quiet } else { aged }))
     }
 
+    fn flood(&self) -> Cause {
+        self.handler.aborted(&self.peer, Abort::Flood);
+        Cause::Frames
+    }
+
     /// Logs what deserves it.
     fn report(&self, ended: Ended) -> Cause {
         let client = &self.peer.address;
         match ended {
-            Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => {
-                self.handler.aborted(&self.peer, Abort::Flood);
-                Cause::Frames
+            Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => self.flood(),
+            Ended::Failed(error) if is_calmed(&error) => {
+                tracing::debug!(%error, %client, "HTTP/2 abused");
+                self.flood()
             }
             Ended::By(cause) => {
                 tracing::debug!(%client, cause = cause.as_str(), "connection ended");
@@ -298,11 +302,6 @@ impl<H: Handler> Connection<H> {
                     self.handler.aborted(&self.peer, Abort::HeaderTimeout);
                 }
                 cause
-            }
-            Ended::Failed(error) if is_calmed(&error) => {
-                tracing::debug!(%error, %client, "HTTP/2 abused");
-                self.handler.aborted(&self.peer, Abort::Flood);
-                Cause::Frames
             }
             Ended::Failed(error) if error.is_parse_too_large() => {
                 self.handler.aborted(&self.peer, Abort::TooLarge);

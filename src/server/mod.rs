@@ -37,6 +37,7 @@ use hyper::body::Incoming;
 
 pub use activity::Tracked;
 
+use crate::limits::{Limits, Timeouts};
 use crate::observe::metrics::Cause;
 
 /// What a connection may take, read when it is accepted.
@@ -64,6 +65,25 @@ pub struct ConnectionLimits {
     pub header_bytes: usize,
     /// Most header fields.
     pub headers: usize,
+}
+
+impl ConnectionLimits {
+    /// What of all limits is for a connection.
+    pub const fn of(limits: &Limits, timeouts: &Timeouts) -> Self {
+        Self {
+            handshake_timeout: timeouts.handshake,
+            header_timeout: timeouts.header,
+            idle_timeout: timeouts.idle,
+            response_stall: timeouts.response_stall,
+            response_rate: limits.response_rate,
+            age: timeouts.connection_age,
+            requests: limits.connection_requests,
+            streams: limits.streams,
+            buffer: limits.buffer,
+            header_bytes: limits.header_bytes,
+            headers: limits.headers,
+        }
+    }
 }
 
 /// One client connection.

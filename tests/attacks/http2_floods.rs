@@ -308,6 +308,21 @@ async fn what_an_http2_bomb_can_hold_is_little_and_given_back() {
     unharmed(&rig).await;
 }
 
+/// The same, and nobody closes: the streams are given up in time, and the connection goes on.
+#[tokio::test]
+async fn what_a_shut_window_holds_is_given_up_in_time() {
+    let rig = Rig::with(Policy::default().gateway("timeouts: { response_stall: 500ms }")).await;
+    let mut client = Http2::with_settings(rig.gateway.address(), &[(4, 0)]).await;
+    client.send((0..STREAMS).flat_map(|n| get(&rig, n)).collect::<Vec<u8>>()).await;
+    for n in 0..STREAMS {
+        assert!(matches!(client.outcome(stream(n)).await, Outcome::Reset(_)), "stream {n}");
+    }
+    rig.upstream.answers(|request| ok(&request.target));
+    unharmed(&rig).await;
+    client.send([settings(&[(4, 65_535)]), get(&rig, STREAMS)].concat()).await;
+    assert_eq!(client.outcome(stream(STREAMS)).await.verdict(), "200");
+}
+
 #[tokio::test]
 async fn a_list_beyond_its_size_is_one_refusal() {
     let rig = rig().await;

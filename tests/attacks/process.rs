@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use scopegate::limits::{Limits, Timeouts};
 use scopegate::observe::metrics::Cause;
 use scopegate::server::worker::{Crew, Worker};
 use scopegate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, listener, shutdown};
@@ -312,20 +313,7 @@ impl Handler for Faulty {
     }
 
     fn limits(&self) -> ConnectionLimits {
-        let minute = Duration::from_secs(60);
-        ConnectionLimits {
-            handshake_timeout: minute,
-            header_timeout: minute,
-            idle_timeout: minute,
-            response_stall: minute,
-            response_rate: 1,
-            age: minute,
-            requests: 100,
-            streams: 100,
-            buffer: 256 << 10,
-            header_bytes: 32 << 10,
-            headers: 100,
-        }
+        ConnectionLimits::of(&Limits::DEFAULT, &Timeouts::DEFAULT)
     }
 
     fn tls(&self, _: usize) -> Option<Arc<rustls::ServerConfig>> {
@@ -340,11 +328,11 @@ impl Handler for Faulty {
         None
     }
 
-    fn aborted(&self, _: &Peer, _: Abort) {}
-
     fn share(&self, _: std::net::IpAddr) -> Option<usize> {
         None
     }
+
+    fn aborted(&self, _: &Peer, _: Abort) {}
 
     fn closed(&self, _: Cause) {}
 

@@ -230,7 +230,7 @@ impl Parser<'_, '_> {
             idle: of("idle", raw.idle, default.idle),
             connection_age: of("connection_age", raw.connection_age, default.connection_age),
             drain: of("drain", raw.drain, default.drain),
-            drain_notice: raw.drain_notice.map_or(Duration::ZERO, |RawDuration(notice)| notice),
+            drain_notice: raw.drain_notice.map_or(default.drain_notice, |RawDuration(notice)| notice),
             upstream_idle: of("upstream_idle", raw.upstream_idle, default.upstream_idle),
             upstream_keep_alive: of(
                 "upstream_keep_alive",
