@@ -126,7 +126,7 @@ fn serve(parts: &[&[u8]]) -> Vec<Sent> {
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(256 << 10));
-    let wire = Wire { parts: parts.iter().map(|part| part.to_vec()).collect() };
+    let wire = Wire { parts: parts.iter().map(|part| part.to_vec()).collect(), patience: 16 };
     let mut connection = pin!(builder.serve_connection(wire, service));
     let mut context = Context::from_waker(Waker::noop());
     // All bytes are there, so each poll brings it forward.
@@ -202,9 +202,11 @@ fn permitted(parts: &Parts, version: Version, streaming: bool) -> Option<Vec<u8>
     Some(bytes.finish())
 }
 
-/// A socket on which bytes have arrived, and then the end. What is written to it is gone.
+/// A socket on which bytes have arrived, and after a while the end. What is written to it is gone.
 struct Wire {
     parts: Vec<Vec<u8>>,
+    /// How often there is nothing before the end: a client that is gone is not answered, and its request goes nowhere.
+    patience: u32,
 }
 
 impl Read for Wire {
@@ -221,7 +223,11 @@ impl Read for Wire {
             let count = part.len().min(room.remaining());
             room.put_slice(&part[..count]);
             part.drain(..count);
-            break;
+            return Poll::Ready(Ok(()));
+        }
+        if self.patience > 0 {
+            self.patience -= 1;
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
