@@ -351,20 +351,36 @@ fn the_changelog_has_an_entry_for_this_version() {
     assert!(CHANGELOG.contains(&heading), "CHANGELOG.md has no `{}`", heading.trim());
 }
 
+/// Every document, by its path in the repository.
+const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/hardening.md",
+    "docs/hardening-tools.md",
+    "docs/performance.md",
+];
+
 #[test]
 fn links_lead_to_files_and_headings_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
-        let text = std::fs::read_to_string(root.join(name)).unwrap();
-        let anchors: BTreeSet<_> = text.lines().filter_map(anchor).collect();
-        for (_, rest) in text.match_indices("](").map(|(at, _)| ((), &text[at + 2..])) {
-            let target = rest.split(')').next().unwrap();
+    for name in DOCUMENTS {
+        let (folder, own) = (root.join(name).parent().unwrap().to_owned(), root.join(name));
+        let text = std::fs::read_to_string(&own).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
             if target.starts_with("https://") {
                 continue;
             }
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-            assert!(file.is_empty() || root.join(file).exists(), "{name}: {target}");
-            assert!(!file.is_empty() || anchors.contains(heading), "{name}: {target}");
+            let file = if file.is_empty() { own.clone() } else { folder.join(file) };
+            assert!(file.exists(), "{name}: {target}");
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&file).unwrap();
+                assert!(text.lines().filter_map(anchor).any(|anchor| anchor == heading), "{name}: {target}");
+            }
         }
     }
 }
@@ -377,19 +393,21 @@ fn anchor(line: &str) -> Option<String> {
 }
 
 #[test]
-fn the_tests_that_the_architecture_names_exist() {
+fn the_tests_that_documents_name_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
-    let (_, table) = text.split_once("## Invariants").unwrap();
     let mut code = String::new();
     for folder in ["src", "tests"] {
         all(&root.join(folder), &mut code);
     }
-    let names: Vec<_> =
-        quoted(table).filter_map(|name| name.rsplit_once("::")).map(|(_, name)| name).collect();
-    assert!(names.len() > 10, "the names are not where this test looks for them: {names:?}");
-    for name in names {
-        assert!(code.contains(&format!("fn {name}(")), "no test is named {name}");
+    for (document, heading) in [("ARCHITECTURE.md", "## Invariants"), ("docs/hardening.md", "# Hardening")] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        let (_, table) = text.split_once(heading).unwrap();
+        let names: Vec<_> =
+            quoted(table).filter_map(|name| name.rsplit_once("::")).map(|(_, name)| name).collect();
+        assert!(names.len() > 10, "the names are not where this test looks for them: {names:?}");
+        for name in names {
+            assert!(code.contains(&format!("fn {name}(")), "{document}: no test is named {name}");
+        }
     }
 }
 
