@@ -348,6 +348,9 @@ async fn j16_an_endpoint_without_good_tls_gives_no_keys() {
     let closes = closing.local_addr().unwrap();
     tokio::spawn(async move { while closing.accept().await.is_ok() {} });
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody else gets its port, and nobody listens there.
+    let refusing = tokio::net::TcpSocket::new_v4().unwrap();
+    refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let rows = [
         ("untrusted", format!("https://127.0.0.1:{}/jwks", untrusted.port()), "TLS failed"),
         ("other-name", format!("https://localhost:{}/jwks", untrusted.port()), "TLS failed"),
@@ -355,11 +358,7 @@ async fn j16_an_endpoint_without_good_tls_gives_no_keys() {
         ("plain", format!("https://{}/jwks", plain.address()), "timed out"),
         ("closing", format!("https://{}/jwks", closes), "TLS failed"),
         ("silent", format!("https://{}/jwks", silent.local_addr().unwrap()), "timed out"),
-        (
-            "refused",
-            format!("https://127.0.0.1:{}/jwks", crate::support::process::free_address().port()),
-            "cannot connect",
-        ),
+        ("refused", format!("https://{}/jwks", refusing.local_addr().unwrap()), "cannot connect"),
         ("unresolved", "https://idp.invalid/jwks".to_owned(), "resolve"),
     ];
     let issuers: Vec<String> = rows
@@ -657,8 +656,9 @@ async fn j12_j14_a_cold_start_is_one_fetch_whoever_leaves() {
         "keys: {{ jwks_uri: '{}' }}\nkey_refresh: {{ interval: 1h, unknown_kid_cooldown: 1h }}",
         issuer.jwks_uri()
     );
-    let gateway =
-        Gateway::start(&Policy::default().issuer(&keys).render(issuer.url(), &upstream.url())).await;
+    // All of them come from one address.
+    let policy = Policy::default().issuer(&keys).gateway("limits: { connections_per_client: 2000 }");
+    let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
     let (call, address) = (gateway.get("/orders/1").token(&issuer.token().mint()), gateway.address());
     // The first to ask leave before there is an answer: whoever leads the fetch may go.
     for _ in 0..50 {

@@ -43,7 +43,9 @@ impl Sample {
         };
         let metrics = world.gateway.metrics().await;
         let total = |name: &str| {
-            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            // A name may be the beginning of another.
+            let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            let lines = metrics.lines().filter(of);
             lines
                 .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
                 .fold(0.0, |sum, value| sum + value)

@@ -5,7 +5,7 @@
 //! 3. At most two redirects, and none that leaves scheme, host and port: an answer never chooses whom to ask next.
 //! 4. `http` only where the caller allows it, and then only to loopback addresses.
 //! 5. Nothing is sent that identifies anybody: no credentials, no cookies, no referrer.
-//! 6. Where a proxy is configured, `https` goes through a tunnel of it ([`tunnel`]); the certificate at its other end is
+//! 6. Where a proxy is configured, `https` goes through a tunnel of it (`tunnel`); the certificate at its other end is
 //!    verified as without. `http` is asked directly, since it is on this machine.
 
 mod tunnel;
