@@ -189,6 +189,37 @@ async fn a_pause_is_one_of_the_upstream_and_a_route_may_allow_longer_ones() {
     }
 }
 
+#[tokio::test]
+async fn streams_may_be_silent_for_as_long_as_streams_may() {
+    for (kind, stream_idle, whole) in [
+        ("text/event-stream", "1m", true),
+        ("application/grpc", "1m", true),
+        ("text/event-stream", "1s", false),
+        ("text/plain", "1m", false),
+    ] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+        );
+        let upstream = Scripted::start(move |mut wire| {
+            let head = head.clone();
+            async move {
+                wire.request().await;
+                wire.send(head).await;
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+                wire.send("6\r\nsecond\r\n0\r\n\r\n").await;
+            }
+        })
+        .await;
+        let timeouts = format!("timeouts: {{ upstream_idle: 1s, stream_idle: {stream_idle} }}");
+        let rig = Rig::with(&upstream.url(), Policy::default().gateway(&timeouts)).await;
+        let mut client = Client::connect(rig.gateway.address()).await;
+        client.send(rig.call("GET", "/1").bytes()).await;
+        let begin = client.until("first").await;
+        let rest = if whole { client.until("second").await } else { to_the_end(&mut client).await };
+        assert_eq!(rest.contains("second"), whole, "{kind} {stream_idle}: {begin}{rest}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_late_is_not_the_upstreams_pause() {
     const LENGTH: usize = 64 << 20;
