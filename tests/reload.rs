@@ -215,8 +215,9 @@ async fn the_metrics_tell_which_policy_is_loaded() {
 async fn ten_thousand_reloads_under_load_lose_no_request() {
     const RELOADS: usize = 10_000;
     const CLIENTS: usize = 4;
-    // One connection for the whole time, however many requests that are.
-    let endless = |more| format!("limits: {{ connection_requests: 1000000000{more} }}");
+    // One connection for the whole time, however many requests that are; the admin listener's is open for `idle`.
+    let endless =
+        |more| format!("limits: {{ connection_requests: 1000000000{more} }}\ntimeouts: {{ idle: 1h }}");
     let policy = || needs("orders:read").gateway(&endless(""));
     let rig = Rig::with(policy()).await;
     let call = rig.get("/orders/1");
