@@ -74,15 +74,13 @@ fn read(parts: &[&[u8]], of_head: bool) -> Result<Answer, Malformed> {
 }
 
 /// The head of the final answer, once it is there. Interim ones go before it.
-fn head(
-    arrived: &mut BytesMut,
-    looked: &mut Looked,
-    of_head: bool,
-) -> Result<Option<Head>, Malformed> {
+fn head(arrived: &mut BytesMut, looked: &mut Looked, of_head: bool) -> Result<Option<Head>, Malformed> {
     let expected = Expected { of_head, bytes: 64 * 1024, fields: 256 };
     loop {
         match response::parse(arrived, looked, expected)? {
-            Some(head) if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS => {
+            Some(head)
+                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
+            {
                 assert!(head.framing.is_ended(), "an interim answer has no body");
             }
             head => return Ok(head),
