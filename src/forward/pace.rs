@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::http1::ring;
 use crate::limits::BodyLimits;
 
 /// The clocks of one request body.
@@ -55,16 +56,7 @@ impl Pace {
         let since = *self.waiting.get_or_insert_with(Instant::now);
         let deadline = self.deadline(since, bytes, answered);
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if deadline < alarm.deadline() {
-            alarm.as_mut().reset(deadline);
-        }
-        while alarm.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(deadline);
-        }
-        Poll::Pending
+        ring(alarm.as_mut(), cx, deadline)
     }
 
     /// When patience ends, if nothing comes before.
