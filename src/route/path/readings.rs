@@ -25,8 +25,13 @@ pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item
         .flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
         .filter(|(lax, cut)| *cut || !lax.is_empty())
         .map(|(lax, cut)| read(path.as_str(), lax, cut));
-    // Some servers drop parameters before they decode anything, so that what is escaped in one is never seen.
-    let bare = path.doubts.contains(PathOptOuts::SEMICOLON).then(|| without_parameters(path.as_str()));
+    // Some servers drop parameters before they decode anything, so that what is escaped in one is never seen; others once
+    // they have decoded the semicolons.
+    let bare: Vec<String> = if path.doubts.contains(PathOptOuts::SEMICOLON) {
+        vec![without_parameters(path.as_str(), &[";"]), without_parameters(path.as_str(), &[";", "%3B"])]
+    } else {
+        Vec::new()
+    };
     let stripped = bare.into_iter().flat_map(move |bare| {
         cuts.clone()
             .flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
@@ -49,7 +54,7 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
         text = text.replace("%5C", "/");
     }
     if lax.contains(PathOptOuts::SEMICOLON) {
-        text = without_parameters(&text);
+        text = without_parameters(&text, &[";", "%3B"]);
     }
     let segments: Vec<&str> = text.split('/').skip(1).collect();
     let mut read: Vec<&str> = Vec::with_capacity(segments.len());
@@ -72,10 +77,10 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
     format!("/{}", read.join("/"))
 }
 
-/// The path without what follows a semicolon in each segment.
-fn without_parameters(text: &str) -> String {
+/// The path without what follows a semicolon, in one of these spellings, in each segment.
+fn without_parameters(text: &str, semicolons: &[&str]) -> String {
     let name = |segment: &'_ str| {
-        let end = segment.find(';').into_iter().chain(segment.find("%3B")).min();
+        let end = semicolons.iter().filter_map(|semicolon| segment.find(semicolon)).min();
         segment.get(..end.unwrap_or(segment.len())).unwrap_or_default().to_owned()
     };
     text.split('/').map(name).collect::<Vec<_>>().join("/")

@@ -255,6 +255,7 @@ fn readings_are_those_of_laxer_servers() {
         ("/a/;/b", "/a/b"),
         ("/a;%5C", "/a"),
         ("/%255C/a;%5C", "/a"),
+        ("/a/%3B%255Cb;%5C", "/a/%3B/b"),
     ] {
         assert!(read(raw).contains(&reading.to_owned()), "{raw}: {:?}", read(raw));
     }
