@@ -2,7 +2,7 @@
 //! a class.
 //!
 //! - [`harness`], [`normalise`]: how rows of bytes are sent, whole and in pieces, and who judges them.
-//! - [`framing`], [`target`], [`paths`], [`headers`], [`upgrade`]: requests of HTTP/1.
+//! - [`framing`], [`target`], [`paths`], [`default_deny`], [`headers`], [`upgrade`]: requests of HTTP/1.
 //! - [`http2`], [`http2_floods`]: frames of HTTP/2.
 //! - [`tls`]: what comes before a request.
 //! - [`trial`]: how rows of tokens are sent and judged.
@@ -20,6 +20,7 @@ mod trial;
 
 mod bearer;
 mod claims;
+mod default_deny;
 mod framing;
 mod headers;
 mod http2;

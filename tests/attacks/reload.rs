@@ -14,7 +14,7 @@ use crate::trial::peak_memory;
 const DENIED: &str = "401 credential_missing";
 
 /// What must hold whatever has become of the file: protected routes ask for a token, and a good one is served.
-async fn unweakened(rig: &Rig, what: &str) {
+pub(crate) async fn unweakened(rig: &Rig, what: &str) {
     for path in ["/orders/1", "/orders/", "/orders/a/b"] {
         assert_eq!(rig.gateway.get(path).send().await.verdict(), DENIED, "{what}: {path} without a token");
     }
