@@ -3,7 +3,7 @@
 //!
 //! - [`harness`], [`normalise`]: how rows of bytes are sent, whole and in pieces, and who judges them.
 //! - [`framing`], [`target`], [`paths`], [`default_deny`], [`headers`], [`upgrade`]: requests of HTTP/1.
-//! - [`http2`], [`http2_floods`]: frames of HTTP/2.
+//! - [`http2`], [`http2_floods`], [`http2_credit`]: frames of HTTP/2.
 //! - [`tls`]: what comes before a request.
 //! - [`trial`]: how rows of tokens are sent and judged.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
@@ -24,6 +24,7 @@ mod default_deny;
 mod framing;
 mod headers;
 mod http2;
+mod http2_credit;
 mod http2_floods;
 mod jose;
 mod jose_bytes;
