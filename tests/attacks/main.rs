@@ -2,7 +2,8 @@
 //! a class.
 //!
 //! - [`harness`], [`normalise`]: how rows of bytes are sent, whole and in pieces, and who judges them.
-//! - [`framing`], [`target`], [`paths`], [`default_deny`], [`headers`], [`upgrade`]: requests of HTTP/1.
+//! - [`framing`], [`target`], [`paths`], [`default_deny`], [`headers`], [`upgrade`], [`websocket`]: requests of HTTP/1,
+//!   and what they become.
 //! - [`http2`], [`http2_floods`], [`http2_credit`]: frames of HTTP/2.
 //! - [`tls`]: what comes before a request.
 //! - [`trial`]: how rows of tokens are sent and judged.
@@ -35,3 +36,4 @@ mod reload;
 mod target;
 mod tls;
 mod upgrade;
+mod websocket;
