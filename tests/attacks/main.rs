@@ -8,6 +8,7 @@
 //! - [`trial`]: how rows of tokens are sent and judged.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
 //! - [`keys`]: key sets and those who serve them.
+//! - [`clock`]: a wall clock that is stepped.
 //! - [`reload`], [`process`]: the configuration while it changes, and the process as a whole.
 #![cfg(test)]
 
@@ -20,6 +21,7 @@ mod trial;
 
 mod bearer;
 mod claims;
+mod clock;
 mod framing;
 mod headers;
 mod http2;
