@@ -65,12 +65,14 @@ pub(super) struct Http1Source {
     pub(super) keeps: Option<u32>,
     /// What is left of the request.
     pub(super) rest: Rest,
+    /// Most bytes that are read at once.
+    pub(super) most: usize,
 }
 
 impl Http1Source {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         match self.lease.http1() {
-            Some(connection) => connection.poll_body(cx, &mut self.framing, &mut self.rest),
+            Some(connection) => connection.poll_body(cx, &mut self.framing, &mut self.rest, self.most),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }

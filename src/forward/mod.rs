@@ -38,7 +38,7 @@ use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::{Expected, Head};
-use http1::{Fault, Rest};
+use http1::{BODY_ROOM, Fault, Rest, STREAM_ROOM};
 use pool::{Lease, Pool, Terms};
 
 /// The surroundings of a request that forwarding needs beside the permit.
@@ -153,7 +153,8 @@ impl Outbound<'_> {
             return self.switch(head, client, lease, progress);
         }
         let Head { status, headers, framing, reusable, keeps, .. } = head;
-        let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest });
+        let most = if self.head.version == Version::HTTP_2 { STREAM_ROOM } else { BODY_ROOM };
+        let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest, most });
         let mut response = Response::new(UpstreamBody::new(source, self.way.route, progress));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
