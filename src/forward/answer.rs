@@ -207,7 +207,7 @@ impl Body for UpstreamBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         // An upstream that never pauses would never be waited for.
-        if !this.is_end_stream() && this.has_expired() {
+        if this.has_expired() && !this.is_end_stream() {
             return this.break_off(Broken::Expired);
         }
         let polled = this.poll_source(cx);

@@ -102,7 +102,7 @@ impl Wrongs {
         let certificates = [
             (
                 "expired",
-                authority.unusual(&local, |params| params.not_after = date_time_ymd(2026, 1, 1)),
+                authority.unusual(&local, |params| params.not_after = date_time_ymd(2001, 1, 1)),
                 "certificate expired",
             ),
             (
