@@ -46,6 +46,7 @@ const HEADER: usize = 9;
 const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+pub(super) const PUSH_PROMISE: u8 = 5;
 pub(super) const CONTINUATION: u8 = 9;
 /// The flag of DATA and HEADERS that ends a stream.
 const END_STREAM: u8 = 1;
@@ -143,7 +144,7 @@ impl Follower {
 
 /// The frames of one connection and the credit that is left.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     received: Follower,
     sent: Follower,
     block: Block,
@@ -158,7 +159,8 @@ pub(super) struct Frames {
 
 impl Frames {
     /// A connection whose preface is the next that is received. `fields` are the most of one request.
-    pub(super) fn new(fields: usize, now: Instant) -> Self {
+    #[must_use]
+    pub fn new(fields: usize, now: Instant) -> Self {
         Self {
             received: Follower::after(PREFACE),
             sent: Follower::after(0),
@@ -172,7 +174,7 @@ impl Frames {
     }
 
     /// Follows received bytes. Gives how many of them are let through: all, or those up to the end of the last frame.
-    pub(super) fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
+    pub fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
         let mut rest = bytes;
         loop {
             let (payload, behind) = self.received.payload(rest);
@@ -191,7 +193,7 @@ impl Frames {
     }
 
     /// Follows sent bytes.
-    pub(super) fn sent(&mut self, bytes: &[u8]) {
+    pub fn sent(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((frame, behind)) = self.sent.next(rest) {
             self.credit = BURST.min(self.credit + frame.worth());
@@ -200,7 +202,8 @@ impl Frames {
     }
 
     /// Whether a frame found no credit.
-    pub(super) const fn flooded(&self) -> bool {
+    #[must_use]
+    pub const fn flooded(&self) -> bool {
         self.flooded
     }
 
@@ -284,6 +287,10 @@ mod tests {
         assert_eq!(admitted(&mut frames, &block(205), now), 100_000);
         assert_eq!(frames.received(&[block(206), block(1)].concat(), || now), block(206).len());
         assert!(frames.flooded());
+        let (mut frames, now) = opened();
+        let promise = [&frame(PUSH_PROMISE, 4, 210)[..HEADER], &[0; 4], &[0x82; 206]].concat();
+        assert_eq!(frames.received(&promise, || now), promise.len());
+        assert!(frames.flooded(), "what a client may not send is decoded before it is refused");
         let (mut frames, now) = opened();
         let mut pieces = frame(HEADERS, 0, 0);
         pieces.extend([&frame(CONTINUATION, 0, 50)[..HEADER], &[0x82; 50]].concat().repeat(5));
