@@ -5,7 +5,7 @@
 //! - [`Upstream`]: a raw server that records exact bytes and answers as scripted.
 //! - [`TestIssuer`]: signs any token, serves its keys, and can be down, slow, or rotate.
 //! - [`Client`] and [`Call`]: byte-exact HTTP/1.1, and a short way to say a common request.
-//! - [`frames`], [`http2`]: HTTP/2 frame by frame, right or wrong.
+//! - [`http2`]: HTTP/2 frame by frame, right or wrong.
 //! - [`process`], [`tls`], [`oidc`]: real programs, certificates, a real OpenID provider.
 #![cfg(test)]
 #![expect(
@@ -16,7 +16,6 @@
 )]
 
 mod client;
-pub mod frames;
 mod gateway;
 mod http1;
 pub mod http2;
@@ -111,5 +110,14 @@ impl Rig {
     /// A GET with a token that the default routes accept.
     pub fn get(&self, path: &str) -> Call {
         self.gateway.get(path).token(&self.token())
+    }
+
+    /// A tunnel that this token opens; the upstream sends back what comes.
+    pub async fn tunnel(&self, token: &str) -> Client {
+        self.upstream.answers(|_| Reply::Upgrade);
+        let mut client = Client::connect(self.gateway.address()).await;
+        client.send(self.gateway.get("/orders/1").token(token).upgrade().bytes()).await;
+        assert_eq!(client.status().await, 101);
+        client
     }
 }
