@@ -32,7 +32,7 @@ pub struct Limits {
     pub streams: u32,
     /// Most client connections; `None` is derived from the limit of open files. Lives as long as the process.
     pub connections: Option<usize>,
-    /// Most connections of one client: an IPv4 address, or an IPv6 network of 64 bits.
+    /// Most connections of one client: an IPv4 address, or an IPv6 network of 64 bits; also of one that a PROXY header names.
     pub connections_per_client: usize,
     /// Most requests on one connection.
     pub connection_requests: u32,

@@ -185,7 +185,8 @@ pub(super) struct RawLimits {
     pub(super) streams: Option<usize>,
     /// Most client connections; `auto` follows the limit of open files.
     pub(super) connections: Option<AutoOr>,
-    /// Most connections of one IPv4 address or IPv6 network of 64 bits; trusted proxies are exempt. Default 512.
+    /// Most connections of one IPv4 address or IPv6 network of 64 bits; behind a PROXY header, of the client it names. Trusted
+    /// proxies are exempt. Default 512.
     pub(super) connections_per_client: Option<usize>,
     /// Most requests on one connection. Default 10000.
     pub(super) connection_requests: Option<usize>,

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, Tracked, Waiting};
 use super::answers::{Offering, Patience, Streams};
+use super::share::{Share, Shares};
 use super::shutdown::{Listening, Phase};
 use super::stream::{Gone, Stream, Transport};
 use super::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, TlsPeer, proxy_protocol};
@@ -49,6 +50,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Serves one accepted socket to its end; tells what ended it.
 pub(super) async fn serve<H: Handler>(
     handler: Rc<H>,
+    shares: &Shares,
     socket: TcpStream,
     address: SocketAddr,
     listener: usize,
@@ -71,17 +73,21 @@ pub(super) async fn serve<H: Handler>(
     };
     let opened = tokio::select! {
         biased;
-        opened = timeout(patience, open(&*handler, tls, socket, &mut peer)) => opened,
+        opened = timeout(patience, open(&*handler, shares, tls, socket, &mut peer)) => opened,
         () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => {
             return Cause::Drain;
         }
     };
-    let (stream, gone, multiplexed) = match opened {
+    let Opened { stream, gone, multiplexed, share: _share } = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(None)) => return Cause::Client,
         Ok(Err(Some(abort))) => {
             handler.aborted(&peer, abort);
-            return if abort == Abort::Malformed { Cause::Malformed } else { Cause::Handshake };
+            return match abort {
+                Abort::Malformed => Cause::Malformed,
+                Abort::TooMany => Cause::ClientLimit,
+                Abort::Handshake | Abort::TooLarge | Abort::HeaderTimeout | Abort::Flood => Cause::Handshake,
+            };
         }
         // Not a word, or half a handshake: there is no request to speak of.
         Err(_) => {
@@ -107,23 +113,39 @@ pub(super) async fn serve<H: Handler>(
     cause
 }
 
+/// A connection on which requests may come.
+struct Opened {
+    stream: Stream,
+    gone: Gone,
+    /// Whether it speaks HTTP/2.
+    multiplexed: bool,
+    /// The place of the client that a PROXY header names.
+    share: Option<Share>,
+}
+
 /// Learns whose the connection is where that is said first, agrees on TLS and on the protocol version. `Err(None)` is a
 /// client that left without a word.
 async fn open<H: Handler>(
     handler: &H,
+    shares: &Shares,
     tls: Option<Arc<rustls::ServerConfig>>,
     mut socket: TcpStream,
     peer: &mut Peer,
-) -> Result<(Stream, Gone, bool), Option<Abort>> {
-    match handler.proxy_header(peer.listener, peer.address.ip()) {
-        ProxyHeader::Absent => {}
-        ProxyHeader::Required => peer.introduced(introduction(&mut socket, peer.address).await?),
+) -> Result<Opened, Option<Abort>> {
+    let share = match handler.proxy_header(peer.listener, peer.address.ip()) {
+        ProxyHeader::Absent => None,
+        ProxyHeader::Required => {
+            let client = introduction(&mut socket, peer.address).await?;
+            peer.introduced(client);
+            client.map(|client| shares.take(client.ip(), handler.share(client.ip())).ok_or(Abort::TooMany))
+        }
         ProxyHeader::Refused => return Err(Some(Abort::Malformed)),
-    }
+    };
+    let share = share.transpose()?;
     let Some(config) = tls else {
         let (mut stream, gone) = Stream::new(Transport::Plain(socket));
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
-        return Ok((stream, gone, multiplexed));
+        return Ok(Opened { stream, gone, multiplexed, share });
     };
     let socket = TlsAcceptor::from(config).accept(socket).await.map_err(|error| {
         tracing::debug!(%error, client = %peer.address, "TLS handshake failed");
@@ -136,7 +158,7 @@ async fn open<H: Handler>(
     });
     let multiplexed = session.alpn_protocol() == Some(b"h2");
     let (stream, gone) = Stream::new(Transport::Tls(Box::new(socket)));
-    Ok((stream, gone, multiplexed))
+    Ok(Opened { stream, gone, multiplexed, share })
 }
 
 /// The client that a PROXY header names.
