@@ -22,7 +22,7 @@ pub struct Limits {
     pub body: u64,
     /// Least bytes a second of a request body, on average, while the gateway waits for it; 0 is none.
     pub body_rate: u64,
-    /// Least bytes a second of an answer that an HTTP/2 client must take while more is ready; 0 is none.
+    /// Least bytes a second of an answer that a client must take, on average, while more is ready; 0 is none.
     pub response_rate: u64,
     /// Longest token.
     pub token: usize,

@@ -175,7 +175,7 @@ pub(super) struct RawLimits {
     pub(super) body: Option<RawSize>,
     /// Least bytes a second of a request body while the gateway waits for it; `0B` is none. Default `500B`.
     pub(super) body_rate: Option<RawSize>,
-    /// Least bytes a second of an answer that an HTTP/2 client must take; `0B` is none. Default `500B`.
+    /// Least bytes a second of an answer that a client must take while more is ready; `0B` is none. Default `500B`.
     pub(super) response_rate: Option<RawSize>,
     /// Longest access token. Default `16KiB`.
     pub(super) token: Option<RawSize>,

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::reader::Reader;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -23,7 +25,7 @@ pub(super) enum Waiting {
     Next(Instant),
     /// For its own running requests: no limit here.
     Requests,
-    /// For the client to take bytes of an answer, since then.
+    /// For the client to take bytes of an answer, since then; earlier waits that still count put it forward.
     Reader(Instant),
 }
 
@@ -34,8 +36,7 @@ pub(super) struct Activity {
     running: AtomicU32,
     /// Milliseconds after `opened`, shifted by one; the lowest bit says that a header section has begun.
     since: AtomicU64,
-    /// Milliseconds after `opened`, shifted by one, since when the client takes no bytes; the lowest bit says that it is so.
-    blocked: AtomicU64,
+    reader: Reader,
     /// Requests so far.
     requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
@@ -47,13 +48,14 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// A connection that owes its first request.
-    pub(super) fn new(multiplexed: bool) -> Self {
+    /// A connection that owes its first request. `least` are the bytes that a client must take in the time that it may be
+    /// waited for.
+    pub(super) fn new(multiplexed: bool, least: u64) -> Self {
         Self {
             opened: Instant::now(),
             running: AtomicU32::new(0),
             since: AtomicU64::new(u64::from(!multiplexed)),
-            blocked: AtomicU64::new(0),
+            reader: Reader::new(least),
             requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
@@ -75,26 +77,22 @@ impl Activity {
     pub(super) fn received(&self) {
         let since = self.since.load(Ordering::Relaxed);
         if !self.multiplexed && since & 1 == 0 && self.running.load(Ordering::Relaxed) == 0 {
-            self.since.store(self.now() | 1, Ordering::Relaxed);
+            self.since.store((self.now() << 1) | 1, Ordering::Relaxed);
         }
     }
 
     /// The client's side takes no more bytes at the moment.
     pub(super) fn blocked(&self) {
-        if self.blocked.load(Ordering::Relaxed) & 1 == 0 {
-            self.blocked.store(self.now() | 1, Ordering::Relaxed);
-        }
+        self.reader.blocked(|| self.now());
     }
 
-    /// The client's side took bytes.
-    pub(super) fn wrote(&self) {
-        if self.blocked.load(Ordering::Relaxed) & 1 == 0 {
-            return;
-        }
-        self.blocked.store(0, Ordering::Relaxed);
+    /// The client's side took this many bytes.
+    pub(super) fn wrote(&self, count: usize) {
+        let waited = self.reader.took(count, || self.now());
         // The rest of an answer that goes out slowly is no idle time.
-        if self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
-            self.since.store(self.now(), Ordering::Relaxed);
+        if waited && self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0
+        {
+            self.since.store(self.now() << 1, Ordering::Relaxed);
         }
     }
 
@@ -127,21 +125,24 @@ impl Activity {
         Running(Arc::clone(self))
     }
 
-    /// What the connection waits for.
+    /// What the connection waits for. Bytes that are ready for the client come first: it may have no running request, and
+    /// still not have taken the rest of an answer.
     pub(super) fn waiting(&self) -> Waiting {
-        let time = |shifted: u64| self.opened + Duration::from_millis(shifted >> 1);
+        let time = |milliseconds| self.opened + Duration::from_millis(milliseconds);
+        if let Some(blocked) = self.reader.since() {
+            return Waiting::Reader(time(blocked));
+        }
         if self.running.load(Ordering::Relaxed) > 0 {
-            let blocked = self.blocked.load(Ordering::Relaxed);
-            return if blocked & 1 == 1 { Waiting::Reader(time(blocked)) } else { Waiting::Requests };
+            return Waiting::Requests;
         }
         let since = self.since.load(Ordering::Relaxed);
-        let at = time(since);
+        let at = time(since >> 1);
         if since & 1 == 1 { Waiting::Header(at) } else { Waiting::Next(at) }
     }
 
+    /// Milliseconds after `opened`.
     fn now(&self) -> u64 {
-        let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 1);
-        elapsed << 1
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 1)
     }
 }
 
@@ -152,7 +153,7 @@ pub(super) struct Running(Arc<Activity>);
 impl Drop for Running {
     fn drop(&mut self) {
         if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.since.store(self.0.now(), Ordering::Relaxed);
+            self.0.since.store(self.0.now() << 1, Ordering::Relaxed);
         }
     }
 }

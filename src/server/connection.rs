@@ -67,13 +67,13 @@ pub(super) async fn serve<H: Handler>(
     }
     let mut draining = shutdown.clone();
     let tls = handler.tls(listener);
-    let (patience, too_slow) = match tls {
+    let (limit, too_slow) = match tls {
         Some(_) => (limits.handshake_timeout, Cause::HandshakeTimeout),
         None => (limits.header_timeout, Cause::HeaderTimeout),
     };
     let opened = tokio::select! {
         biased;
-        opened = timeout(patience, open(&*handler, shares, tls, socket, &mut peer)) => opened,
+        opened = timeout(limit, open(&*handler, shares, tls, socket, &mut peer)) => opened,
         () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => {
             return Cause::Drain;
         }
@@ -95,8 +95,10 @@ pub(super) async fn serve<H: Handler>(
             return too_slow;
         }
     };
+    let patience = Patience { stall: limits.response_stall, rate: limits.response_rate };
     let connection = Connection {
-        activity: Arc::new(Activity::new(multiplexed)),
+        activity: Arc::new(Activity::new(multiplexed, patience.least())),
+        patience,
         peer: Rc::new(peer),
         handler,
         limits,
@@ -175,6 +177,7 @@ async fn introduction(
 
 struct Connection<H> {
     activity: Arc<Activity>,
+    patience: Patience,
     peer: Rc<Peer>,
     handler: Rc<H>,
     limits: ConnectionLimits,
@@ -201,8 +204,7 @@ impl<H: Handler> Connection<H> {
     async fn http2(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
         stream.follow_frames(self.limits.headers);
-        let patience = Patience { stall: self.limits.response_stall, rate: self.limits.response_rate };
-        let streams = Streams::new(Rc::clone(&self.handler), patience);
+        let streams = Streams::new(Rc::clone(&self.handler), self.patience);
         let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
@@ -291,7 +293,7 @@ impl<H: Handler> Connection<H> {
             (Waiting::Next(since), Some((cause, parted))) => {
                 Some((since.max(parted) + limits.idle_timeout.min(GOODBYE), cause))
             }
-            (Waiting::Reader(since), _) => Some((since + limits.response_stall, Cause::ResponseStall)),
+            (Waiting::Reader(since), _) => Some((since + self.patience.stall, Cause::ResponseStall)),
             (Waiting::Requests, _) => None,
         };
         if parting.is_some() {

@@ -6,7 +6,7 @@
 //! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
-//!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
+//!    whose client takes nothing of an answer, or too little (`activity`, `reader`); a stream of HTTP/2 likewise (`answers`).
 //! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
 //! 7. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
 //! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
@@ -21,6 +21,7 @@ mod fields;
 mod frames;
 pub mod listener;
 mod proxy_protocol;
+mod reader;
 mod share;
 pub mod shutdown;
 mod stream;
@@ -51,7 +52,7 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
     /// How long a client may take nothing of an answer, or too little.
     pub response_stall: Duration,
-    /// Fewest bytes a second of an answer that an HTTP/2 client must take while more is ready.
+    /// Fewest bytes a second of an answer that a client must take while more is ready.
     pub response_rate: u64,
     /// How long a connection takes requests.
     pub age: Duration,

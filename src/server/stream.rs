@@ -201,10 +201,10 @@ impl Stream {
     }
 
     /// Reports how an attempt to send went, and passes it on.
-    fn sent<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match (&self.activity, &polled) {
             (Some(activity), Poll::Pending) => activity.blocked(),
-            (Some(activity), Poll::Ready(Ok(_))) => activity.wrote(),
+            (Some(activity), Poll::Ready(Ok(count))) => activity.wrote(*count),
             (Some(_), Poll::Ready(Err(_))) | (None, _) => {}
         }
         polled
@@ -334,8 +334,9 @@ impl AsyncWrite for Stream {
             // Has nothing to flush, so this says nothing of the client.
             Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Transport::Tls(socket) => {
-                let polled = Pin::new(socket.as_mut()).poll_flush(cx);
-                this.sent(polled)
+                // Its bytes were counted when TLS took them.
+                let polled = Pin::new(socket.as_mut()).poll_flush(cx).map_ok(|()| 0);
+                this.sent(polled).map_ok(drop)
             }
         }
     }

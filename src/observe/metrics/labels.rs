@@ -154,7 +154,7 @@ causes! {
     Malformed = "malformed";
     /// It brought `limits.connection_requests`.
     Requests = "requests";
-    /// The client took nothing of an answer for `timeouts.response_stall`.
+    /// The client took nothing of an answer for `timeouts.response_stall`, or less than `limits.response_rate`.
     ResponseStall = "response_stall";
     /// A head was too large.
     TooLarge = "too_large";
