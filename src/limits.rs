@@ -30,6 +30,9 @@ pub struct Limits {
     pub buffer: usize,
     /// Most concurrent streams of one HTTP/2 connection.
     pub streams: u32,
+    /// Most frames that are neither requests nor data that an HTTP/2 client may send at once, beside those that answers bring
+    /// along; half as many come back in a second. RST_STREAM counts as five.
+    pub control_frames: u32,
     /// Most client connections; `None` is derived from the limit of open files. Lives as long as the process.
     pub connections: Option<usize>,
     /// Most connections of one client: an IPv4 address, or an IPv6 network of 64 bits; also of one that a PROXY header names.
@@ -57,6 +60,7 @@ impl Limits {
         token: 16 << 10,
         buffer: 256 << 10,
         streams: 100,
+        control_frames: 1000,
         connections: None,
         connections_per_client: 512,
         connection_requests: 10_000,

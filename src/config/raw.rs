@@ -183,6 +183,9 @@ pub(super) struct RawLimits {
     pub(super) buffer: Option<RawSize>,
     /// Most concurrent streams of one HTTP/2 connection. Default 100.
     pub(super) streams: Option<usize>,
+    /// Most control frames that an HTTP/2 client may send at once, beside those that answers bring along; half as many a
+    /// second. A reset counts as five. Default 1000.
+    pub(super) control_frames: Option<usize>,
     /// Most client connections; `auto` follows the limit of open files.
     pub(super) connections: Option<AutoOr>,
     /// Most connections of one IPv4 address or IPv6 network of 64 bits; behind a PROXY header, of the client it names. Trusted

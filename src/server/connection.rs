@@ -203,7 +203,7 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
-        stream.follow_frames(self.limits.headers);
+        stream.follow_frames(self.limits.headers, self.limits.control_frames);
         let streams = Streams::new(Rc::clone(&self.handler), self.patience);
         let mut builder = http2::Builder::new(streams.clone());
         builder

@@ -4,11 +4,12 @@
 //! SETTINGS, PRIORITY, WINDOW_UPDATE and RST_STREAM frames, each of which is work without a request. So the frame headers of
 //! both directions are followed here; payloads are passed over.
 //!
-//! 1. A connection has credit. Each received frame that is neither a header block nor data takes 1, a RST_STREAM takes
-//!    [`RESET`]: it may cancel a request that already costs the upstream work (CVE-2023-44487).
-//! 2. Credit comes back with time ([`RATE`] a second), with each header section sent ([`ANSWER`]) and each DATA frame sent
-//!    ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
-//!    after their answer come along with answers, however many there are. There is never more than [`BURST`].
+//! 1. A connection begins with a credit of `control_frames`, and never has more. Each received frame that is neither a header
+//!    block nor data takes 1, a RST_STREAM takes [`RESET`]: it may cancel a request that already costs the upstream work
+//!    (CVE-2023-44487).
+//! 2. Credit comes back with time (half of it in a second), with each header section sent ([`ANSWER`]) and each DATA frame
+//!    sent ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
+//!    after their answer come along with answers, however many there are.
 //! 3. A header block may hold twice as many fields as a request may have: a client that is only careless is told so in an
 //!    answer, and memory does not fill with fields of one byte each (CVE-2026-49975, `fields`). Trailers count alike.
 //! 4. The frame that finds no credit, or holds too many fields, is the last that is let through. The connection then ends
@@ -17,16 +18,14 @@
 //! For comparison: Envoy allows 100 PRIORITY frames a stream and 20 WINDOW_UPDATE frames for each DATA frame sent; sozu 100
 //! resets and 100 pings a second; nginx 8 bytes of overhead for each byte of payload.
 //!
-//! No I/O. The clock is read only when credit has run out, so a burst can be twice [`BURST`] at most.
+//! No I/O. The clock is read only when credit has run out, so a burst can be twice the credit at most.
 
 use std::time::Instant;
 
 use super::fields::Block;
 
-/// The most credit, and what a connection starts with.
-const BURST: u64 = 1000;
-/// Credit that comes back in a second.
-const RATE: u64 = 500;
+/// In how many milliseconds all of the credit comes back.
+const REFILL: u64 = 2000;
 /// What a RST_STREAM frame takes.
 const RESET: u64 = 5;
 /// What a header section sent brings.
@@ -150,6 +149,8 @@ pub(super) struct Frames {
     /// Most fields of a header block.
     most_fields: usize,
     credit: u64,
+    /// The most credit, and what a connection starts with.
+    most_credit: u64,
     /// Up to when time has brought credit.
     refilled: Instant,
     /// A frame found no credit: it is the last.
@@ -157,15 +158,18 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// A connection whose preface is the next that is received. `fields` are the most of one request.
-    pub(super) fn new(fields: usize, now: Instant) -> Self {
+    /// A connection whose preface is the next that is received. `fields` are the most of one request, `control_frames` those
+    /// that may come at once.
+    pub(super) fn new(fields: usize, control_frames: u32, now: Instant) -> Self {
+        let most_credit = u64::from(control_frames);
         Self {
             received: Follower::after(PREFACE),
             sent: Follower::after(0),
             block: Block::default(),
             // Beside them there are pseudo-headers.
             most_fields: fields.saturating_mul(2).saturating_add(PSEUDO_HEADERS),
-            credit: BURST,
+            credit: most_credit,
+            most_credit,
             refilled: now,
             flooded: false,
         }
@@ -194,7 +198,7 @@ impl Frames {
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((frame, behind)) = self.sent.next(rest) {
-            self.credit = BURST.min(self.credit + frame.worth());
+            self.credit = self.most_credit.min(self.credit + frame.worth());
             rest = behind;
         }
     }
@@ -219,10 +223,10 @@ impl Frames {
 
     fn refill(&mut self, now: Instant) {
         let elapsed = u64::try_from(now.saturating_duration_since(self.refilled).as_millis());
-        let earned = elapsed.unwrap_or(u64::MAX).saturating_mul(RATE) / 1000;
+        let earned = elapsed.unwrap_or(u64::MAX).saturating_mul(self.most_credit) / REFILL;
         // What is too short to bring anything counts for the next time.
         if earned > 0 {
-            self.credit = BURST.min(self.credit.saturating_add(earned));
+            self.credit = self.most_credit.min(self.credit.saturating_add(earned));
             self.refilled = now;
         }
     }
@@ -245,8 +249,12 @@ mod tests {
     }
 
     fn opened() -> (Frames, Instant) {
+        opened_with(1000)
+    }
+
+    fn opened_with(control_frames: u32) -> (Frames, Instant) {
         let now = Instant::now();
-        let mut frames = Frames::new(100, now);
+        let mut frames = Frames::new(100, control_frames, now);
         assert_eq!(frames.received(&[b'P'; PREFACE], || now), PREFACE);
         (frames, now)
     }
@@ -267,6 +275,27 @@ mod tests {
         assert_eq!(admitted(&mut frames, &frame(RST_STREAM, 0, 4), now), 200);
         let (mut frames, now) = opened();
         assert_eq!(admitted(&mut frames, &frame(DATA, 0, 0), now), 1000, "DATA without data");
+    }
+
+    #[test]
+    fn the_burst_and_what_comes_back_follow_the_limit() {
+        for limit in [100, 1000, 100_000_u32] {
+            let all = usize::try_from(limit).unwrap();
+            let ping = frame(PING, 0, 8);
+            let (mut frames, now) = opened_with(limit);
+            frames.received(&ping.repeat(all), || now);
+            assert!(!frames.flooded());
+            let later = now + Duration::from_secs(1);
+            frames.received(&ping.repeat(all / 2), || later);
+            assert!(!frames.flooded(), "half of it came back");
+            frames.received(&ping, || later);
+            assert!(frames.flooded(), "and no more than that");
+            let (mut frames, now) = opened_with(limit);
+            frames.received(&frame(RST_STREAM, 0, 4).repeat(all / 5), || now);
+            assert!(!frames.flooded());
+            frames.received(&frame(RST_STREAM, 0, 4), || now);
+            assert!(frames.flooded(), "a reset counts as five");
+        }
     }
 
     #[test]
@@ -296,7 +325,7 @@ mod tests {
         let (mut frames, now) = opened();
         let ping = frame(PING, 0, 8);
         for second in 1..100 {
-            for _ in 0..RATE {
+            for _ in 0..500 {
                 assert_eq!(frames.received(&ping, || now + Duration::from_secs(second)), ping.len());
             }
         }

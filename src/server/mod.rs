@@ -60,6 +60,8 @@ pub struct ConnectionLimits {
     pub requests: u32,
     /// Most concurrent streams of HTTP/2.
     pub streams: u32,
+    /// Most frames beside requests at once on HTTP/2.
+    pub control_frames: u32,
     /// Most bytes of bodies that are held for one HTTP/1 connection each way, and so read or sent at once.
     pub buffer: usize,
     /// Longest header section.
@@ -80,6 +82,7 @@ impl ConnectionLimits {
             age: timeouts.connection_age,
             requests: limits.connection_requests,
             streams: limits.streams,
+            control_frames: limits.control_frames,
             buffer: limits.buffer,
             header_bytes: limits.header_bytes,
             headers: limits.headers,

@@ -139,9 +139,9 @@ impl Stream {
     }
 
     /// Follows from now on the frames of an HTTP/2 connection, whose preface is yet to be read. `fields` are the most of one
-    /// request.
-    pub(super) fn follow_frames(&mut self, fields: usize) {
-        self.frames = Some(Box::new(Frames::new(fields, Instant::now())));
+    /// request, `control_frames` those that may come at once beside requests.
+    pub(super) fn follow_frames(&mut self, fields: usize, control_frames: u32) {
+        self.frames = Some(Box::new(Frames::new(fields, control_frames, Instant::now())));
     }
 
     fn flooded(&self) -> bool {

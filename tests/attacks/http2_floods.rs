@@ -172,6 +172,32 @@ async fn a_flood_is_told_why_it_ends() {
 }
 
 #[tokio::test]
+async fn how_many_frames_are_a_flood_is_configured() {
+    let ping = frame(PING, 0, 0, &[7; 8]);
+    // What is well below the default, on the stream of a request that was answered; and what is well above.
+    let below = [("pings", ping.repeat(700)), ("resets", reset(1, CANCEL).repeat(140))];
+    let above = [("pings", ping.repeat(5000)), ("resets", reset(1, CANCEL).repeat(1000))];
+    let (low, high) = ("limits: { control_frames: 100 }", "limits: { control_frames: 100000 }");
+    for (limit, floods, goes_on) in [("", &below, true), (low, &below, false), (high, &above, true)] {
+        let rig = Rig::with(Policy::default().gateway(limit)).await;
+        rig.upstream.answers(|request| ok(&request.target));
+        for (what, flood) in floods {
+            let mut client = Http2::connect(rig.gateway.address()).await;
+            client.send(get(&rig, 0)).await;
+            assert_eq!(client.outcome(stream(0)).await.verdict(), "200", "{what} {limit}");
+            client.send(flood).await;
+            if goes_on {
+                client.send(get(&rig, 1)).await;
+                assert_eq!(client.outcome(stream(1)).await.verdict(), "200", "{what} {limit}");
+            } else {
+                assert_eq!(client.end().await, Some(ENHANCE_YOUR_CALM), "{what} {limit}");
+            }
+        }
+        if goes_on { assert_eq!(closed(&rig).await, 0.0) } else { told(&rig, floods.len()).await }
+    }
+}
+
+#[tokio::test]
 async fn a_flood_over_tls_is_told_too() {
     let authority = Authority::new("servers");
     let leaf = authority.server(&["api.example.com"]);
