@@ -114,6 +114,7 @@ impl Way<'_> {
             connect: gateway.timeouts.upstream_connect,
             keep: gateway.timeouts.upstream_keep_alive,
             header_bytes: gateway.limits.upstream_header_bytes,
+            buffer: gateway.limits.buffer,
         }
     }
 }
