@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::reader::Reader;
+use crate::observe::metrics::StreamError;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub(super) struct Activity {
     with_body: AtomicBool,
     /// Whether a flood of frames ended it.
     flooded: AtomicBool,
+    /// Streams that were reset and are not counted yet, at the places of their error codes; and whether there are any.
+    resets: [AtomicU32; StreamError::COUNT],
+    has_resets: AtomicBool,
     /// HTTP/2 frames other than requests keep nothing waiting for a header section.
     multiplexed: bool,
 }
@@ -59,6 +63,8 @@ impl Activity {
             requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
+            resets: Default::default(),
+            has_resets: AtomicBool::new(false),
             multiplexed,
         }
     }
@@ -109,6 +115,25 @@ impl Activity {
     /// Whether the client sent more frames than allowed.
     pub(super) fn was_flooded(&self) -> bool {
         self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// A stream was reset with this error code.
+    pub(super) fn reset(&self, code: u8) {
+        if let Some(count) = self.resets.get(usize::from(code)) {
+            count.fetch_add(1, Ordering::Relaxed);
+            self.has_resets.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts each stream that was reset since the last time.
+    pub(super) fn count_resets(&self, mut count: impl FnMut(StreamError)) {
+        if !self.has_resets.load(Ordering::Relaxed) {
+            return;
+        }
+        self.has_resets.store(false, Ordering::Relaxed);
+        for (error, times) in StreamError::all().zip(&self.resets) {
+            (0..times.swap(0, Ordering::Relaxed)).for_each(|_| count(error));
+        }
     }
 
     /// Whether the client may still be sending the body of its last request, or the rest of a header section.

@@ -264,7 +264,7 @@ impl<H: Handler> Connection<H> {
         loop {
             let cause = tokio::select! {
                 biased;
-                ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.deadline(parting)) => match ended {
+                ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.look(parting)) => match ended {
                     Ok(Ok(())) => return Ended::By(parting.map_or_else(|| self.ended_by(), |(cause, _)| cause)),
                     // Whoever was told to go may go in any way.
                     Ok(Err(error)) => return parting.map_or(Ended::Failed(error), |(cause, _)| Ended::By(cause)),
@@ -282,6 +282,12 @@ impl<H: Handler> Connection<H> {
     /// What ended a connection that was not told to end: its client, or the answer to its last request.
     fn ended_by(&self) -> Cause {
         if self.is_spent() { Cause::Requests } else { Cause::Client }
+    }
+
+    /// Counts what happened meanwhile, and tells when patience ends, and with what.
+    fn look(&self, parting: Option<(Cause, Instant)>) -> Option<(Instant, Cause)> {
+        self.activity.count_resets(|error| self.handler.reset(error));
+        self.deadline(parting)
     }
 
     /// When patience ends, and with what. `parting` is why and since when the connection takes no more requests.
@@ -314,6 +320,7 @@ impl<H: Handler> Connection<H> {
     /// Logs what deserves it.
     fn report(&self, ended: Ended) -> Cause {
         let client = &self.peer.address;
+        self.activity.count_resets(|error| self.handler.reset(error));
         match ended {
             Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => self.flood(),
             Ended::Failed(error) if is_calmed(&error) => {

@@ -106,12 +106,6 @@ impl Follower {
         Self { header: [0; HEADER], filled: 0, skip }
     }
 
-    /// Moves past what is left of a payload and the next frame header.
-    fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
-        let (_, behind) = self.payload(bytes);
-        self.header(behind)
-    }
-
     /// Moves past a frame header, or to the end of the bytes. Gives the frame and what comes behind its header.
     fn header<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
         let (header, rest) = match bytes.split_first_chunk::<HEADER>() {
@@ -145,6 +139,8 @@ impl Follower {
 pub(super) struct Frames {
     received: Follower,
     sent: Follower,
+    /// Whether the payload that is being sent is that of a RST_STREAM frame.
+    resets: bool,
     block: Block,
     /// Most fields of a header block.
     most_fields: usize,
@@ -165,6 +161,7 @@ impl Frames {
         Self {
             received: Follower::after(PREFACE),
             sent: Follower::after(0),
+            resets: false,
             block: Block::default(),
             // Beside them there are pseudo-headers.
             most_fields: fields.saturating_mul(2).saturating_add(PSEUDO_HEADERS),
@@ -194,10 +191,19 @@ impl Frames {
         }
     }
 
-    /// Follows sent bytes.
-    pub(super) fn sent(&mut self, bytes: &[u8]) {
+    /// Follows sent bytes. `reset` gets the error code of each stream that they reset, as far as its last byte tells.
+    pub(super) fn sent(&mut self, bytes: &[u8], mut reset: impl FnMut(u8)) {
         let mut rest = bytes;
-        while let Some((frame, behind)) = self.sent.next(rest) {
+        loop {
+            let (payload, behind) = self.sent.payload(rest);
+            if let Some(code) = payload.last()
+                && self.resets
+                && self.sent.skip == 0
+            {
+                reset(*code);
+            }
+            let Some((frame, behind)) = self.sent.header(behind) else { return };
+            self.resets = frame.kind == RST_STREAM;
             self.credit = self.most_credit.min(self.credit + frame.worth());
             rest = behind;
         }
@@ -338,17 +344,28 @@ mod tests {
         let (mut frames, now) = opened();
         let (reset, update) = (frame(RST_STREAM, 0, 4), frame(8, 0, 4));
         for _ in 0..10_000 {
-            frames.sent(&frame(HEADERS, 4, 20));
-            frames.sent(&frame(DATA, END_STREAM, 16 * 1024));
+            frames.sent(&frame(HEADERS, 4, 20), |_| {});
+            frames.sent(&frame(DATA, END_STREAM, 16 * 1024), |_| {});
             assert_eq!(frames.received(&reset, || now), reset.len());
             for _ in 0..18 {
                 assert_eq!(frames.received(&update, || now), update.len());
             }
         }
         for _ in 0..10_000 {
-            frames.sent(&frame(PING, 1, 8));
+            frames.sent(&frame(PING, 1, 8), |_| {});
         }
         assert!(admitted(&mut frames, &reset, now) <= 200, "what answers a ping is no answer to a request");
+    }
+
+    #[test]
+    fn resets_are_told_with_their_codes_wherever_the_bytes_are_split() {
+        let coded = |code: u8| [&frame(RST_STREAM, 0, 4)[..HEADER], &[0, 0, 0, code]].concat();
+        let bytes = [coded(7), frame(DATA, 0, 20), coded(8), coded(1), frame(PING, 0, 8), coded(0)].concat();
+        for size in 1..=bytes.len() {
+            let (mut frames, mut codes) = (opened().0, Vec::new());
+            bytes.chunks(size).for_each(|piece| frames.sent(piece, |code| codes.push(code)));
+            assert_eq!(codes, [7, 8, 1, 0], "{size} bytes at a time");
+        }
     }
 
     #[test]
@@ -392,7 +409,9 @@ mod tests {
             let (mut follower, mut found, mut rest) = (Follower::after(0), Vec::new(), bytes.as_slice());
             for cut in cuts.iter().cycle() {
                 let (mut piece, behind) = rest.split_at((*cut).min(rest.len()));
-                while let Some((frame, after)) = follower.next(piece) {
+                loop {
+                    let (_, after) = follower.payload(piece);
+                    let Some((frame, after)) = follower.header(after) else { break };
                     found.push(frame);
                     piece = after;
                 }
@@ -431,7 +450,7 @@ mod tests {
         #[test]
         fn no_bytes_confuse_it(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             let (mut frames, now) = opened();
-            frames.sent(&bytes);
+            frames.sent(&bytes, |_| {});
             prop_assert!(frames.received(&bytes, || now) <= bytes.len());
         }
     }

@@ -39,7 +39,7 @@ use hyper::body::Incoming;
 pub use activity::Tracked;
 
 use crate::limits::{Limits, Timeouts};
-use crate::observe::metrics::Cause;
+use crate::observe::metrics::{Cause, StreamError};
 
 /// What a connection may take, read when it is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -199,6 +199,9 @@ pub trait Handler: 'static {
 
     /// A connection was closed. Called once for each, served or not.
     fn closed(&self, cause: Cause);
+
+    /// A stream of a connection was reset, by HTTP/2 or by its handler.
+    fn reset(&self, error: StreamError);
 
     /// A stream of a connection was reset: its client took too little of the answer.
     fn stalled(&self);

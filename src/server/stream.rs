@@ -163,11 +163,11 @@ impl Stream {
 
     /// Follows the first `count` bytes of these, which were sent.
     fn follow_sent(&mut self, parts: &[io::IoSlice<'_>], count: usize) {
-        let Some(frames) = &mut self.frames else { return };
+        let (Some(frames), Some(activity)) = (&mut self.frames, &self.activity) else { return };
         let mut left = count;
         for part in parts {
             let sent = left.min(part.len());
-            frames.sent(part.get(..sent).unwrap_or_default());
+            frames.sent(part.get(..sent).unwrap_or_default(), |code| activity.reset(code));
             left -= sent;
         }
     }

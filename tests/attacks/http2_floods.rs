@@ -377,6 +377,23 @@ async fn a_list_beyond_its_size_is_one_refusal() {
 }
 
 #[tokio::test]
+async fn what_http2_refuses_by_itself_is_counted() {
+    let rig = rig().await;
+    let mut client = Http2::connect(rig.gateway.address()).await;
+    for n in 0..3 {
+        client.send(Block::default().with("connection", "close").on(stream(n), END_STREAM)).await;
+        assert_eq!(client.outcome(stream(n)).await, Outcome::Reset(PROTOCOL_ERROR));
+    }
+    eventually("each is counted", || async {
+        let labels = ["code=\"protocol_error\""];
+        (rig.gateway.metric("scopegate_reset_streams_total", &labels).await == 3.0).then_some(())
+    })
+    .await;
+    assert_eq!(rig.gateway.metric("scopegate_reset_streams_total", &[]).await, 3.0);
+    unharmed(&rig).await;
+}
+
+#[tokio::test]
 async fn streams_beyond_the_limit_are_refused_and_the_others_end_well() {
     let rig = rig().await;
     let sign = Arc::new(Notify::new());
