@@ -104,8 +104,6 @@ pub(super) struct Terms {
     pub(super) keep: Duration,
     /// Longest header section of an answer.
     pub(super) header_bytes: usize,
-    /// Most bytes of a body that are held for one request.
-    pub(super) buffer: usize,
 }
 
 #[derive(Debug)]
@@ -329,7 +327,7 @@ impl Slot {
         let limit = terms.connect;
         if pool.cell.policy.protocol == UpstreamProtocol::Http1 {
             let io = connect(&pool.cell, &slot.address, limit).await?;
-            let connection = http1::Connection::new(io, (pool.count)(), terms.buffer);
+            let connection = http1::Connection::new(io, (pool.count)());
             return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), false));
         }
         // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
@@ -414,7 +412,7 @@ mod tests {
         let pool = Pool::new(UpstreamCell::new(policy).unwrap(), move || metrics.in_flight());
         let limit = Duration::from_millis(200);
         let begun = Instant::now();
-        let terms = Terms { connect: limit, keep: limit, header_bytes: 64 << 10, buffer: 256 << 10 };
+        let terms = Terms { connect: limit, keep: limit, header_bytes: 64 << 10 };
         let lends = (0..20).map(|_| pool.lend(false, begun, terms));
         for lent in futures_util::future::join_all(lends).await {
             assert_eq!(lent.unwrap_err().reason, Reason::UpstreamTimeout);

@@ -150,12 +150,10 @@ impl Gateway {
         permit: &Permit,
     ) -> Option<Way<'a>> {
         let route = view.live.snapshot.route(permit.route())?;
-        let token_left = permit.principal().map(|principal| {
-            // As long as a new request with this token would be accepted.
+        let expires = permit.principal().map(|principal| {
             let issuer = view.live.snapshot.issuers.get(principal.issuer());
             let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
-            let (_, now) = exchange.begun();
-            principal.facts().expires.plus(leeway).since(now)
+            principal.facts().expires.plus(leeway)
         });
         Some(Way {
             snapshot: &view.live.snapshot,
@@ -166,7 +164,7 @@ impl Gateway {
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
             now: exchange.when_decided().into(),
-            token_left,
+            expires,
         })
     }
 

@@ -33,9 +33,11 @@ use crate::observe::metrics::Counted;
 
 /// Room for the head of an answer and a small body.
 const HEAD_ROOM: usize = 8 * 1024;
-/// Most bytes of a body that are read at once, where no lower limit is set. Large pieces wake the other side less often, which
-/// costs more than the copying: 256 KiB take half of the time of 64 KiB.
-const BODY_ROOM: usize = 256 * 1024;
+/// Most bytes of a body that are read at once, where `limits.buffer` allows as much. Large pieces wake the other side less
+/// often, which costs more than the copying: 256 KiB take half of the time of 64 KiB.
+pub(super) const BODY_ROOM: usize = 256 * 1024;
+/// The same for a client of HTTP/2, who may let a piece wait in each of its streams. It opens their windows itself.
+pub(super) const STREAM_ROOM: usize = 64 * 1024;
 /// Interim answers to one request.
 const INTERIM: usize = 16;
 
@@ -76,19 +78,16 @@ pub(super) struct Connection {
     arrived: BytesMut,
     /// How much to make room for where the length of a body is not known: more while reads fill it.
     room: usize,
-    /// Most bytes of a body that are read at once.
-    most: usize,
     /// Set back only when it rings too early, so that a request that is answered in time does not touch it.
     alarm: Pin<Box<Sleep>>,
     _counted: Counted,
 }
 
 impl Connection {
-    /// A connection that was just opened. `buffer` are the most bytes of a body that are held for whoever it is lent to.
-    pub(super) fn new(io: Io, counted: Counted, buffer: usize) -> Self {
+    /// A connection that was just opened.
+    pub(super) fn new(io: Io, counted: Counted) -> Self {
         let alarm = Box::pin(tokio::time::sleep(Duration::from_secs(1)));
-        let most = buffer.min(BODY_ROOM);
-        Self { io, arrived: BytesMut::new(), room: HEAD_ROOM, most, alarm, _counted: counted }
+        Self { io, arrived: BytesMut::new(), room: HEAD_ROOM, alarm, _counted: counted }
     }
 
     /// Whether an unused connection is still good: open, and nothing came that nobody asked for.
@@ -210,12 +209,14 @@ impl Connection {
         Ok(None)
     }
 
-    /// The next piece of an answer's body; goes on sending what is left of the request.
+    /// The next piece of an answer's body, of which `most` bytes are read at once; goes on sending what is left of the
+    /// request.
     pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         framing: &mut Framing,
         rest: &mut Rest,
+        most: usize,
     ) -> Poll<io::Result<Piece>> {
         if let Rest::Unsent(sending) = rest {
             match sending.poll(cx, &mut self.io) {
@@ -232,11 +233,11 @@ impl Connection {
             if !matches!(piece, Piece::NeedMore) {
                 return Poll::Ready(Ok(piece));
             }
-            let room = framing.left().map_or(self.room, |left| left.min(self.most));
+            let room = framing.left().map_or(self.room, |left| left.min(most));
             match std::task::ready!(self.poll_fill(cx, room))? {
                 0 if *framing == Framing::UntilClose => return Poll::Ready(Ok(Piece::End)),
                 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                count if count >= self.room => self.room = (self.room * 4).min(self.most),
+                count if count >= self.room => self.room = (self.room * 4).min(most),
                 _ => {}
             }
         }
