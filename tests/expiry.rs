@@ -47,6 +47,30 @@ async fn an_event_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_stream_that_never_pauses_ends_with_its_token_too() {
+    const PIECE: usize = 16 << 10;
+    const PIECES: usize = 4_000;
+    let rig = Rig::with(Policy::default().issuer("leeway: 0s")).await;
+    let (mut client, events) = stream(&rig, (0, 2), EVENTS).await;
+    for _ in 0..PIECES {
+        events.send(vec![b':'; PIECE]).unwrap();
+    }
+    let mut bytes = 0;
+    loop {
+        let more = client.raw().await.len();
+        bytes += more;
+        if more == 0 {
+            break;
+        }
+        // The reader is slower than the upstream, so that there is always more to read.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(bytes < PIECE * PIECES / 2, "{bytes} bytes came");
+    let entry = rig.gateway.wait_for_log(|entry| entry["path"] == "/orders/1").await;
+    assert_eq!(entry["reason"], "token_expired", "{entry}");
+}
+
+#[tokio::test]
 async fn the_leeway_counts_for_streams_as_it_does_for_requests() {
     let rig = Rig::with(Policy::default().issuer("leeway: 30s")).await;
     let (mut client, events) = stream(&rig, (-60, -5), EVENTS).await;

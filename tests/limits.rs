@@ -141,6 +141,10 @@ async fn connections_over_the_limit_are_closed_and_places_are_given_back() {
     let third = rig.get("/orders/1").try_send().await;
     assert!(third.as_ref().is_none_or(|response| response.status == 503), "{third:?}");
     rig.gateway.wait_for_log(|entry| entry["reason"] == "overloaded").await;
+    eventually("it is counted", || async {
+        (closed(&rig.gateway, "connection_limit").await == 1.0).then_some(())
+    })
+    .await;
     drop(first);
     eventually("there is room again", || async {
         rig.get("/orders/1").try_send().await.filter(|response| response.status == 200)
@@ -224,6 +228,42 @@ async fn more_streams_than_agreed_are_refused() {
     }
     assert_eq!(client.outcome(5).await, Outcome::Reset(REFUSED_STREAM));
     rig.upstream.wait("the other two are under way", |upstream| upstream.requests().len() == 2).await;
+    eventually("it is counted", || async {
+        let labels = [r#"code="refused_stream""#];
+        (rig.gateway.metric("scopegate_reset_streams_total", &labels).await == 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn heads_and_tokens_have_the_sizes_that_are_configured() {
+    let rig = rig("limits: { header_bytes: 8KiB, headers: 16, uri: 256B, token: 1KiB }").await;
+    // Of a given length in bytes, from the method's name to the last field.
+    let path = |length: usize| format!("/status?{}", "x".repeat(length - "/status?".len()));
+    let fields = |count: usize| "x: y\r\n".repeat(count - 1);
+    let field = |length: usize| format!("x: {}\r\n", "y".repeat(length));
+    let token = |length: usize| format!("Authorization: Bearer {}\r\n", "t".repeat(length));
+    for (target, fields, verdict, reason) in [
+        (path(256), String::new(), "200 -", None),
+        (path(257), String::new(), "414 uri_too_long", Some("uri_too_long")),
+        (path(20), fields(16), "200 -", None),
+        (path(20), fields(17), "431 -", Some("headers_too_large")),
+        (path(20), field(7 << 10), "200 -", None),
+        (path(20), field(8 << 10), "431 -", Some("headers_too_large")),
+        ("/orders/1".into(), token(1024), "401 token_opaque", Some("token_opaque")),
+        ("/orders/1".into(), token(1025), "401 token_malformed", Some("token_malformed")),
+    ] {
+        let what = format!("{} bytes of target, {} of fields", target.len(), fields.len());
+        let counted = async |reason: Option<&str>| {
+            let label = format!("reason=\"{}\"", reason.unwrap_or("none"));
+            rig.gateway.metric("scopegate_decisions_total", &[&label]).await
+        };
+        let before = counted(reason).await;
+        let mut client = Client::connect(rig.gateway.address()).await;
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: api.example.com\r\n{fields}\r\n")).await;
+        assert_eq!(client.response().await.verdict(), verdict, "{what}");
+        eventually(&what, || async { (counted(reason).await == before + 1.0).then_some(()) }).await;
+    }
 }
 
 /// How many connections ended for this cause.

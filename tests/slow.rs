@@ -10,6 +10,8 @@ use support::http2::{
     CANCEL, DATA, HEADERS, Http2, INITIAL_WINDOW_SIZE, Outcome, RST_STREAM, get, window_update,
 };
 use support::{Client, Policy, Reply, Rig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// Waits for real time to pass: what is tested is a clock.
@@ -121,6 +123,88 @@ async fn an_answer_that_flows_keeps_a_conversation_open() {
         client.until(&piece).await;
     }
     assert_eq!(failures(&rig, "request_timeout").await, 0.0);
+}
+
+// HTTP/1, where only the socket tells how fast an answer is taken.
+
+/// Asks for an answer and takes a piece of it every 10 ms; gives how many bytes came before the connection ended.
+async fn sip(rig: &Rig, piece: usize) -> usize {
+    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+    let call = rig.gateway.get("/status").header("Connection", "close");
+    stream.write_all(&call.bytes()).await.unwrap();
+    let (mut taken, mut room) = (0, vec![0; piece]);
+    loop {
+        match support::soon("more, or the end", stream.read(&mut room)).await {
+            Ok(0) | Err(_) => return taken,
+            Ok(count) => taken += count,
+        }
+        pass(10).await;
+    }
+}
+
+/// A route whose answer has this many mebibytes.
+async fn answers_of(mebibytes: usize, settings: &str) -> Rig {
+    let rig = rig(settings).await;
+    rig.upstream.answers(move |_| Reply::with(200, "", &"x".repeat(mebibytes << 20)));
+    rig
+}
+
+/// Connections that ended because their client did not take an answer.
+async fn cut_off(rig: &Rig) -> f64 {
+    rig.gateway.metric("scopegate_connections_closed_total", &["cause=\"response_stall\""]).await
+}
+
+#[tokio::test]
+async fn a_client_that_takes_an_answer_steadily_but_below_the_rate_is_cut_off() {
+    let rig = answers_of(32, "timeouts: { response_stall: 1s }\nlimits: { response_rate: 1GiB }").await;
+    // A few mebibytes a second: never a second without progress.
+    let taken = sip(&rig, 64 << 10).await;
+    assert!(taken < 32 << 20, "all was taken");
+    support::eventually("it is counted", || async { (cut_off(&rig).await == 1.0).then_some(()) }).await;
+    rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_an_answer_above_the_rate_gets_all_of_it_however_long_that_takes() {
+    let rig = answers_of(64, "timeouts: { response_stall: 1s }\nlimits: { response_rate: 64KiB }").await;
+    let begun = std::time::Instant::now();
+    let taken = sip(&rig, 256 << 10).await;
+    assert!(taken > 64 << 20, "cut off after {taken} bytes and {:?}", begun.elapsed());
+    assert!(begun.elapsed() > Duration::from_secs(2), "too fast to be waited for");
+    assert_eq!(cut_off(&rig).await, 0.0);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_upstream_is_no_slow_reader() {
+    let rig = rig("timeouts: { response_stall: 300ms }\nlimits: { response_rate: 1GiB }").await;
+    let (pieces, source) = mpsc::unbounded_channel();
+    let source = Mutex::new(Some(source));
+    rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(rig.gateway.get("/status").bytes()).await;
+    pieces.send(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()).unwrap();
+    for n in 0..4 {
+        let event = format!("event {n}");
+        pieces.send(event.clone().into_bytes()).unwrap();
+        client.until(&event).await;
+        pass(500).await;
+    }
+    assert_eq!(cut_off(&rig).await, 0.0);
+}
+
+#[tokio::test]
+async fn whoever_asks_on_and_on_and_takes_no_answer_is_cut_off_before_it_is_idle() {
+    let settings = "timeouts: { response_stall: 1s, idle: 1h }\nlimits: { connection_requests: 1000000 }";
+    let rig = rig(settings).await;
+    let (mut answers, mut requests) = TcpStream::connect(rig.gateway.address()).await.unwrap().into_split();
+    // Each answer is ready at once, so that at the end no request is under way.
+    let call = rig.gateway.get("/nothing").bytes();
+    support::soon("it takes no more requests", async { while requests.write_all(&call).await.is_ok() {} })
+        .await;
+    support::eventually("it is counted", || async { (cut_off(&rig).await == 1.0).then_some(()) }).await;
+    let mut taken = Vec::new();
+    let _ = support::soon("the end", answers.read_to_end(&mut taken)).await;
+    assert!(taken.starts_with(b"HTTP/1.1 404"));
 }
 
 // HTTP/2, where the client opens the window of each stream itself.

@@ -16,11 +16,9 @@ use scopegate::server::Frames;
 use scopegate_fuzz::http2::{Blocks, Brought, DATA, END_STREAM, Frame, HEADERS, PREFACE, RST_STREAM};
 
 /// Most bytes of a conversation, so that a run stays short. Credit runs out before.
-const MOST: usize = 16 * 1024;
-/// Most bytes of one that also arrives byte by byte.
-const SHORT: usize = 1024;
-/// What is configured beside the fields of a request.
-const BURST: u64 = 1000;
+const MOST: usize = 4 * 1024;
+/// Most frames beside requests at once, as configured.
+const CONTROL_FRAMES: u32 = 100;
 
 /// The clock stands still, so that time brings no credit back.
 static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -28,16 +26,14 @@ static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
 fuzz_target!(|data: (u8, u8, u8, &[u8])| {
     let (fields, times, step, bytes) = data;
     let fields = usize::from(fields % 16);
-    let bytes = bytes.repeat((usize::from(times) + 1).min(MOST / bytes.len().max(1)));
+    let bytes = bytes.repeat((usize::from(times) + 1).min(MOST / bytes.len().max(1)).max(1));
     let conversation = Conversation::read(&bytes);
 
     let passed = conversation.run(fields, usize::MAX);
     assert_eq!(conversation.run(fields, usize::from(step) + 1), passed, "in pieces of {}", step);
-    if bytes.len() <= SHORT {
-        assert_eq!(conversation.run(fields, 1), passed, "byte by byte");
-    }
+    assert_eq!(conversation.run(fields, 1), passed, "byte by byte");
 
-    let (frames, ended) = match passed {
+    let (frames, ended) = match passed.0 {
         Some(length) => (conversation.received_in(length), true),
         None => (conversation.frames.as_slice(), false),
     };
@@ -68,10 +64,10 @@ impl<'a> Conversation<'a> {
     }
 
     /// Runs it, what goes in one direction in pieces of so many bytes. Gives how many bytes are let through behind the
-    /// preface, if not all are.
-    fn run(&self, fields: usize, step: usize) -> Option<usize> {
-        let mut gateway = Frames::new(fields, *NOW);
-        let mut passed = 0;
+    /// preface, if not all are, and the codes of the resets that were sent.
+    fn run(&self, fields: usize, step: usize) -> (Option<usize>, Vec<u8>) {
+        let mut gateway = Frames::new(fields, CONTROL_FRAMES, *NOW);
+        let (mut passed, mut codes) = (0, Vec::new());
         let mut receive = |gateway: &mut Frames, bytes: &[u8]| {
             for piece in bytes.chunks(step) {
                 let was_flooded = gateway.flooded();
@@ -85,11 +81,13 @@ impl<'a> Conversation<'a> {
         for stretch in self.frames.chunk_by(|(one, _), (next, _)| one == next) {
             let bytes: Vec<u8> = stretch.iter().flat_map(|(_, frame)| frame.0).copied().collect();
             match stretch.first() {
-                Some((Direction::Sent, _)) => bytes.chunks(step).for_each(|piece| gateway.sent(piece)),
+                Some((Direction::Sent, _)) => {
+                    bytes.chunks(step).for_each(|piece| gateway.sent(piece, |code| codes.push(code)))
+                }
                 _ => receive(&mut gateway, &bytes),
             }
         }
-        gateway.flooded().then(|| passed - PREFACE)
+        (gateway.flooded().then(|| passed - PREFACE), codes)
     }
 
     /// The frames up to the one with which so many received bytes end.
@@ -107,7 +105,8 @@ impl<'a> Conversation<'a> {
 /// Whether it is right that these frames were let through, and that the last was the end if it was.
 fn judge(frames: &[(Direction, Frame<'_>)], ended: bool, fields: usize) {
     let most = 2 * fields + 5;
-    let mut credit = BURST;
+    let most_credit = u64::from(CONTROL_FRAMES);
+    let mut credit = most_credit;
     let mut blocks = Blocks::default();
     // Whether the block that has begun may hold too many.
     let mut readable = true;
@@ -116,7 +115,7 @@ fn judge(frames: &[(Direction, Frame<'_>)], ended: bool, fields: usize) {
         let Some((kind, flags, _)) = frame.header() else { continue };
         let length = frame.says() as u64;
         if *direction == Direction::Sent {
-            credit = BURST.min(
+            credit = most_credit.min(
                 credit + if kind == HEADERS { 5 } else { u64::from(kind == DATA) * (2 + length / 1024) },
             );
             continue;

@@ -29,6 +29,7 @@ use crate::snapshot::{AccessLogTarget, Gateway as GatewayPolicy};
 use crate::state::admission::Admission;
 use crate::state::clock;
 use crate::state::live::Process;
+use crate::types::Timestamp;
 
 /// How long the workers may take to drop what they cut off.
 const CUT: Duration = Duration::from_secs(1);
@@ -84,6 +85,9 @@ pub(super) enum RunError {
     /// The system refuses a thread, a runtime or a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// No token and no certificate can be judged by such a time.
+    #[error("the clock of this machine is before 1970; set it before the gateway starts")]
+    Clock,
     /// The system gives no randomness.
     #[error("no randomness from the system: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -133,6 +137,9 @@ pub(super) async fn serve(
             .map_err(|source| RunError::ReadyFile { path: path.display().to_string(), source })?;
     }
     let started = clock::now();
+    if started < Timestamp(0) {
+        return Err(RunError::Clock);
+    }
     let metrics = Metrics::new();
     let Loaded { snapshot, warnings, .. } = policy::load(&args.config).await?;
     for warning in &warnings {

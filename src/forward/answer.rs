@@ -4,7 +4,8 @@
 //!    that no remainder can reach another client.
 //! 2. An upstream that pauses for longer than the route allows breaks it off; a client that reads late does not. Where both
 //!    sides may still talk, or the answer is a stream of events or calls, silence may last longer (`stream_idle`).
-//! 3. What breaks off never looks like an end.
+//! 3. A stream ends when the caller's token expires (`expiry`), whether the upstream pauses or not.
+//! 4. What breaks off never looks like an end.
 
 use std::io;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::body::{Broken, Progress};
+use super::expiry::Expiry;
 use super::http1::framing::{Framing, Piece};
 use super::http1::{Rest, after, ring};
 use super::pool::Lease;
@@ -37,7 +39,7 @@ pub struct UpstreamBody {
     /// When the silence at the moment is too long, and how much of the request had come when it began.
     silent: Option<(Instant, u64)>,
     /// When the caller's token expires, for streams that may outlive it.
-    expires: Option<Instant>,
+    expires: Option<Expiry>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -63,12 +65,14 @@ pub(super) struct Http1Source {
     pub(super) keeps: Option<u32>,
     /// What is left of the request.
     pub(super) rest: Rest,
+    /// Most bytes that are read at once.
+    pub(super) most: usize,
 }
 
 impl Http1Source {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         match self.lease.http1() {
-            Some(connection) => connection.poll_body(cx, &mut self.framing, &mut self.rest),
+            Some(connection) => connection.poll_body(cx, &mut self.framing, &mut self.rest, self.most),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -102,7 +106,7 @@ impl UpstreamBody {
     }
 
     /// Takes it for a stream, which ends at this time, if it is given.
-    pub(super) const fn stream_until(&mut self, expires: Option<Instant>) {
+    pub(super) const fn stream_until(&mut self, expires: Option<Expiry>) {
         self.pause = self.stream_pause;
         self.expires = expires;
     }
@@ -139,17 +143,24 @@ impl UpstreamBody {
             let pause = if talks { self.stream_pause } else { self.pause };
             let sent = self.request.bytes();
             let (silent, before) = *self.silent.get_or_insert_with(|| (after(pause), sent));
-            let (end, why) = match self.expires {
-                Some(expires) if expires < silent => (expires, Broken::Expired),
-                Some(_) | None => (silent, Broken::Silent),
-            };
-            std::task::ready!(self.poll_alarm(cx, end));
-            if !(why == Broken::Silent && talks && sent > before) {
-                return Poll::Ready(why);
+            let look = self.expires.map(|expiry| expiry.look());
+            std::task::ready!(self.poll_alarm(cx, look.map_or(silent, |look| look.min(silent))));
+            if self.has_expired() {
+                return Poll::Ready(Broken::Expired);
+            }
+            if Instant::now() < silent {
+                continue;
+            }
+            if !(talks && sent > before) {
+                return Poll::Ready(Broken::Silent);
             }
             // The upstream is silent because it is being told something.
             self.silent = None;
         }
+    }
+
+    fn has_expired(&mut self) -> bool {
+        self.expires.as_mut().is_some_and(Expiry::has_come)
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
@@ -195,6 +206,10 @@ impl Body for UpstreamBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
+        // An upstream that never pauses would never be waited for.
+        if this.has_expired() && !this.is_end_stream() {
+            return this.break_off(Broken::Expired);
+        }
         let polled = this.poll_source(cx);
         if polled.is_ready() {
             this.silent = None;

@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod body;
 mod connect;
+mod expiry;
 pub mod headers;
 pub mod http1;
 mod http2;
@@ -19,7 +20,6 @@ pub mod pool;
 mod upgrade;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -31,12 +31,14 @@ use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
+use crate::types::Timestamp;
 use answer::{Http1Source, Source, UpstreamBody};
 use body::{ClientBody, Progress};
+use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::{Expected, Head};
-use http1::{Fault, Rest};
+use http1::{BODY_ROOM, Fault, Rest, STREAM_ROOM};
 use pool::{Lease, Pool, Terms};
 
 /// The surroundings of a request that forwarding needs beside the permit.
@@ -58,8 +60,8 @@ pub struct Way<'a> {
     pub request_id: &'a HeaderValue,
     /// When the request was permitted.
     pub now: Instant,
-    /// How long until the caller's token expires; `None` on public routes.
-    pub token_left: Option<Duration>,
+    /// Until when a new request with the caller's token would be accepted; `None` on public routes.
+    pub expires: Option<Timestamp>,
 }
 
 /// What follows the head of a request.
@@ -96,18 +98,12 @@ pub async fn forward(
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
     if is_stream(response.headers()) {
-        let expires = way.expires();
-        response.body_mut().stream_until(expires);
+        response.body_mut().stream_until(way.expires.map(Expiry::new));
     }
     Ok(response)
 }
 
 impl Way<'_> {
-    /// When the caller's token expires. A time too far to be told is none.
-    fn expires(&self) -> Option<Instant> {
-        self.token_left.and_then(|left| self.now.checked_add(left))
-    }
-
     fn terms(&self) -> Terms {
         let gateway = &self.snapshot.gateway;
         Terms {
@@ -157,7 +153,11 @@ impl Outbound<'_> {
             return self.switch(head, client, lease, progress);
         }
         let Head { status, headers, framing, reusable, keeps, .. } = head;
-        let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest });
+        let most = match self.head.version {
+            Version::HTTP_2 => STREAM_ROOM,
+            _ => self.way.snapshot.gateway.limits.buffer.min(BODY_ROOM),
+        };
+        let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest, most });
         let mut response = Response::new(UpstreamBody::new(source, self.way.route, progress));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -252,7 +252,7 @@ impl Outbound<'_> {
         let Some(client) = client.filter(|_| agreed) else {
             return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
         };
-        upgrade::tunnel(client, lease, self.way.expires());
+        upgrade::tunnel(client, lease, self.way.expires.map(Expiry::new));
         let mut response = Response::new(UpstreamBody::new(Source::Ended, self.way.route, progress));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = head.headers;

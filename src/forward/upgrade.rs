@@ -3,14 +3,14 @@
 //! 1. Only a route that says `websocket: true`, only HTTP/1.1, only the one protocol `websocket`; any other `Upgrade` is
 //!    removed and the request forwarded as a plain one.
 //! 2. Bytes flow only after the upstream has agreed with 101 to the very protocol that was asked for.
-//! 3. The tunnel ends when the caller's token expires, when the process stops, or when either side ends it.
+//! 3. The tunnel ends when the caller's token expires (`expiry`), when the process stops, or when either side ends it.
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
 
+use super::expiry::Expiry;
 use super::pool::Lease;
 
 /// The one protocol a route can switch to.
@@ -44,7 +44,7 @@ pub(super) fn agrees(protocol: &HeaderValue) -> bool {
 }
 
 /// Carries bytes both ways, in a task of its own on this worker, until one side ends or `expires`.
-pub(super) fn tunnel(client: OnUpgrade, mut lease: Lease, expires: Option<Instant>) {
+pub(super) fn tunnel(client: OnUpgrade, mut lease: Lease, expires: Option<Expiry>) {
     tokio::task::spawn_local(async move {
         // The lease counts the tunnel as a request of its upstream for as long as it lasts.
         let Some(mut upstream) = lease.take_http1() else { return };
@@ -54,7 +54,7 @@ pub(super) fn tunnel(client: OnUpgrade, mut lease: Lease, expires: Option<Instan
         };
         let expiry = async {
             match expires {
-                Some(expires) => tokio::time::sleep_until(expires).await,
+                Some(expiry) => expiry.comes().await,
                 None => std::future::pending().await,
             }
         };

@@ -29,7 +29,7 @@ use crate::authorize::Permit;
 use crate::decide::{DecisionRecord, Verdict, decide};
 use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
-use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
+use crate::observe::metrics::{Cause, Counted, StreamError, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
@@ -150,12 +150,10 @@ impl Gateway {
         permit: &Permit,
     ) -> Option<Way<'a>> {
         let route = view.live.snapshot.route(permit.route())?;
-        let token_left = permit.principal().map(|principal| {
-            // As long as a new request with this token would be accepted.
+        let expires = permit.principal().map(|principal| {
             let issuer = view.live.snapshot.issuers.get(principal.issuer());
             let leeway = issuer.map_or(Duration::ZERO, |issuer| issuer.leeway);
-            let (_, now) = exchange.begun();
-            principal.facts().expires.plus(leeway).since(now)
+            principal.facts().expires.plus(leeway)
         });
         Some(Way {
             snapshot: &view.live.snapshot,
@@ -166,7 +164,7 @@ impl Gateway {
             secure: peer.tls.is_some(),
             request_id: exchange.request_id(),
             now: exchange.when_decided().into(),
-            token_left,
+            expires,
         })
     }
 
@@ -249,6 +247,10 @@ impl Handler for Gateway {
 
     fn closed(&self, cause: Cause) {
         self.metrics.connection_closed(cause);
+    }
+
+    fn reset(&self, error: StreamError) {
+        self.metrics.stream_reset(error);
     }
 
     fn stalled(&self) {

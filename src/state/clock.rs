@@ -1,6 +1,9 @@
 //! The one place that reads the wall clock. Every decision is given the time as an argument.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
 
 use crate::types::Timestamp;
 
@@ -17,6 +20,17 @@ pub fn unix_millis() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The clock by which TLS judges certificates. Before 1970 it tells nothing, so that a handshake fails; rustls' own would
+/// panic.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsClock;
+
+impl TimeProvider for TlsClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        u64::try_from(now().0).ok().map(Duration::from_secs).map(UnixTime::since_unix_epoch)
+    }
+}
+
 /// A system time as a [`Timestamp`].
 pub fn at(time: SystemTime) -> Timestamp {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -31,8 +45,6 @@ pub fn at(time: SystemTime) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

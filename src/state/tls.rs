@@ -12,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::clock::TlsClock;
 use crate::snapshot::{TlsPolicy, UpstreamTls};
 
 /// Why TLS settings cannot be used.
@@ -75,7 +76,7 @@ pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientCo
         None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
     };
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(TlsClock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?
         .with_webpki_verifier(verifier);
@@ -125,7 +126,7 @@ impl ListenerTls {
 }
 
 fn server_config(policy: &TlsPolicy, certificates: Arc<Certificates>) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_details(provider(), Arc::new(TlsClock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?;
     let builder = match &policy.client_ca {

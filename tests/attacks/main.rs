@@ -7,7 +7,8 @@
 //! - [`tls`]: what comes before a request.
 //! - [`trial`]: how rows of tokens are sent and judged.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
-//! - [`keys`]: key sets and those who serve them.
+//! - [`keys`], [`issuer_tls`]: key sets and those who serve them, and the TLS in front of these.
+//! - [`clock`]: a wall clock that is stepped.
 //! - [`reload`], [`process`]: the configuration while it changes, and the process as a whole.
 #![cfg(test)]
 
@@ -20,10 +21,12 @@ mod trial;
 
 mod bearer;
 mod claims;
+mod clock;
 mod framing;
 mod headers;
 mod http2;
 mod http2_floods;
+mod issuer_tls;
 mod jose;
 mod jose_bytes;
 mod keys;

@@ -9,12 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use scopegate::limits::{Limits, Timeouts};
-use scopegate::observe::metrics::Cause;
+use scopegate::observe::metrics::{Cause, StreamError};
 use scopegate::server::worker::{Crew, Worker};
 use scopegate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, listener, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::http2;
 use crate::support::{
     ADMIN_TOKEN, Behaviour, Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, ok, soon,
 };
@@ -229,10 +230,35 @@ async fn r04_a_reload_holds_up_no_end_and_a_crash_leaves_nothing_behind() {
     assert_eq!(second.get("/orders/1").token(&rig.token()).send().await.status, 200, "R04: after a crash");
 }
 
+/// HTTP/2 connections whose windows are a byte and never grow: large answers that nobody lets in, and requests of fields that
+/// take a byte each, whose refusals cannot leave either.
+async fn shut_windows(address: SocketAddr, token: &str) -> Vec<http2::Http2> {
+    let large = http2::Block::default().set(":path", "/orders/large").token(token).bytes();
+    let bomb = [http2::Block::default().bytes(), http2::indexed(62).repeat(190)].concat();
+    let mut clients = Vec::new();
+    for n in 0..20 {
+        let mut client = http2::Http2::with_settings(address, &[(4, 1)]).await;
+        let first = [http2::Block::default().bytes(), http2::kept_field("a", "")].concat();
+        let mut bytes = http2::headers(1, http2::END_STREAM, &first);
+        for stream in (3..200).step_by(2) {
+            bytes.extend(http2::headers(stream, http2::END_STREAM, if n % 2 == 0 { &large } else { &bomb }));
+        }
+        client.send(bytes).await;
+        assert!(client.settled().await, "R06: within the limits of HTTP/2");
+        clients.push(client);
+    }
+    clients
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r06_a_mix_of_attacks_stays_within_256_mib() {
     let issuer = TestIssuer::start().await;
-    let upstream = Upstream::start(|_| ok("hello")).await;
+    let large = "x".repeat(512 << 10);
+    let upstream = Upstream::start(move |request| match request.target.as_str() {
+        "/orders/large" => ok(&large),
+        _ => ok("hello"),
+    })
+    .await;
     let policy = Policy::default()
         .gateway("token_cache: { bytes: 4MiB }")
         .issuer("key_refresh: { interval: 1s, unknown_kid_cooldown: 1s }");
@@ -254,8 +280,16 @@ async fn r06_a_mix_of_attacks_stays_within_256_mib() {
         client.send(head).await;
         held.push(client);
     }
+    let shut = shut_windows(address, &token).await;
+    // The bodies that never come, and the answers that are not let in: 200 and 990.
+    eventually("R06: all of it is held", || async {
+        (rig.gateway.metric("scopegate_in_flight_requests", &[]).await >= 1_190.0).then_some(())
+    })
+    .await;
     // Good tokens as large as they may be, all different; and an issuer and a policy that are bombs.
-    rig.issuer.behave(Behaviour::Jwks(format!("{{\"keys\":[{}]}}", "{},".repeat(1_000_000))));
+    let keys = format!("{{\"keys\":[{}{{}}]}}", "{},".repeat(345_000));
+    assert!(keys.len() < scopegate::reload::fetch::MAX_BODY, "R06: it is read to its end");
+    rig.issuer.behave(Behaviour::Jwks(keys));
     let mut laughs = String::from("a0: &a0 [lol, lol]\n");
     for level in 1..10 {
         laughs += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(", "));
@@ -285,9 +319,10 @@ async fn r06_a_mix_of_attacks_stays_within_256_mib() {
     let cache = rig.gateway.metric("scopegate_token_cache_bytes", &[]).await;
     assert!(cache <= f64::from(4 << 20), "R06: {cache} bytes in the token cache");
     let peak = peak_memory(&rig.gateway);
+    println!("{peak} bytes at the most");
     assert!(peak < 256 << 20, "R06: {peak} bytes at the most");
     assert_eq!(rig.get("/orders/1").send().await.status, 200, "R06");
-    drop(held);
+    drop((held, shut));
 }
 
 /// Panics on `/panic`, else says the path.
@@ -335,6 +370,8 @@ impl Handler for Faulty {
     fn aborted(&self, _: &Peer, _: Abort) {}
 
     fn closed(&self, _: Cause) {}
+
+    fn reset(&self, _: StreamError) {}
 
     fn stalled(&self) {}
 

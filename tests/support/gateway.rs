@@ -57,12 +57,7 @@ impl Gateway {
 
     /// Starts with this routes.yaml and these files beside it.
     pub async fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            std::fs::write(dir.path().join(name), content).unwrap();
-        }
-        std::fs::write(dir.path().join("routes.yaml"), config).unwrap();
-        Self::start_in(dir).await
+        Self::start_with_environment(config, files, &[]).await
     }
 
     /// Starts with the `routes.yaml` of this folder.
@@ -73,7 +68,19 @@ impl Gateway {
 
     /// Starts with this routes.yaml and these environment variables.
     pub async fn start_in_environment(config: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_with_environment(config, &[], variables).await
+    }
+
+    /// Starts with this routes.yaml, these files beside it, and these environment variables.
+    pub async fn start_with_environment(
+        config: &str,
+        files: &[(&str, &str)],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
         std::fs::write(dir.path().join("routes.yaml"), config).unwrap();
         std::fs::write(dir.path().join("admin.token"), ADMIN_TOKEN).unwrap();
         Self::start_process("run", dir, variables).await

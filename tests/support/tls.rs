@@ -75,14 +75,36 @@ impl Authority {
         self.leaf(&[name], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate for a server with these names that differs in this way from a good one.
+    pub fn unusual(&self, names: &[&str], differs: impl FnOnce(&mut CertificateParams)) -> Leaf {
+        let mut params = params(names, ExtendedKeyUsagePurpose::ServerAuth);
+        differs(&mut params);
+        self.sign(&params)
+    }
+
     fn leaf(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Leaf {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.extended_key_usages = vec![usage];
+        self.sign(&params(names, usage))
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         Leaf { cert: cert.pem(), key: key.serialize_pem() }
     }
+}
+
+/// A certificate for a server with these names that nobody vouches for but itself.
+pub fn self_signed(names: &[&str]) -> Leaf {
+    let key = KeyPair::generate().unwrap();
+    let cert = params(names, ExtendedKeyUsagePurpose::ServerAuth).self_signed(&key).unwrap();
+    Leaf { cert: cert.pem(), key: key.serialize_pem() }
+}
+
+fn params(names: &[&str], usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.extended_key_usages = vec![usage];
+    params
 }
 
 /// How to connect with TLS.

@@ -33,9 +33,11 @@ use crate::observe::metrics::Counted;
 
 /// Room for the head of an answer and a small body.
 const HEAD_ROOM: usize = 8 * 1024;
-/// Most bytes of a body that are read at once. Large pieces wake the other side less often, which costs more than the
-/// copying: 256 KiB take half of the time of 64 KiB.
-const BODY_ROOM: usize = 256 * 1024;
+/// Most bytes of a body that are read at once, where `limits.buffer` allows as much. Large pieces wake the other side less
+/// often, which costs more than the copying: 256 KiB take half of the time of 64 KiB.
+pub(super) const BODY_ROOM: usize = 256 * 1024;
+/// The same for a client of HTTP/2, who may let a piece wait in each of its streams. It opens their windows itself.
+pub(super) const STREAM_ROOM: usize = 64 * 1024;
 /// Interim answers to one request.
 const INTERIM: usize = 16;
 
@@ -207,12 +209,14 @@ impl Connection {
         Ok(None)
     }
 
-    /// The next piece of an answer's body; goes on sending what is left of the request.
+    /// The next piece of an answer's body, of which `most` bytes are read at once; goes on sending what is left of the
+    /// request.
     pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         framing: &mut Framing,
         rest: &mut Rest,
+        most: usize,
     ) -> Poll<io::Result<Piece>> {
         if let Rest::Unsent(sending) = rest {
             match sending.poll(cx, &mut self.io) {
@@ -229,11 +233,11 @@ impl Connection {
             if !matches!(piece, Piece::NeedMore) {
                 return Poll::Ready(Ok(piece));
             }
-            let room = framing.left().map_or(self.room, |left| left.min(BODY_ROOM));
+            let room = framing.left().map_or(self.room, |left| left.min(most));
             match std::task::ready!(self.poll_fill(cx, room))? {
                 0 if *framing == Framing::UntilClose => return Poll::Ready(Ok(Piece::End)),
                 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                count if count >= self.room => self.room = (self.room * 4).min(BODY_ROOM),
+                count if count >= self.room => self.room = (self.room * 4).min(most),
                 _ => {}
             }
         }
