@@ -22,7 +22,7 @@ pub struct Limits {
     pub body: u64,
     /// Least bytes a second of a request body, on average, while the gateway waits for it; 0 is none.
     pub body_rate: u64,
-    /// Least bytes a second of an answer that an HTTP/2 client must take while more is ready; 0 is none.
+    /// Least bytes a second of an answer that a client must take, on average, while more is ready; 0 is none.
     pub response_rate: u64,
     /// Longest token.
     pub token: usize,
@@ -30,9 +30,12 @@ pub struct Limits {
     pub buffer: usize,
     /// Most concurrent streams of one HTTP/2 connection.
     pub streams: u32,
+    /// Most frames that are neither requests nor data that an HTTP/2 client may send at once, beside those that answers bring
+    /// along; half as many come back in a second. RST_STREAM counts as five.
+    pub control_frames: u32,
     /// Most client connections; `None` is derived from the limit of open files. Lives as long as the process.
     pub connections: Option<usize>,
-    /// Most connections of one client: an IPv4 address, or an IPv6 network of 64 bits.
+    /// Most connections of one client: an IPv4 address, or an IPv6 network of 64 bits; also of one that a PROXY header names.
     pub connections_per_client: usize,
     /// Most requests on one connection.
     pub connection_requests: u32,
@@ -57,6 +60,7 @@ impl Limits {
         token: 16 << 10,
         buffer: 256 << 10,
         streams: 100,
+        control_frames: 1000,
         connections: None,
         connections_per_client: 512,
         connection_requests: 10_000,

@@ -36,8 +36,9 @@ async fn upstream(writes: bool) -> (String, Arc<AtomicUsize>) {
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {WHOLE}\r\n\r\n");
                 let piece = vec![b'x'; 64 << 10];
                 stream.write_all(head.as_bytes()).await.unwrap();
-                while count.load(Ordering::SeqCst) < WHOLE && stream.write_all(&piece).await.is_ok() {
-                    count.fetch_add(piece.len(), Ordering::SeqCst);
+                while count.load(Ordering::SeqCst) < WHOLE {
+                    let Ok(taken) = stream.write(&piece).await else { return };
+                    count.fetch_add(taken, Ordering::SeqCst);
                 }
             });
         }
@@ -46,11 +47,32 @@ async fn upstream(writes: bool) -> (String, Arc<AtomicUsize>) {
 }
 
 async fn before(url: &str) -> (TestIssuer, Gateway) {
+    with_buffer("256KiB", url).await
+}
+
+async fn with_buffer(size: &str, url: &str) -> (TestIssuer, Gateway) {
     let issuer = TestIssuer::start().await;
+    let limits = format!("limits: {{ body: 1GiB, body_rate: 0B, buffer: {size} }}");
     let policy = Policy::default()
-        .gateway("limits: { body: 1GiB }\ntimeouts: { upstream_response: 1h, body_idle: 1h }");
+        .gateway(&limits)
+        .gateway("timeouts: { upstream_response: 1h, body_idle: 1h, response_stall: 1h }");
     let gateway = Gateway::start(&policy.render(issuer.url(), url)).await;
     (issuer, gateway)
+}
+
+/// Sends this head, and then as much as is taken; how much was.
+async fn upload(gateway: &Gateway, head: &[u8]) -> Arc<AtomicUsize> {
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(head).await.unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    tokio::spawn(async move {
+        let piece = vec![b'x'; 64 << 10];
+        while let Ok(taken) = stream.write(&piece).await {
+            count.fetch_add(taken, Ordering::SeqCst);
+        }
+    });
+    sent
 }
 
 /// The count once it has stopped to grow.
@@ -97,20 +119,57 @@ async fn an_upstream_that_does_not_read_holds_up_the_client() {
         .call("POST", "/orders/1")
         .token(&issuer.token().mint())
         .header("Content-Length", &WHOLE.to_string());
-    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
-    stream.write_all(&call.bytes()).await.unwrap();
-    let sent = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&sent);
-    tokio::spawn(async move {
-        let piece = vec![b'x'; 64 << 10];
-        while stream.write_all(&piece).await.is_ok() {
-            count.fetch_add(piece.len(), Ordering::SeqCst);
-        }
-    });
+    let sent = upload(&gateway, &call.bytes()).await;
     let so_far = support::soon("the client is held up", settled(|| sent.load(Ordering::SeqCst))).await;
     assert!(so_far < BUFFERS, "{so_far} bytes were taken for an upstream that reads none");
     let grown = memory(&gateway).await - resident;
     assert!(grown < 16e6, "the gateway grew by {grown} bytes");
+}
+
+/// Bytes that the system holds on connections with this port at one end: not taken by who reads, or not yet there.
+fn in_the_system(port: u16) -> usize {
+    let port = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queues = table.lines().filter_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().take(5).collect();
+        let [_, local, remote, "01", queues] = columns[..] else { return None };
+        (local.ends_with(&port) || remote.ends_with(&port)).then_some(queues.to_owned())
+    });
+    queues
+        .flat_map(|queues| {
+            let sizes = queues.split(':').map(|size| usize::from_str_radix(size, 16).unwrap());
+            sizes.collect::<Vec<_>>()
+        })
+        .sum()
+}
+
+/// What the gateway holds of a body that stands still: what one side sent, and nothing else has.
+async fn held(sent: &AtomicUsize, gateway: &Gateway, upstream: &str) -> usize {
+    let upstream = upstream.rsplit(':').next().unwrap().parse().unwrap();
+    let sent = support::soon("it stands still", settled(|| sent.load(Ordering::SeqCst))).await;
+    sent - in_the_system(gateway.address().port()) - in_the_system(upstream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_holds_about_as_much_of_a_body_as_its_buffer_says() {
+    for (size, bytes) in [("64KiB", 64 << 10), ("1MiB", 1 << 20)] {
+        let (url, written) = upstream(true).await;
+        let (issuer, gateway) = with_buffer(size, &url).await;
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(gateway.get("/orders/1").token(&issuer.token().mint()).bytes()).await;
+        let answer = held(&written, &gateway, &url).await;
+
+        let (url, _) = upstream(false).await;
+        let (issuer, gateway) = with_buffer(size, &url).await;
+        let call = gateway.call("POST", "/orders/1").token(&issuer.token().mint());
+        let call = call.header("Content-Length", &WHOLE.to_string());
+        let sent = upload(&gateway, &call.bytes()).await;
+        let request = held(&sent, &gateway, &url).await;
+        // With the head, the upstream reads up to 4 KiB.
+        let most = 2 * bytes + (4 << 10);
+        assert!(answer <= most && request <= most, "{answer} and {request} bytes with {size}");
+        assert!(answer >= bytes / 2, "{answer} bytes of an answer with {size}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,8 @@ async fn a_running_request_is_answered_before_the_process_ends() {
     assert_eq!(rig.gateway.get("/nothing").on(&mut idle).await.unwrap().status, 404);
     rig.gateway.signal("TERM");
     assert!(idle.closes().await, "an idle connection is closed at once");
+    let drained = || rig.gateway.metric("scopegate_connections_closed_total", &["cause=\"drain\""]);
+    support::eventually("it is counted", || async { (drained().await == 1.0).then_some(()) }).await;
     assert!(rig.gateway.runs(), "it waits for the running request");
     sign.notify_one();
     let response = client.response().await;

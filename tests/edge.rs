@@ -192,6 +192,40 @@ async fn a_proxy_header_must_arrive_in_time() {
 }
 
 #[tokio::test]
+async fn a_client_behind_a_load_balancer_has_no_more_than_its_share_of_the_connections() {
+    let policy = Policy::default().listen(PROXIED).gateway(TRUSTED);
+    let rig = Rig::with(policy.gateway("limits: { connections_per_client: 2 }")).await;
+    let connect = async |header: &str| {
+        let mut client = Client::connect(rig.gateway.address()).await;
+        client.send([header.as_bytes(), GET].concat()).await;
+        client.response_to("GET").await.map(|response| (client, response.status))
+    };
+    let one = "PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n";
+    let mut held = Vec::new();
+    for (what, header, times) in [
+        ("its share", one, 2),
+        ("another client", "PROXY TCP4 192.0.2.8 10.0.0.1 4711 443\r\n", 2),
+        ("a trusted proxy, which speaks for many", "PROXY TCP4 198.51.100.4 10.0.0.1 4711 443\r\n", 3),
+        ("the load balancer itself", "PROXY UNKNOWN\r\n", 3),
+    ] {
+        for _ in 0..times {
+            let (client, status) = connect(header).await.unwrap_or_else(|| panic!("{what}"));
+            assert_eq!(status, 200, "{what}");
+            held.push(client);
+        }
+    }
+    assert!(connect(one).await.is_none(), "one more than its share");
+    let labels = [r#"cause="client_limit""#];
+    support::eventually("it is counted", || async {
+        (rig.gateway.metric("scopegate_connections_closed_total", &labels).await == 1.0).then_some(())
+    })
+    .await;
+    rig.gateway.wait_for_log(|line| line["address"] == "192.0.2.7" && line["reason"] == "overloaded").await;
+    drop(held.swap_remove(0));
+    support::eventually("its place is free", || connect(one)).await;
+}
+
+#[tokio::test]
 async fn a_proxy_header_where_none_belongs_is_a_malformed_request() {
     let rig = Rig::with(Policy::default().gateway(TRUSTED)).await;
     assert_eq!(introduced(&rig, b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n", "").await, Some(400));

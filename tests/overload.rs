@@ -95,13 +95,7 @@ async fn a_connection_ends_with_its_last_request() {
 #[tokio::test]
 async fn the_last_request_may_open_a_tunnel() {
     let rig = rig("limits: { connection_requests: 1 }").await;
-    rig.upstream.answers(|_| Reply::Upgrade);
-    let mut client = Client::connect(rig.gateway.address()).await;
-    let call = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
-    let call =
-        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-    client.send(call.bytes()).await;
-    assert_eq!(client.status().await, 101);
+    let mut client = rig.tunnel(&rig.token()).await;
     client.send("ping").await;
     client.until("ping").await;
 }
@@ -174,17 +168,40 @@ fn numbers_that_open_files_have_no_room_for_are_an_error_at_the_start() {
     assert!(told.contains("the limit of open files is 512") && told.contains("600 for clients"), "{told}");
 }
 
+/// Lets the process have this many open files; gives how many it might have before.
+fn limit_files(gateway: &Gateway, current: u64) -> u64 {
+    let process = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(process, Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap().current.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_finds_no_open_file_for_its_upstream_meets_an_overload() {
+    let rig = rig("workers: 1").await;
+    let mut client = Client::connect(rig.gateway.address()).await;
+    assert_eq!(rig.gateway.get("/nothing").on(&mut client).await.unwrap().status, 404);
+    // Those that are open stay so; none can be opened.
+    let before = limit_files(&rig.gateway, 3);
+    let refused = rig.gateway.get("/status").on(&mut client).await.unwrap();
+    limit_files(&rig.gateway, before);
+    assert_eq!(refused.verdict(), "503 overloaded");
+    assert!(refused.header("retry-after").is_some());
+    let entry = rig.gateway.wait_for_log(|entry| entry["reason"] == "overloaded").await;
+    assert!(entry["cause"].as_str().unwrap().contains("Too many open files"), "{entry}");
+    let labels = ["route=\"status\"", "reason=\"overloaded\""];
+    assert_eq!(rig.gateway.metric("scopegate_failed_requests_total", &labels).await, 1.0);
+    assert_eq!(rig.gateway.metric("scopegate_upstream_errors_total", &[]).await, 0.0, "not its fault");
+    assert_eq!(rig.gateway.get("/status").on(&mut client).await.unwrap().status, 200, "there is room again");
+}
+
 #[tokio::test]
 async fn without_open_files_the_gateway_neither_spins_nor_stops() {
     let rig = rig("workers: 1").await;
     let mut served = Client::connect(rig.gateway.address()).await;
     assert_eq!(rig.get("/orders/1").on(&mut served).await.unwrap().status, 200);
-    let pid = rig.gateway.pid();
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
-    let process = Pid::from_raw(i32::try_from(pid).unwrap());
+    let open = std::fs::read_dir(format!("/proc/{}/fd", rig.gateway.pid())).unwrap().count() as u64;
     let begun = Instant::now();
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let limit = prlimit(process, Resource::Nofile, Rlimit { current: Some(open + 4), maximum }).unwrap();
+    let before = limit_files(&rig.gateway, open + 4);
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(Client::connect(rig.gateway.address()).await);
@@ -199,7 +216,7 @@ async fn without_open_files_the_gateway_neither_spins_nor_stops() {
     }
     drop(clients);
     assert_eq!(rig.get("/orders/1").send().await.status, 200, "there is room again");
-    prlimit(process, Resource::Nofile, limit).unwrap();
+    limit_files(&rig.gateway, before);
     let errors = rig.gateway.metric("scopegate_accept_errors_total", &[]).await;
     // It tries again every 50 ms.
     let most = begun.elapsed().as_millis() / 50 + 2;

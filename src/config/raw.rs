@@ -175,7 +175,7 @@ pub(super) struct RawLimits {
     pub(super) body: Option<RawSize>,
     /// Least bytes a second of a request body while the gateway waits for it; `0B` is none. Default `500B`.
     pub(super) body_rate: Option<RawSize>,
-    /// Least bytes a second of an answer that an HTTP/2 client must take; `0B` is none. Default `500B`.
+    /// Least bytes a second of an answer that a client must take while more is ready; `0B` is none. Default `500B`.
     pub(super) response_rate: Option<RawSize>,
     /// Longest access token. Default `16KiB`.
     pub(super) token: Option<RawSize>,
@@ -183,9 +183,13 @@ pub(super) struct RawLimits {
     pub(super) buffer: Option<RawSize>,
     /// Most concurrent streams of one HTTP/2 connection. Default 100.
     pub(super) streams: Option<usize>,
+    /// Most control frames that an HTTP/2 client may send at once, beside those that answers bring along; half as many a
+    /// second. A reset counts as five. Default 1000.
+    pub(super) control_frames: Option<usize>,
     /// Most client connections; `auto` follows the limit of open files.
     pub(super) connections: Option<AutoOr>,
-    /// Most connections of one IPv4 address or IPv6 network of 64 bits; trusted proxies are exempt. Default 512.
+    /// Most connections of one IPv4 address or IPv6 network of 64 bits; behind a PROXY header, of the client it names. Trusted
+    /// proxies are exempt. Default 512.
     pub(super) connections_per_client: Option<usize>,
     /// Most requests on one connection. Default 10000.
     pub(super) connection_requests: Option<usize>,

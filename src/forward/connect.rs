@@ -49,12 +49,17 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecu
 ///
 /// # Errors
 ///
-/// `upstream_unreachable` or `upstream_timeout`: nothing of a request was sent.
+/// `upstream_unreachable` or `upstream_timeout`, or `overloaded` if the system had no room for a socket: nothing of a request
+/// was sent.
 pub(super) async fn connect(cell: &UpstreamCell, address: &Address, limit: Duration) -> Result<Io, Reject> {
     match tokio::time::timeout(limit, open(cell, address)).await {
         Ok(Ok(io)) => Ok(io),
         Ok(Err(error)) => {
             tracing::debug!(upstream = %cell.policy.name, address = %address.socket, %error, "connection failed");
+            if is_shortage(&error) {
+                let cause = format!("no connection to {}: {error}", address.socket);
+                return Err(Reject::because(Reason::Overloaded, cause));
+            }
             Err(unreachable(address, &error))
         }
         Err(_) => Err(Reject::because(
@@ -66,6 +71,12 @@ pub(super) async fn connect(cell: &UpstreamCell, address: &Address, limit: Durat
 
 fn unreachable(address: &Address, error: &dyn std::fmt::Display) -> Reject {
     Reject::because(Reason::UpstreamUnreachable, format!("{}: {error}", address.socket))
+}
+
+/// Whether this machine is short of something, whatever the upstream does: file descriptors of the process or of the system,
+/// or memory for a socket.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 async fn open(cell: &UpstreamCell, address: &Address) -> io::Result<Io> {

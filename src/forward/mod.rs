@@ -153,7 +153,10 @@ impl Outbound<'_> {
             return self.switch(head, client, lease, progress);
         }
         let Head { status, headers, framing, reusable, keeps, .. } = head;
-        let most = if self.head.version == Version::HTTP_2 { STREAM_ROOM } else { BODY_ROOM };
+        let most = match self.head.version {
+            Version::HTTP_2 => STREAM_ROOM,
+            _ => self.way.snapshot.gateway.limits.buffer.min(BODY_ROOM),
+        };
         let source = Source::Http1(Http1Source { lease, framing, reusable, keeps, rest, most });
         let mut response = Response::new(UpstreamBody::new(source, self.way.route, progress));
         *response.status_mut() = status;

@@ -214,7 +214,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// `upstream_unreachable` or `upstream_timeout` of the last address that was tried.
+    /// `upstream_unreachable` or `upstream_timeout` of the last address that was tried; `overloaded` for want of a socket.
     pub(super) async fn lend(&self, fresh: bool, now: Instant, terms: Terms) -> Result<Lease, Reject> {
         self.follow();
         let mut last = Reject::because(Reason::UpstreamUnreachable, "the upstream has no address");
@@ -225,6 +225,8 @@ impl Pool {
                     slot.refused.set(None);
                     return Ok(lease);
                 }
+                // No fault of the address, and another one needs a socket too.
+                Err(reject) if reject.reason == Reason::Overloaded => return Err(reject),
                 Err(reject) => {
                     slot.refused.set(Some(Instant::now()));
                     last = reject;

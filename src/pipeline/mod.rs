@@ -29,7 +29,7 @@ use crate::authorize::Permit;
 use crate::decide::{DecisionRecord, Verdict, decide};
 use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
-use crate::observe::metrics::{Cause, Counted, WorkerMetrics};
+use crate::observe::metrics::{Cause, Counted, StreamError, WorkerMetrics};
 use crate::reject::{Reason, Reject};
 use crate::respond::{cors, metadata};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
@@ -247,6 +247,10 @@ impl Handler for Gateway {
 
     fn closed(&self, cause: Cause) {
         self.metrics.connection_closed(cause);
+    }
+
+    fn reset(&self, error: StreamError) {
+        self.metrics.stream_reset(error);
     }
 
     fn stalled(&self) {

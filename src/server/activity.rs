@@ -14,6 +14,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::reader::Reader;
+use crate::observe::metrics::StreamError;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -23,7 +26,7 @@ pub(super) enum Waiting {
     Next(Instant),
     /// For its own running requests: no limit here.
     Requests,
-    /// For the client to take bytes of an answer, since then.
+    /// For the client to take bytes of an answer, since then; earlier waits that still count put it forward.
     Reader(Instant),
 }
 
@@ -34,29 +37,34 @@ pub(super) struct Activity {
     running: AtomicU32,
     /// Milliseconds after `opened`, shifted by one; the lowest bit says that a header section has begun.
     since: AtomicU64,
-    /// Milliseconds after `opened`, shifted by one, since when the client takes no bytes; the lowest bit says that it is so.
-    blocked: AtomicU64,
+    reader: Reader,
     /// Requests so far.
     requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
     with_body: AtomicBool,
     /// Whether a flood of frames ended it.
     flooded: AtomicBool,
+    /// Streams that were reset and are not counted yet, at the places of their error codes; and whether there are any.
+    resets: [AtomicU32; StreamError::COUNT],
+    has_resets: AtomicBool,
     /// HTTP/2 frames other than requests keep nothing waiting for a header section.
     multiplexed: bool,
 }
 
 impl Activity {
-    /// A connection that owes its first request.
-    pub(super) fn new(multiplexed: bool) -> Self {
+    /// A connection that owes its first request. `least` are the bytes that a client must take in the time that it may be
+    /// waited for.
+    pub(super) fn new(multiplexed: bool, least: u64) -> Self {
         Self {
             opened: Instant::now(),
             running: AtomicU32::new(0),
             since: AtomicU64::new(u64::from(!multiplexed)),
-            blocked: AtomicU64::new(0),
+            reader: Reader::new(least),
             requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
+            resets: Default::default(),
+            has_resets: AtomicBool::new(false),
             multiplexed,
         }
     }
@@ -75,26 +83,22 @@ impl Activity {
     pub(super) fn received(&self) {
         let since = self.since.load(Ordering::Relaxed);
         if !self.multiplexed && since & 1 == 0 && self.running.load(Ordering::Relaxed) == 0 {
-            self.since.store(self.now() | 1, Ordering::Relaxed);
+            self.since.store((self.now() << 1) | 1, Ordering::Relaxed);
         }
     }
 
     /// The client's side takes no more bytes at the moment.
     pub(super) fn blocked(&self) {
-        if self.blocked.load(Ordering::Relaxed) & 1 == 0 {
-            self.blocked.store(self.now() | 1, Ordering::Relaxed);
-        }
+        self.reader.blocked(|| self.now());
     }
 
-    /// The client's side took bytes.
-    pub(super) fn wrote(&self) {
-        if self.blocked.load(Ordering::Relaxed) & 1 == 0 {
-            return;
-        }
-        self.blocked.store(0, Ordering::Relaxed);
+    /// The client's side took this many bytes.
+    pub(super) fn wrote(&self, count: usize) {
+        let waited = self.reader.took(count, || self.now());
         // The rest of an answer that goes out slowly is no idle time.
-        if self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
-            self.since.store(self.now(), Ordering::Relaxed);
+        if waited && self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0
+        {
+            self.since.store(self.now() << 1, Ordering::Relaxed);
         }
     }
 
@@ -113,6 +117,25 @@ impl Activity {
         self.flooded.load(Ordering::Relaxed)
     }
 
+    /// A stream was reset with this error code.
+    pub(super) fn reset(&self, code: u8) {
+        if let Some(count) = self.resets.get(usize::from(code)) {
+            count.fetch_add(1, Ordering::Relaxed);
+            self.has_resets.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts each stream that was reset since the last time.
+    pub(super) fn count_resets(&self, mut count: impl FnMut(StreamError)) {
+        if !self.has_resets.load(Ordering::Relaxed) {
+            return;
+        }
+        self.has_resets.store(false, Ordering::Relaxed);
+        for (error, times) in StreamError::all().zip(&self.resets) {
+            (0..times.swap(0, Ordering::Relaxed)).for_each(|_| count(error));
+        }
+    }
+
     /// Whether the client may still be sending the body of its last request, or the rest of a header section.
     pub(super) fn may_be_sending(&self) -> bool {
         let within_header = self.since.load(Ordering::Relaxed) & 1 == 1;
@@ -127,21 +150,24 @@ impl Activity {
         Running(Arc::clone(self))
     }
 
-    /// What the connection waits for.
+    /// What the connection waits for. Bytes that are ready for the client come first: it may have no running request, and
+    /// still not have taken the rest of an answer.
     pub(super) fn waiting(&self) -> Waiting {
-        let time = |shifted: u64| self.opened + Duration::from_millis(shifted >> 1);
+        let time = |milliseconds| self.opened + Duration::from_millis(milliseconds);
+        if let Some(blocked) = self.reader.since() {
+            return Waiting::Reader(time(blocked));
+        }
         if self.running.load(Ordering::Relaxed) > 0 {
-            let blocked = self.blocked.load(Ordering::Relaxed);
-            return if blocked & 1 == 1 { Waiting::Reader(time(blocked)) } else { Waiting::Requests };
+            return Waiting::Requests;
         }
         let since = self.since.load(Ordering::Relaxed);
-        let at = time(since);
+        let at = time(since >> 1);
         if since & 1 == 1 { Waiting::Header(at) } else { Waiting::Next(at) }
     }
 
+    /// Milliseconds after `opened`.
     fn now(&self) -> u64 {
-        let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 1);
-        elapsed << 1
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 1)
     }
 }
 
@@ -152,7 +178,7 @@ pub(super) struct Running(Arc<Activity>);
 impl Drop for Running {
     fn drop(&mut self) {
         if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.since.store(self.0.now(), Ordering::Relaxed);
+            self.0.since.store(self.0.now() << 1, Ordering::Relaxed);
         }
     }
 }

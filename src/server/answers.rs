@@ -36,6 +36,14 @@ pub(super) struct Patience {
     pub(super) rate: u64,
 }
 
+impl Patience {
+    /// Fewest bytes in all that time; never none.
+    pub(super) fn least(self) -> u64 {
+        let least = u128::from(self.rate) * self.stall.as_millis() / 1000;
+        u64::try_from(least).unwrap_or(u64::MAX).max(1)
+    }
+}
+
 /// How much of one answer was handed over, and how much of that was taken.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -229,9 +237,8 @@ impl<'a> Watch<'a> {
         let Self { answer, patience, .. } = self;
         while self.alarm.as_mut().poll(cx).is_ready() {
             let taken = answer.taken.get() - self.taken_before;
-            let least = u128::from(patience.rate) * patience.stall.as_millis() / 1000;
             let kept_up = answer.kept_up.replace(answer.left() == 0);
-            if !kept_up && u128::from(taken) < least.max(1) {
+            if !kept_up && taken < patience.least() {
                 return Poll::Ready(());
             }
             self.taken_before = answer.taken.get();

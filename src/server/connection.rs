@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, Tracked, Waiting};
 use super::answers::{Offering, Patience, Streams};
+use super::share::{Share, Shares};
 use super::shutdown::{Listening, Phase};
 use super::stream::{Gone, Stream, Transport};
 use super::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, TlsPeer, proxy_protocol};
@@ -49,6 +50,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Serves one accepted socket to its end; tells what ended it.
 pub(super) async fn serve<H: Handler>(
     handler: Rc<H>,
+    shares: &Shares,
     socket: TcpStream,
     address: SocketAddr,
     listener: usize,
@@ -65,23 +67,27 @@ pub(super) async fn serve<H: Handler>(
     }
     let mut draining = shutdown.clone();
     let tls = handler.tls(listener);
-    let (patience, too_slow) = match tls {
+    let (limit, too_slow) = match tls {
         Some(_) => (limits.handshake_timeout, Cause::HandshakeTimeout),
         None => (limits.header_timeout, Cause::HeaderTimeout),
     };
     let opened = tokio::select! {
         biased;
-        opened = timeout(patience, open(&*handler, tls, socket, &mut peer)) => opened,
+        opened = timeout(limit, open(&*handler, shares, tls, socket, &mut peer)) => opened,
         () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => {
             return Cause::Drain;
         }
     };
-    let (stream, gone, multiplexed) = match opened {
+    let Opened { stream, gone, multiplexed, share: _share } = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(None)) => return Cause::Client,
         Ok(Err(Some(abort))) => {
             handler.aborted(&peer, abort);
-            return if abort == Abort::Malformed { Cause::Malformed } else { Cause::Handshake };
+            return match abort {
+                Abort::Malformed => Cause::Malformed,
+                Abort::TooMany => Cause::ClientLimit,
+                Abort::Handshake | Abort::TooLarge | Abort::HeaderTimeout | Abort::Flood => Cause::Handshake,
+            };
         }
         // Not a word, or half a handshake: there is no request to speak of.
         Err(_) => {
@@ -89,8 +95,10 @@ pub(super) async fn serve<H: Handler>(
             return too_slow;
         }
     };
+    let patience = Patience { stall: limits.response_stall, rate: limits.response_rate };
     let connection = Connection {
-        activity: Arc::new(Activity::new(multiplexed)),
+        activity: Arc::new(Activity::new(multiplexed, patience.least())),
+        patience,
         peer: Rc::new(peer),
         handler,
         limits,
@@ -107,23 +115,39 @@ pub(super) async fn serve<H: Handler>(
     cause
 }
 
+/// A connection on which requests may come.
+struct Opened {
+    stream: Stream,
+    gone: Gone,
+    /// Whether it speaks HTTP/2.
+    multiplexed: bool,
+    /// The place of the client that a PROXY header names.
+    share: Option<Share>,
+}
+
 /// Learns whose the connection is where that is said first, agrees on TLS and on the protocol version. `Err(None)` is a
 /// client that left without a word.
 async fn open<H: Handler>(
     handler: &H,
+    shares: &Shares,
     tls: Option<Arc<rustls::ServerConfig>>,
     mut socket: TcpStream,
     peer: &mut Peer,
-) -> Result<(Stream, Gone, bool), Option<Abort>> {
-    match handler.proxy_header(peer.listener, peer.address.ip()) {
-        ProxyHeader::Absent => {}
-        ProxyHeader::Required => peer.introduced(introduction(&mut socket, peer.address).await?),
+) -> Result<Opened, Option<Abort>> {
+    let share = match handler.proxy_header(peer.listener, peer.address.ip()) {
+        ProxyHeader::Absent => None,
+        ProxyHeader::Required => {
+            let client = introduction(&mut socket, peer.address).await?;
+            peer.introduced(client);
+            client.map(|client| shares.take(client.ip(), handler.share(client.ip())).ok_or(Abort::TooMany))
+        }
         ProxyHeader::Refused => return Err(Some(Abort::Malformed)),
-    }
+    };
+    let share = share.transpose()?;
     let Some(config) = tls else {
         let (mut stream, gone) = Stream::new(Transport::Plain(socket));
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
-        return Ok((stream, gone, multiplexed));
+        return Ok(Opened { stream, gone, multiplexed, share });
     };
     let socket = TlsAcceptor::from(config).accept(socket).await.map_err(|error| {
         tracing::debug!(%error, client = %peer.address, "TLS handshake failed");
@@ -136,7 +160,7 @@ async fn open<H: Handler>(
     });
     let multiplexed = session.alpn_protocol() == Some(b"h2");
     let (stream, gone) = Stream::new(Transport::Tls(Box::new(socket)));
-    Ok((stream, gone, multiplexed))
+    Ok(Opened { stream, gone, multiplexed, share })
 }
 
 /// The client that a PROXY header names.
@@ -153,6 +177,7 @@ async fn introduction(
 
 struct Connection<H> {
     activity: Arc<Activity>,
+    patience: Patience,
     peer: Rc<Peer>,
     handler: Rc<H>,
     limits: ConnectionLimits,
@@ -178,9 +203,8 @@ impl<H: Handler> Connection<H> {
 
     async fn http2(self, mut stream: Stream) -> Cause {
         stream.report_to(Arc::clone(&self.activity));
-        stream.follow_frames(self.limits.headers);
-        let patience = Patience { stall: self.limits.response_stall, rate: self.limits.response_rate };
-        let streams = Streams::new(Rc::clone(&self.handler), patience);
+        stream.follow_frames(self.limits.headers, self.limits.control_frames);
+        let streams = Streams::new(Rc::clone(&self.handler), self.patience);
         let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
@@ -240,7 +264,7 @@ impl<H: Handler> Connection<H> {
         loop {
             let cause = tokio::select! {
                 biased;
-                ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.deadline(parting)) => match ended {
+                ended = poll_within(connection.as_mut(), alarm.as_mut(), || self.look(parting)) => match ended {
                     Ok(Ok(())) => return Ended::By(parting.map_or_else(|| self.ended_by(), |(cause, _)| cause)),
                     // Whoever was told to go may go in any way.
                     Ok(Err(error)) => return parting.map_or(Ended::Failed(error), |(cause, _)| Ended::By(cause)),
@@ -260,6 +284,12 @@ impl<H: Handler> Connection<H> {
         if self.is_spent() { Cause::Requests } else { Cause::Client }
     }
 
+    /// Counts what happened meanwhile, and tells when patience ends, and with what.
+    fn look(&self, parting: Option<(Cause, Instant)>) -> Option<(Instant, Cause)> {
+        self.activity.count_resets(|error| self.handler.reset(error));
+        self.deadline(parting)
+    }
+
     /// When patience ends, and with what. `parting` is why and since when the connection takes no more requests.
     fn deadline(&self, parting: Option<(Cause, Instant)>) -> Option<(Instant, Cause)> {
         let limits = &self.limits;
@@ -269,7 +299,7 @@ impl<H: Handler> Connection<H> {
             (Waiting::Next(since), Some((cause, parted))) => {
                 Some((since.max(parted) + limits.idle_timeout.min(GOODBYE), cause))
             }
-            (Waiting::Reader(since), _) => Some((since + limits.response_stall, Cause::ResponseStall)),
+            (Waiting::Reader(since), _) => Some((since + self.patience.stall, Cause::ResponseStall)),
             (Waiting::Requests, _) => None,
         };
         if parting.is_some() {
@@ -290,6 +320,7 @@ impl<H: Handler> Connection<H> {
     /// Logs what deserves it.
     fn report(&self, ended: Ended) -> Cause {
         let client = &self.peer.address;
+        self.activity.count_resets(|error| self.handler.reset(error));
         match ended {
             Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => self.flood(),
             Ended::Failed(error) if is_calmed(&error) => {

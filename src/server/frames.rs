@@ -4,11 +4,12 @@
 //! SETTINGS, PRIORITY, WINDOW_UPDATE and RST_STREAM frames, each of which is work without a request. So the frame headers of
 //! both directions are followed here; payloads are passed over.
 //!
-//! 1. A connection has credit. Each received frame that is neither a header block nor data takes 1, a RST_STREAM takes
-//!    [`RESET`]: it may cancel a request that already costs the upstream work (CVE-2023-44487).
-//! 2. Credit comes back with time ([`RATE`] a second), with each header section sent ([`ANSWER`]) and each DATA frame sent
-//!    ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
-//!    after their answer come along with answers, however many there are. There is never more than [`BURST`].
+//! 1. A connection begins with a credit of `control_frames`, and never has more. Each received frame that is neither a header
+//!    block nor data takes 1, a RST_STREAM takes [`RESET`]: it may cancel a request that already costs the upstream work
+//!    (CVE-2023-44487).
+//! 2. Credit comes back with time (half of it in a second), with each header section sent ([`ANSWER`]) and each DATA frame
+//!    sent ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
+//!    after their answer come along with answers, however many there are.
 //! 3. A header block may hold twice as many fields as a request may have: a client that is only careless is told so in an
 //!    answer, and memory does not fill with fields of one byte each (CVE-2026-49975, `fields`). Trailers count alike.
 //! 4. The frame that finds no credit, or holds too many fields, is the last that is let through. The connection then ends
@@ -17,16 +18,14 @@
 //! For comparison: Envoy allows 100 PRIORITY frames a stream and 20 WINDOW_UPDATE frames for each DATA frame sent; sozu 100
 //! resets and 100 pings a second; nginx 8 bytes of overhead for each byte of payload.
 //!
-//! No I/O. The clock is read only when credit has run out, so a burst can be twice [`BURST`] at most.
+//! No I/O. The clock is read only when credit has run out, so a burst can be twice the credit at most.
 
 use std::time::Instant;
 
 use super::fields::Block;
 
-/// The most credit, and what a connection starts with.
-const BURST: u64 = 1000;
-/// Credit that comes back in a second.
-const RATE: u64 = 500;
+/// In how many milliseconds all of the credit comes back.
+const REFILL: u64 = 2000;
 /// What a RST_STREAM frame takes.
 const RESET: u64 = 5;
 /// What a header section sent brings.
@@ -46,6 +45,7 @@ const HEADER: usize = 9;
 const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+pub(super) const PUSH_PROMISE: u8 = 5;
 pub(super) const CONTINUATION: u8 = 9;
 /// The flag of DATA and HEADERS that ends a stream.
 const END_STREAM: u8 = 1;
@@ -107,12 +107,6 @@ impl Follower {
         Self { header: [0; HEADER], filled: 0, skip }
     }
 
-    /// Moves past what is left of a payload and the next frame header.
-    fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
-        let (_, behind) = self.payload(bytes);
-        self.header(behind)
-    }
-
     /// Moves past a frame header, or to the end of the bytes. Gives the frame and what comes behind its header.
     fn header<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
         let (header, rest) = match bytes.split_first_chunk::<HEADER>() {
@@ -143,13 +137,17 @@ impl Follower {
 
 /// The frames of one connection and the credit that is left.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     received: Follower,
     sent: Follower,
+    /// Whether the payload that is being sent is that of a RST_STREAM frame.
+    resets: bool,
     block: Block,
     /// Most fields of a header block.
     most_fields: usize,
     credit: u64,
+    /// The most credit, and what a connection starts with.
+    most_credit: u64,
     /// Up to when time has brought credit.
     refilled: Instant,
     /// A frame found no credit: it is the last.
@@ -157,22 +155,27 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// A connection whose preface is the next that is received. `fields` are the most of one request.
-    pub(super) fn new(fields: usize, now: Instant) -> Self {
+    /// A connection whose preface is the next that is received. `fields` are the most of one request, `control_frames` those
+    /// that may come at once.
+    #[must_use]
+    pub fn new(fields: usize, control_frames: u32, now: Instant) -> Self {
+        let most_credit = u64::from(control_frames);
         Self {
             received: Follower::after(PREFACE),
             sent: Follower::after(0),
+            resets: false,
             block: Block::default(),
             // Beside them there are pseudo-headers.
             most_fields: fields.saturating_mul(2).saturating_add(PSEUDO_HEADERS),
-            credit: BURST,
+            credit: most_credit,
+            most_credit,
             refilled: now,
             flooded: false,
         }
     }
 
     /// Follows received bytes. Gives how many of them are let through: all, or those up to the end of the last frame.
-    pub(super) fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
+    pub fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
         let mut rest = bytes;
         loop {
             let (payload, behind) = self.received.payload(rest);
@@ -190,17 +193,27 @@ impl Frames {
         }
     }
 
-    /// Follows sent bytes.
-    pub(super) fn sent(&mut self, bytes: &[u8]) {
+    /// Follows sent bytes. `reset` gets the error code of each stream that they reset, as far as its last byte tells.
+    pub fn sent(&mut self, bytes: &[u8], mut reset: impl FnMut(u8)) {
         let mut rest = bytes;
-        while let Some((frame, behind)) = self.sent.next(rest) {
-            self.credit = BURST.min(self.credit + frame.worth());
+        loop {
+            let (payload, behind) = self.sent.payload(rest);
+            if let Some(code) = payload.last()
+                && self.resets
+                && self.sent.skip == 0
+            {
+                reset(*code);
+            }
+            let Some((frame, behind)) = self.sent.header(behind) else { return };
+            self.resets = frame.kind == RST_STREAM;
+            self.credit = self.most_credit.min(self.credit + frame.worth());
             rest = behind;
         }
     }
 
     /// Whether a frame found no credit.
-    pub(super) const fn flooded(&self) -> bool {
+    #[must_use]
+    pub const fn flooded(&self) -> bool {
         self.flooded
     }
 
@@ -219,10 +232,10 @@ impl Frames {
 
     fn refill(&mut self, now: Instant) {
         let elapsed = u64::try_from(now.saturating_duration_since(self.refilled).as_millis());
-        let earned = elapsed.unwrap_or(u64::MAX).saturating_mul(RATE) / 1000;
+        let earned = elapsed.unwrap_or(u64::MAX).saturating_mul(self.most_credit) / REFILL;
         // What is too short to bring anything counts for the next time.
         if earned > 0 {
-            self.credit = BURST.min(self.credit.saturating_add(earned));
+            self.credit = self.most_credit.min(self.credit.saturating_add(earned));
             self.refilled = now;
         }
     }
@@ -245,8 +258,12 @@ mod tests {
     }
 
     fn opened() -> (Frames, Instant) {
+        opened_with(1000)
+    }
+
+    fn opened_with(control_frames: u32) -> (Frames, Instant) {
         let now = Instant::now();
-        let mut frames = Frames::new(100, now);
+        let mut frames = Frames::new(100, control_frames, now);
         assert_eq!(frames.received(&[b'P'; PREFACE], || now), PREFACE);
         (frames, now)
     }
@@ -270,6 +287,27 @@ mod tests {
     }
 
     #[test]
+    fn the_burst_and_what_comes_back_follow_the_limit() {
+        for limit in [100, 1000, 100_000_u32] {
+            let all = usize::try_from(limit).unwrap();
+            let ping = frame(PING, 0, 8);
+            let (mut frames, now) = opened_with(limit);
+            frames.received(&ping.repeat(all), || now);
+            assert!(!frames.flooded());
+            let later = now + Duration::from_secs(1);
+            frames.received(&ping.repeat(all / 2), || later);
+            assert!(!frames.flooded(), "half of it came back");
+            frames.received(&ping, || later);
+            assert!(frames.flooded(), "and no more than that");
+            let (mut frames, now) = opened_with(limit);
+            frames.received(&frame(RST_STREAM, 0, 4).repeat(all / 5), || now);
+            assert!(!frames.flooded());
+            frames.received(&frame(RST_STREAM, 0, 4), || now);
+            assert!(frames.flooded(), "a reset counts as five");
+        }
+    }
+
+    #[test]
     fn requests_and_bodies_take_nothing() {
         for one in [frame(HEADERS, 4, 9), frame(DATA, 0, 1), frame(DATA, END_STREAM, 0)] {
             let (mut frames, now) = opened();
@@ -285,6 +323,10 @@ mod tests {
         assert_eq!(frames.received(&[block(206), block(1)].concat(), || now), block(206).len());
         assert!(frames.flooded());
         let (mut frames, now) = opened();
+        let promise = [&frame(PUSH_PROMISE, 4, 210)[..HEADER], &[0; 4], &[0x82; 206]].concat();
+        assert_eq!(frames.received(&promise, || now), promise.len());
+        assert!(frames.flooded(), "what a client may not send is decoded before it is refused");
+        let (mut frames, now) = opened();
         let mut pieces = frame(HEADERS, 0, 0);
         pieces.extend([&frame(CONTINUATION, 0, 50)[..HEADER], &[0x82; 50]].concat().repeat(5));
         assert_eq!(frames.received(&pieces, || now), pieces.len());
@@ -296,7 +338,7 @@ mod tests {
         let (mut frames, now) = opened();
         let ping = frame(PING, 0, 8);
         for second in 1..100 {
-            for _ in 0..RATE {
+            for _ in 0..500 {
                 assert_eq!(frames.received(&ping, || now + Duration::from_secs(second)), ping.len());
             }
         }
@@ -309,17 +351,28 @@ mod tests {
         let (mut frames, now) = opened();
         let (reset, update) = (frame(RST_STREAM, 0, 4), frame(8, 0, 4));
         for _ in 0..10_000 {
-            frames.sent(&frame(HEADERS, 4, 20));
-            frames.sent(&frame(DATA, END_STREAM, 16 * 1024));
+            frames.sent(&frame(HEADERS, 4, 20), |_| {});
+            frames.sent(&frame(DATA, END_STREAM, 16 * 1024), |_| {});
             assert_eq!(frames.received(&reset, || now), reset.len());
             for _ in 0..18 {
                 assert_eq!(frames.received(&update, || now), update.len());
             }
         }
         for _ in 0..10_000 {
-            frames.sent(&frame(PING, 1, 8));
+            frames.sent(&frame(PING, 1, 8), |_| {});
         }
         assert!(admitted(&mut frames, &reset, now) <= 200, "what answers a ping is no answer to a request");
+    }
+
+    #[test]
+    fn resets_are_told_with_their_codes_wherever_the_bytes_are_split() {
+        let coded = |code: u8| [&frame(RST_STREAM, 0, 4)[..HEADER], &[0, 0, 0, code]].concat();
+        let bytes = [coded(7), frame(DATA, 0, 20), coded(8), coded(1), frame(PING, 0, 8), coded(0)].concat();
+        for size in 1..=bytes.len() {
+            let (mut frames, mut codes) = (opened().0, Vec::new());
+            bytes.chunks(size).for_each(|piece| frames.sent(piece, |code| codes.push(code)));
+            assert_eq!(codes, [7, 8, 1, 0], "{size} bytes at a time");
+        }
     }
 
     #[test]
@@ -363,7 +416,9 @@ mod tests {
             let (mut follower, mut found, mut rest) = (Follower::after(0), Vec::new(), bytes.as_slice());
             for cut in cuts.iter().cycle() {
                 let (mut piece, behind) = rest.split_at((*cut).min(rest.len()));
-                while let Some((frame, after)) = follower.next(piece) {
+                loop {
+                    let (_, after) = follower.payload(piece);
+                    let Some((frame, after)) = follower.header(after) else { break };
                     found.push(frame);
                     piece = after;
                 }
@@ -402,7 +457,7 @@ mod tests {
         #[test]
         fn no_bytes_confuse_it(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             let (mut frames, now) = opened();
-            frames.sent(&bytes);
+            frames.sent(&bytes, |_| {});
             prop_assert!(frames.received(&bytes, || now) <= bytes.len());
         }
     }

@@ -6,7 +6,7 @@
 //! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
-//!    whose client takes nothing of an answer (`activity`); a stream of HTTP/2 likewise (`answers`).
+//!    whose client takes nothing of an answer, or too little (`activity`, `reader`); a stream of HTTP/2 likewise (`answers`).
 //! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
 //! 7. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
 //! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
@@ -21,6 +21,7 @@ mod fields;
 mod frames;
 pub mod listener;
 mod proxy_protocol;
+mod reader;
 mod share;
 pub mod shutdown;
 mod stream;
@@ -36,9 +37,11 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use activity::Tracked;
+pub use frames::Frames;
+pub use proxy_protocol::Introduction;
 
 use crate::limits::{Limits, Timeouts};
-use crate::observe::metrics::Cause;
+use crate::observe::metrics::{Cause, StreamError};
 
 /// What a connection may take, read when it is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +54,7 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
     /// How long a client may take nothing of an answer, or too little.
     pub response_stall: Duration,
-    /// Fewest bytes a second of an answer that an HTTP/2 client must take while more is ready.
+    /// Fewest bytes a second of an answer that a client must take while more is ready.
     pub response_rate: u64,
     /// How long a connection takes requests.
     pub age: Duration,
@@ -59,6 +62,8 @@ pub struct ConnectionLimits {
     pub requests: u32,
     /// Most concurrent streams of HTTP/2.
     pub streams: u32,
+    /// Most frames beside requests at once on HTTP/2.
+    pub control_frames: u32,
     /// Most bytes of bodies that are held for one HTTP/1 connection each way, and so read or sent at once.
     pub buffer: usize,
     /// Longest header section.
@@ -79,6 +84,7 @@ impl ConnectionLimits {
             age: timeouts.connection_age,
             requests: limits.connection_requests,
             streams: limits.streams,
+            control_frames: limits.control_frames,
             buffer: limits.buffer,
             header_bytes: limits.header_bytes,
             headers: limits.headers,
@@ -195,6 +201,9 @@ pub trait Handler: 'static {
 
     /// A connection was closed. Called once for each, served or not.
     fn closed(&self, cause: Cause);
+
+    /// A stream of a connection was reset, by HTTP/2 or by its handler.
+    fn reset(&self, error: StreamError);
 
     /// A stream of a connection was reset: its client took too little of the answer.
     fn stalled(&self);

@@ -1,7 +1,10 @@
 //! How many connections each client has, so that one of them cannot have all.
 //!
-//! A client is an IPv4 address, or an IPv6 network of 64 bits: whoever has one such address has all of that network
-//! (RFC 6177). Only clients with an open connection are remembered, so that memory is bounded by the connections.
+//! 1. A connection is counted for the peer of its socket; one that a trusted proxy introduces (`proxy_protocol`), for the
+//!    client that the header names.
+//! 2. A client is an IPv4 address, or an IPv6 network of 64 bits: whoever has one such address has all of that network
+//!    (RFC 6177).
+//! 3. Only clients with an open connection are remembered, so that memory is bounded by the connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -139,9 +139,9 @@ impl Stream {
     }
 
     /// Follows from now on the frames of an HTTP/2 connection, whose preface is yet to be read. `fields` are the most of one
-    /// request.
-    pub(super) fn follow_frames(&mut self, fields: usize) {
-        self.frames = Some(Box::new(Frames::new(fields, Instant::now())));
+    /// request, `control_frames` those that may come at once beside requests.
+    pub(super) fn follow_frames(&mut self, fields: usize, control_frames: u32) {
+        self.frames = Some(Box::new(Frames::new(fields, control_frames, Instant::now())));
     }
 
     fn flooded(&self) -> bool {
@@ -163,11 +163,11 @@ impl Stream {
 
     /// Follows the first `count` bytes of these, which were sent.
     fn follow_sent(&mut self, parts: &[io::IoSlice<'_>], count: usize) {
-        let Some(frames) = &mut self.frames else { return };
+        let (Some(frames), Some(activity)) = (&mut self.frames, &self.activity) else { return };
         let mut left = count;
         for part in parts {
             let sent = left.min(part.len());
-            frames.sent(part.get(..sent).unwrap_or_default());
+            frames.sent(part.get(..sent).unwrap_or_default(), |code| activity.reset(code));
             left -= sent;
         }
     }
@@ -201,10 +201,10 @@ impl Stream {
     }
 
     /// Reports how an attempt to send went, and passes it on.
-    fn sent<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match (&self.activity, &polled) {
             (Some(activity), Poll::Pending) => activity.blocked(),
-            (Some(activity), Poll::Ready(Ok(_))) => activity.wrote(),
+            (Some(activity), Poll::Ready(Ok(count))) => activity.wrote(*count),
             (Some(_), Poll::Ready(Err(_))) | (None, _) => {}
         }
         polled
@@ -334,8 +334,9 @@ impl AsyncWrite for Stream {
             // Has nothing to flush, so this says nothing of the client.
             Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Transport::Tls(socket) => {
-                let polled = Pin::new(socket.as_mut()).poll_flush(cx);
-                this.sent(polled)
+                // Its bytes were counted when TLS took them.
+                let polled = Pin::new(socket.as_mut()).poll_flush(cx).map_ok(|()| 0);
+                this.sent(polled).map_ok(drop)
             }
         }
     }

@@ -205,7 +205,8 @@ impl<H: Handler> Desk<H> {
             let _left = Leaving(&desk);
             let _share = share;
             let handler = Rc::clone(&desk.handler);
-            let cause = connection::serve(handler, socket, address, listener, desk.shutdown.clone()).await;
+            let (shares, shutdown) = (&desk.crew.shares, desk.shutdown.clone());
+            let cause = connection::serve(handler, shares, socket, address, listener, shutdown).await;
             desk.handler.closed(cause);
         });
     }

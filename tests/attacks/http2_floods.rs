@@ -172,6 +172,32 @@ async fn a_flood_is_told_why_it_ends() {
 }
 
 #[tokio::test]
+async fn how_many_frames_are_a_flood_is_configured() {
+    let ping = frame(PING, 0, 0, &[7; 8]);
+    // What is well below the default, on the stream of a request that was answered; and what is well above.
+    let below = [("pings", ping.repeat(700)), ("resets", reset(1, CANCEL).repeat(140))];
+    let above = [("pings", ping.repeat(5000)), ("resets", reset(1, CANCEL).repeat(1000))];
+    let (low, high) = ("limits: { control_frames: 100 }", "limits: { control_frames: 100000 }");
+    for (limit, floods, goes_on) in [("", &below, true), (low, &below, false), (high, &above, true)] {
+        let rig = Rig::with(Policy::default().gateway(limit)).await;
+        rig.upstream.answers(|request| ok(&request.target));
+        for (what, flood) in floods {
+            let mut client = Http2::connect(rig.gateway.address()).await;
+            client.send(get(&rig, 0)).await;
+            assert_eq!(client.outcome(stream(0)).await.verdict(), "200", "{what} {limit}");
+            client.send(flood).await;
+            if goes_on {
+                client.send(get(&rig, 1)).await;
+                assert_eq!(client.outcome(stream(1)).await.verdict(), "200", "{what} {limit}");
+            } else {
+                assert_eq!(client.end().await, Some(ENHANCE_YOUR_CALM), "{what} {limit}");
+            }
+        }
+        if goes_on { assert_eq!(closed(&rig).await, 0.0) } else { told(&rig, floods.len()).await }
+    }
+}
+
+#[tokio::test]
 async fn a_flood_over_tls_is_told_too() {
     let authority = Authority::new("servers");
     let leaf = authority.server(&["api.example.com"]);
@@ -347,6 +373,23 @@ async fn a_list_beyond_its_size_is_one_refusal() {
     client.send(parts(2, 12)).await;
     assert!(matches!(client.end().await, Some(ENHANCE_YOUR_CALM) | None));
     assert_eq!(rig.upstream.requests().len(), 1);
+    unharmed(&rig).await;
+}
+
+#[tokio::test]
+async fn what_http2_refuses_by_itself_is_counted() {
+    let rig = rig().await;
+    let mut client = Http2::connect(rig.gateway.address()).await;
+    for n in 0..3 {
+        client.send(Block::default().with("connection", "close").on(stream(n), END_STREAM)).await;
+        assert_eq!(client.outcome(stream(n)).await, Outcome::Reset(PROTOCOL_ERROR));
+    }
+    eventually("each is counted", || async {
+        let labels = ["code=\"protocol_error\""];
+        (rig.gateway.metric("scopegate_reset_streams_total", &labels).await == 3.0).then_some(())
+    })
+    .await;
+    assert_eq!(rig.gateway.metric("scopegate_reset_streams_total", &[]).await, 3.0);
     unharmed(&rig).await;
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use scopegate::limits::{Limits, Timeouts};
-use scopegate::observe::metrics::Cause;
+use scopegate::observe::metrics::{Cause, StreamError};
 use scopegate::server::worker::{Crew, Worker};
 use scopegate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, listener, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -370,6 +370,8 @@ impl Handler for Faulty {
     fn aborted(&self, _: &Peer, _: Abort) {}
 
     fn closed(&self, _: Cause) {}
+
+    fn reset(&self, _: StreamError) {}
 
     fn stalled(&self) {}
 

@@ -19,7 +19,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!((gateway.limits.body_rate, gateway.limits.response_rate), (500, 500));
     assert_eq!(gateway.limits.buffer, 256 << 10);
     assert_eq!((gateway.limits.streams, gateway.limits.connection_requests), (100, 10_000));
-    assert_eq!(gateway.limits.connections_per_client, 512);
+    assert_eq!((gateway.limits.control_frames, gateway.limits.connections_per_client), (1000, 512));
     assert_eq!((gateway.limits.connections, gateway.limits.requests_in_flight), (None, None));
     let seconds = Duration::from_secs;
     let timeouts = &gateway.timeouts;

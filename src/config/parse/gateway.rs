@@ -162,6 +162,7 @@ impl Parser<'_, '_> {
         let default = Limits::DEFAULT;
         let of_clients = raw.connections_per_client;
         let (streams, requests) = (default.streams as usize, default.connection_requests as usize);
+        let control_frames = default.control_frames as usize;
         Limits {
             // Below 8 KiB ordinary requests fail; what clients may make us hold is bounded above.
             header_bytes: bounded(
@@ -180,6 +181,14 @@ impl Parser<'_, '_> {
             // hyper takes no less.
             buffer: bounded("buffer", bytes(raw.buffer), default.buffer, 8 << 10, 16 << 20),
             streams: count(bounded("streams", raw.streams, streams, 1, 10_000)),
+            // Below that, settings, pings and window updates of a quiet client would be a flood.
+            control_frames: count(bounded(
+                "control_frames",
+                raw.control_frames,
+                control_frames,
+                100,
+                COUNT_MOST,
+            )),
             connections: number(raw.connections),
             connections_per_client: bounded(
                 "connections_per_client",

@@ -33,8 +33,8 @@ use crate::observe::metrics::Counted;
 
 /// Room for the head of an answer and a small body.
 const HEAD_ROOM: usize = 8 * 1024;
-/// Most bytes of a body that are read at once. Large pieces wake the other side less often, which costs more than the
-/// copying: 256 KiB take half of the time of 64 KiB.
+/// Most bytes of a body that are read at once, where `limits.buffer` allows as much. Large pieces wake the other side less
+/// often, which costs more than the copying: 256 KiB take half of the time of 64 KiB.
 pub(super) const BODY_ROOM: usize = 256 * 1024;
 /// The same for a client of HTTP/2, who may let a piece wait in each of its streams. It opens their windows itself.
 pub(super) const STREAM_ROOM: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Cause, Decision, MethodLabel};
+use super::{Cause, Decision, MethodLabel, StreamError};
 use crate::reject::Reason;
 
 /// Locks, whatever became of the last holder: the data behind these locks is whole between any two statements.
@@ -163,6 +163,7 @@ pub(super) enum Series {
         reason: Reason,
     },
     Closed(Cause),
+    ResetStream(StreamError),
     StalledStream,
     AcceptError,
     Panic,

@@ -104,6 +104,42 @@ impl MethodLabel {
     }
 }
 
+/// Why an HTTP/2 stream was reset: an error code of RFC 9113 §7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamError(u8);
+
+impl StreamError {
+    /// The labels, each at the place of its code.
+    const NAMES: [&'static str; Self::COUNT] = [
+        "no_error",
+        "protocol_error",
+        "internal_error",
+        "flow_control_error",
+        "settings_timeout",
+        "stream_closed",
+        "frame_size_error",
+        "refused_stream",
+        "cancel",
+        "compression_error",
+        "connect_error",
+        "enhance_your_calm",
+        "inadequate_security",
+        "http_1_1_required",
+    ];
+    /// How many there are.
+    pub const COUNT: usize = 14;
+
+    /// All of them, in the order of their codes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..).take(Self::COUNT).map(Self)
+    }
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES.get(usize::from(self.0)).copied().unwrap_or(OTHER_NAME)
+    }
+}
+
 /// Declares the causes with their labels, so that neither can be without the other.
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
@@ -154,7 +190,7 @@ causes! {
     Malformed = "malformed";
     /// It brought `limits.connection_requests`.
     Requests = "requests";
-    /// The client took nothing of an answer for `timeouts.response_stall`.
+    /// The client took nothing of an answer for `timeouts.response_stall`, or less than `limits.response_rate`.
     ResponseStall = "response_stall";
     /// A head was too large.
     TooLarge = "too_large";

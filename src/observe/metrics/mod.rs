@@ -30,7 +30,7 @@ use std::time::Duration;
 use http::Method;
 
 use self::cells::{Counter, Gauge, Histogram, KeyHasher, Level, Registry, Series, Span, lock};
-pub use self::labels::Cause;
+pub use self::labels::{Cause, StreamError};
 use self::labels::{MethodLabel, Names, OTHER_NAME, label};
 pub use self::names::{NAMES, Name};
 pub use self::render::{Extra, TokenCacheStats};
@@ -277,6 +277,11 @@ impl WorkerMetrics {
     /// A client connection ended.
     pub fn connection_closed(&self, cause: Cause) {
         self.count(Series::Closed(cause));
+    }
+
+    /// A stream was reset.
+    pub fn stream_reset(&self, error: StreamError) {
+        self.count(Series::ResetStream(error));
     }
 
     /// A stream was reset because its client took too little of the answer.

@@ -62,6 +62,8 @@ metrics! {
         "Open client connections, by listener.";
     CONNECTIONS_CLOSED: COUNTER "scopegate_connections_closed_total" ["cause"]
         "Client connections that ended, by what ended them.";
+    RESET_STREAMS: COUNTER "scopegate_reset_streams_total" ["code"]
+        "HTTP/2 streams of clients that the gateway reset, by error code.";
     STALLED_STREAMS: COUNTER "scopegate_stalled_streams_total" []
         "HTTP/2 streams that were reset because their client took too little of the answer.";
     ACCEPT_ERRORS: COUNTER "scopegate_accept_errors_total" []

@@ -9,7 +9,7 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily};
 
 use super::Metrics;
 use super::cells::{Distribution, Level, Series, Span, Sums, lock};
-use super::labels::{NONE_NAME, Names, OTHER_NAME};
+use super::labels::{NONE_NAME, Names, OTHER_NAME, StreamError};
 use super::names::{self, Name};
 use crate::observe::trace;
 use crate::types::IssuerName;
@@ -97,6 +97,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
             }
             Series::UpstreamError { .. }
             | Series::Closed(_)
+            | Series::ResetStream(_)
             | Series::StalledStream
             | Series::AcceptError
             | Series::Panic => {}
@@ -131,6 +132,7 @@ fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         | Series::Decision { .. }
         | Series::Failure { .. }
         | Series::Closed(_)
+        | Series::ResetStream(_)
         | Series::StalledStream
         | Series::AcceptError
         | Series::Panic => None,
@@ -161,14 +163,20 @@ fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         | Series::Decision { .. }
         | Series::Failure { .. }
         | Series::UpstreamError { .. }
+        | Series::ResetStream(_)
         | Series::StalledStream
         | Series::AcceptError
         | Series::Panic => None,
+    });
+    let resets = StreamError::all().filter_map(|error| {
+        let count = of(Series::ResetStream(error));
+        (count > 0).then(|| counter(&[("code", error.as_str())], count))
     });
     let dropped = metrics.access_log_dropped.load(Relaxed);
     families.add(&names::CONNECTIONS, connections.collect());
     families.add(&names::IN_FLIGHT, vec![gauge(&[], signed(in_flight.sum()))]);
     families.add(&names::CONNECTIONS_CLOSED, closed.collect());
+    families.add(&names::RESET_STREAMS, resets.collect());
     families.add(&names::STALLED_STREAMS, vec![counter(&[], of(Series::StalledStream))]);
     families.add(&names::ACCEPT_ERRORS, vec![counter(&[], of(Series::AcceptError))]);
     families.add(&names::PANICS, vec![counter(&[], of(Series::Panic))]);

@@ -298,6 +298,7 @@ fn every_metric_has_the_labels_it_is_documented_with() {
     worker.upstream(upstream, Duration::ZERO);
     worker.upstream_error(upstream, Reason::UpstreamTimeout);
     worker.connection_closed(Cause::Frames);
+    StreamError::all().for_each(|error| worker.stream_reset(error));
     metrics.policy_applied("abc", Timestamp(1));
     let issuer = IssuerName::new("corp");
     metrics.jwks_refresh(&issuer, RefreshOutcome::Changed);
