@@ -31,6 +31,12 @@ impl Url {
         if text.contains('#') {
             return Err("a URL without fragment (`#…`) is needed");
         }
+        // `Uri` takes more than that, such as quotes and backslashes.
+        if !text.bytes().all(is_of_url) {
+            return Err(
+                "a URL holds letters and digits of ASCII, `%` and `-._~:/?[]@!$&'()*+,;=`: escape what else there is",
+            );
+        }
         let uri: Uri = text.parse().map_err(|_| "not a URL")?;
         let secure = match uri.scheme_str() {
             Some("http") => false,
@@ -93,5 +99,28 @@ impl Url {
         } else {
             format!("{scheme}://{host}:{}", self.port)
         }
+    }
+}
+
+/// Whether a URL may hold this byte (RFC 3986 §2): a quote, for one, would end the text of a header it is written in.
+const fn is_of_url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':' | b'/' | b'?' | b'[' | b']' | b'@')
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_url_holds_is_refused() {
+        for byte in 0..=0x7f_u8 {
+            let text = format!("https://api.example.com/a{}b", char::from(byte));
+            let legal = byte.is_ascii_alphanumeric() || b"-._~%:/?[]@!$&'()*+,;=".contains(&byte);
+            assert_eq!(Url::parse(&text).is_ok(), legal, "{text:?}");
+        }
+        assert!(Url::parse("https://api.example.com/\u{e9}").is_err());
+        assert!(Url::parse("https://api.example.com/%C3%A9").is_ok());
     }
 }
