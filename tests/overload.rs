@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use support::http2::*;
 use support::{Call, Client, Gateway, Policy, Reply, Rig, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -261,26 +262,70 @@ async fn a_body_that_is_announced_takes_no_memory_before_it_comes() {
     assert!(large <= 2 * small + (1 << 20), "{large} bytes for 150 large bodies, {small} for small ones");
 }
 
+/// Tries of one kind of client, and those before its memory is first looked at.
+const TRIES: usize = 10_000;
+const WARM: usize = 1_500;
+
+/// Heads that are too large (RFC 6585 §5): by the number of fields, by one of them, and by all together.
+const TOO_LARGE: [(usize, usize); 3] = [(101, 1), (1, 64 << 10), (50, 700)];
+
 #[tokio::test]
 async fn heads_that_are_too_large_leave_no_memory_behind() {
     let rig = rig("workers: 1").await;
-    let many: String = (0..101).map(|n| format!("x-{n}: 1\r\n")).collect();
-    let long = format!("x-long: {}\r\n", "x".repeat(64 << 10));
-    let whole = |fields: &str| format!("GET /status HTTP/1.1\r\nHost: api.example.com\r\n{fields}\r\n");
-    let heads = [whole(&many), whole(&long)];
-    let flood = async |times: usize| {
-        for n in 0..times {
+    let heads = TOO_LARGE.map(|(count, length)| {
+        let value = "x".repeat(length);
+        let fields: String = (0..count).map(|n| format!("x-{n}: {value}\r\n")).collect();
+        format!("GET /status HTTP/1.1\r\nHost: api.example.com\r\n{fields}\r\n")
+    });
+    let flood = async |tries: std::ops::Range<usize>| {
+        for n in tries {
             let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
             // What is too long may be refused before it is sent to its end.
             let _ = stream.write_all(heads[n % heads.len()].as_bytes()).await;
             let mut answer = Vec::new();
-            let _ = support::soon("an answer", stream.read_to_end(&mut answer)).await;
-            assert!(answer.starts_with(b"HTTP/1.1 431"), "{:?}", String::from_utf8_lossy(&answer));
+            let _ = support::soon("an answer, and the end", stream.read_to_end(&mut answer)).await;
+            assert!(answer.starts_with(b"HTTP/1.1 431"), "{n}: {:?}", String::from_utf8_lossy(&answer));
         }
         resident(&rig.gateway)
     };
-    let before = flood(1500).await;
-    let after = flood(4500).await;
+    let before = flood(0..WARM).await;
+    let after = flood(WARM..TRIES).await;
+    assert!(after <= before + (2 << 20), "{before} bytes, then {after}");
+    assert_eq!(rig.upstream.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn field_lists_that_are_too_large_leave_no_memory_behind() {
+    const REQUESTS: usize = 100;
+    let rig = rig("workers: 1").await;
+    let lists = TOO_LARGE.map(|(count, length)| {
+        let value = "x".repeat(length);
+        let list = Block::default().set(":path", "/status");
+        (0..count).fold(list, |list, n| list.with(format!("x-{n}"), &value)).bytes()
+    });
+    let request = |n: usize, stream: u32| {
+        let pieces: Vec<&[u8]> = lists[n % lists.len()].chunks(16_000).collect();
+        let of = |(at, piece): (usize, &&[u8])| {
+            let (kind, flags) = if at == 0 { (HEADERS, END_STREAM) } else { (CONTINUATION, 0) };
+            let end = if at + 1 == pieces.len() { END_HEADERS } else { 0 };
+            frame(kind, flags | end, stream, piece)
+        };
+        pieces.iter().enumerate().flat_map(of).collect::<Vec<u8>>()
+    };
+    let flood = async |tries: std::ops::Range<usize>| {
+        for first in tries.step_by(REQUESTS) {
+            let mut client = Http2::connect(rig.gateway.address()).await;
+            for n in 0..REQUESTS {
+                let stream = u32::try_from(2 * n + 1).unwrap();
+                client.send(request(first + n, stream)).await;
+                let verdict = client.outcome(stream).await.verdict();
+                assert!(verdict.starts_with("431"), "{}: {verdict}", first + n);
+            }
+        }
+        resident(&rig.gateway)
+    };
+    let before = flood(0..WARM).await;
+    let after = flood(WARM..TRIES).await;
     assert!(after <= before + (2 << 20), "{before} bytes, then {after}");
     assert_eq!(rig.upstream.requests().len(), 0);
 }

@@ -83,34 +83,46 @@ impl<'e> Files<'e> {
     }
 }
 
-/// Reads a regular file of at most `limit` bytes.
+/// Why a file cannot be read. `Display` is for a message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// A folder, FIFO, socket or device.
+    #[error("not a regular file")]
+    Irregular,
+    /// Longer than this many bytes.
+    #[error("longer than {} MiB", .0 >> 20)]
+    TooLong(usize),
+    /// The system says so.
+    #[error("{}", in_words(.0))]
+    Failed(#[from] std::io::Error),
+}
+
+/// Reads a regular file of at most `limit` bytes, which is a number of MiB.
 ///
 /// # Errors
 ///
-/// In words, for a message.
-pub(super) fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
-    let irregular = || "not a regular file".to_owned();
-    let too_long = || format!("longer than {limit} bytes");
+/// Files of other kinds, longer files, and whatever the system says.
+pub(super) fn read_regular(path: &Path, limit: usize) -> Result<Vec<u8>, Unreadable> {
     // The kind is looked at before the file is opened: to open a device may do something.
-    if !std::fs::metadata(path).map_err(|e| in_words(&e))?.is_file() {
-        return Err(irregular());
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Unreadable::Irregular);
     }
     // It may have become a FIFO since, and to open that must not wait for its writer.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = options.open(path).map_err(|e| in_words(&e))?;
-    let metadata = file.metadata().map_err(|e| in_words(&e))?;
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(irregular());
+        return Err(Unreadable::Irregular);
     }
-    let length =
-        usize::try_from(metadata.len()).ok().filter(|length| *length <= limit).ok_or_else(too_long)?;
+    let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= limit);
+    let length = length.ok_or(Unreadable::TooLong(limit))?;
     // Room for all of it at once, and a byte to see its end: a large file is not copied while it is read.
     let mut content = Vec::with_capacity(length.saturating_add(1));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(most).read_to_end(&mut content).map_err(|e| in_words(&e))?;
+    file.take(most).read_to_end(&mut content)?;
     if content.len() > limit {
-        return Err(too_long());
+        return Err(Unreadable::TooLong(limit));
     }
     Ok(content)
 }

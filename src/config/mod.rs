@@ -30,7 +30,7 @@ pub use schema::schema;
 use crate::snapshot::{Gateway, Listener, Snapshot};
 use crate::types::Timestamp;
 use diagnostic::{Fault, Faults};
-use files::Files;
+use files::{Files, Unreadable};
 
 /// A policy that was accepted.
 #[derive(Debug)]
@@ -50,9 +50,13 @@ pub struct Loaded {
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
-    let text = files::read_regular(path, read::MAX_BYTES).map_err(|message| {
+    let text = files::read_regular(path, read::MAX_BYTES).map_err(|reason| {
         let mut faults = Faults::default();
-        faults.error(Fault::new(Place::START, format!("cannot read the policy: {message}")));
+        let fault = Fault::new(Place::START, format!("cannot read the policy: {reason}"));
+        faults.error(match reason {
+            Unreadable::TooLong(_) => fault.hint(read::SMALLER),
+            Unreadable::Irregular | Unreadable::Failed(_) => fault,
+        });
         faults.finish(&name).err().unwrap_or(ConfigErrors(Vec::new()))
     })?;
     let base = path.parent().unwrap_or(Path::new(""));

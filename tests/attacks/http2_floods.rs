@@ -419,28 +419,6 @@ async fn streams_beyond_the_limit_are_refused_and_the_others_end_well() {
 }
 
 #[tokio::test]
-async fn no_credit_of_a_connection_is_lost() {
-    const ROUNDS: usize = 200;
-    let rig = rig().await;
-    let mut client = Http2::connect(rig.gateway.address()).await;
-    let refused = Block::default().set(":method", "POST");
-    // As much as a frame holds, with padding, of a body that nobody wants any more: all together three times the window.
-    let body = [&[255][..], &[b'x'; 16_384 - 256], &[0; 255]].concat();
-    for n in 0..ROUNDS {
-        client.send(refused.on(stream(n), 0)).await;
-        assert_eq!(client.outcome(stream(n)).await.verdict(), "401 credential_missing");
-        client.send(frame(DATA, END_STREAM | PADDED, stream(n), &body)).await;
-    }
-    assert!(client.settled().await);
-    let left = client.window - i64::try_from(ROUNDS * body.len()).unwrap();
-    assert!(left > 512 * 1024, "{left} bytes of the window are left");
-    client.send([open(&rig, ROUNDS), frame(DATA, END_STREAM, stream(ROUNDS), b"order")].concat()).await;
-    assert_eq!(client.outcome(stream(ROUNDS)).await.verdict(), "200");
-    assert_eq!(rig.upstream.request().body, b"order");
-    unharmed(&rig).await;
-}
-
-#[tokio::test]
 async fn honest_clients_are_left_alone() {
     let rig = rig().await;
     let mut client = Http2::connect(rig.gateway.address()).await;

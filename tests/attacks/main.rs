@@ -2,8 +2,9 @@
 //! a class.
 //!
 //! - [`harness`], [`normalise`]: how rows of bytes are sent, whole and in pieces, and who judges them.
-//! - [`framing`], [`target`], [`paths`], [`headers`], [`upgrade`]: requests of HTTP/1.
-//! - [`http2`], [`http2_floods`]: frames of HTTP/2.
+//! - [`framing`], [`target`], [`paths`], [`default_deny`], [`headers`], [`upgrade`], [`websocket`]: requests of HTTP/1,
+//!   and what they become.
+//! - [`http2`], [`http2_floods`], [`http2_credit`]: frames of HTTP/2.
 //! - [`tls`]: what comes before a request.
 //! - [`trial`]: how rows of tokens are sent and judged.
 //! - [`jose`], [`jose_bytes`], [`claims`], [`bearer`]: tokens, what they say, and how they are presented.
@@ -22,9 +23,11 @@ mod trial;
 mod bearer;
 mod claims;
 mod clock;
+mod default_deny;
 mod framing;
 mod headers;
 mod http2;
+mod http2_credit;
 mod http2_floods;
 mod issuer_tls;
 mod jose;
@@ -36,3 +39,4 @@ mod reload;
 mod target;
 mod tls;
 mod upgrade;
+mod websocket;

@@ -14,7 +14,7 @@ use crate::trial::peak_memory;
 const DENIED: &str = "401 credential_missing";
 
 /// What must hold whatever has become of the file: protected routes ask for a token, and a good one is served.
-async fn unweakened(rig: &Rig, what: &str) {
+pub(crate) async fn unweakened(rig: &Rig, what: &str) {
     for path in ["/orders/1", "/orders/", "/orders/a/b"] {
         assert_eq!(rig.gateway.get(path).send().await.verdict(), DENIED, "{what}: {path} without a token");
     }
@@ -453,16 +453,68 @@ async fn n17_n18_reloads_of_a_large_policy_give_their_memory_back() {
     }
     let grown = peak_memory(&rig.gateway) - early;
     assert!(grown < 48 << 20, "N18: {grown} bytes more after twenty more reloads");
-    // Beyond its bound a policy is an error that says so, at once.
-    let path = rig.gateway.dir().join("too-many.yaml");
-    std::fs::write(&path, vec![b'#'; (64 << 20) + 1]).unwrap();
-    let check = process::scopegate(["check", "--config", path.to_str().unwrap()]).await;
-    assert!(
-        check.code == Some(1) && check.stdout.contains("longer than") | check.stderr.contains("longer than"),
-        "N17: {check:?}"
-    );
     eventually("the last policy is in force", || async {
         (rig.get("/orders/1").send().await.verdict() == "200 -").then_some(())
     })
     .await;
+}
+
+/// A million routes behind `routes:`, each of which this writes.
+fn a_million(route: impl Fn(usize) -> String) -> String {
+    (0..1_000_000).fold(String::from("routes:\n"), |mut text, n| {
+        text.push_str(&route(n));
+        text
+    })
+}
+
+#[tokio::test]
+async fn n17_a_policy_beyond_its_bounds_says_so_and_changes_nothing() {
+    let rig = Rig::with(Policy::default()).await;
+    let gateway = &rig.gateway;
+    let good = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let sections = good.split("routes:").next().unwrap();
+    let (path, hash) = (gateway.config_path().to_str().unwrap().to_owned(), gateway.config_hash());
+    let usual = a_million(|n| {
+        format!("- {{ id: orders-{n}, match: {{ path: /orders/{n} }}, public: true, upstream: orders }}\n")
+    });
+    // Where the sections come last, routes are not looked at before all of them are read.
+    let shortest = a_million(|_| String::from("- {}\n"));
+    assert!(usual.len() > 64 << 20 && shortest.len() < 8 << 20);
+    for (what, text, said) in [
+        (
+            "a million routes",
+            [sections, &usual].concat(),
+            "routes.yaml:1:1: error: cannot read the policy: longer than 64 MiB",
+        ),
+        ("a million routes in few bytes", [&shortest, sections].concat(), "more than 200000 routes"),
+    ] {
+        gateway.replace_config(&format!("{text}...\n"));
+        for command in ["check", "run"] {
+            let output = process::scopegate([command, "--config", &path]).await;
+            assert_eq!(output.code, Some(1), "N17 {what}: {command}: {output:?}");
+            assert!(output.stderr.contains(said), "N17 {what}: {command}: {}", output.stderr);
+            assert!(
+                output.stderr.contains("split the policy among"),
+                "N17 {what}: {command}: {}",
+                output.stderr
+            );
+        }
+        let meanwhile = rig.get("/orders/meanwhile");
+        let (response, served) = tokio::join!(gateway.reload(), meanwhile.send());
+        assert_eq!(
+            (response.status, served.verdict().as_str()),
+            (422, "200 -"),
+            "N17 {what}: {}",
+            response.text()
+        );
+        let status = gateway.status().await;
+        let error = status["reload"]["error"].to_string();
+        assert!(error.contains(said) && error.contains("split the policy among"), "N17 {what}: {error}");
+        assert_eq!(status["policy"]["hash"], hash, "N17 {what}");
+        unweakened(&rig, what).await;
+    }
+    let peak = peak_memory(gateway);
+    assert!(peak < 512 << 20, "N17: {peak} bytes at the most");
+    gateway.replace_config(&good);
+    assert_eq!(gateway.reload().await.status, 200, "N17");
 }

@@ -8,8 +8,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustls::ClientConnection;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, NamedGroup};
 
 use crate::support::process::{self, Output};
 use crate::support::tls::{Authority, Connect, Leaf};
@@ -266,6 +270,107 @@ async fn q05_early_data_is_neither_offered_nor_taken() {
     assert_eq!(rig.upstream.requests().len(), 2, "what stood in early data was not taken: {second:?}");
 }
 
+/// Remembers tickets, and that each of them permits early data, whatever the server said.
+#[derive(Debug)]
+struct Forger(ClientSessionMemoryCache);
+
+impl ClientSessionStore for Forger {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, mut ticket: Tls13ClientSessionValue) {
+        assert_eq!(ticket.max_early_data_size(), 0, "the gateway offers no early data");
+        ticket._private_set_max_early_data_size(16_384);
+        self.0.insert_tls13_ticket(server, ticket);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(server)
+    }
+}
+
+/// The types of the TLS records that these bytes are, and nothing behind them.
+fn record_types(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [kind, _, _, high, low, rest @ ..] = bytes {
+        types.push(*kind);
+        bytes = &rest[usize::from(u16::from_be_bytes([*high, *low]))..];
+    }
+    types
+}
+
+#[tokio::test]
+async fn q05_forged_early_data_reaches_nobody() {
+    const EARLY: &[u8] = b"GET /early HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    let rig = Rig::start().await;
+    let early = |what: &str| {
+        let served = rig.upstream.requests().iter().any(|request| request.target == "/early");
+        assert!(!served, "{what}: what stood in early data was served");
+    };
+    let cuts: [(&str, Cut); 3] =
+        [("whole", CUTS[0].1), ("in packets", |flight| packets(flight, 97)), ("a byte a packet", CUTS[1].1)];
+    for (what, cut) in cuts {
+        for (much, data) in [("one request", EARLY.to_vec()), ("as much as there can be", EARLY.repeat(300))]
+        {
+            let what = format!("{much}, {what}");
+            let mut config = rig.connect().config();
+            config.enable_early_data = true;
+            config.resumption = Resumption::store(Arc::new(Forger(ClientSessionMemoryCache::new(8))));
+            let config = Arc::new(config);
+            // A handshake like any other brings a ticket.
+            let answer = Hello::by(Arc::clone(&config)).sent(rig.gateway.https(), CUTS[0].1).await;
+            assert!(
+                answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")),
+                "{what}: {answer:?}"
+            );
+            let mut connection = ClientConnection::new(config, FIRST.try_into().unwrap()).unwrap();
+            let sent = connection.early_data().expect("the client believes in it").write(&data).unwrap();
+            assert!(sent >= data.len().min(16_000), "{what}: {sent}");
+            let mut first = Vec::new();
+            while connection.wants_write() {
+                connection.write_tls(&mut first).unwrap();
+            }
+            assert_eq!(record_types(&first)[..3], [22, 20, 23], "{what}: data comes with the hello");
+            let replayed = first.clone();
+            let answer = Hello { connection, first }.sent(rig.gateway.https(), cut).await;
+            // It goes on as if nothing had been said early; where there is too much to pass over, it may end instead.
+            let goes_on = answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
+            assert!(goes_on || answer.is_err() && data.len() > 8_000, "{what}: {answer:?}");
+            early(&what);
+            // The same flight again, by somebody who has no keys.
+            for _ in 0..3 {
+                let mut client = Client::connect(rig.gateway.https()).await;
+                client.send(&replayed).await;
+                client.finish().await;
+                while !client.closes().await {}
+            }
+            early(&what);
+        }
+    }
+    // Records of data behind a hello that does not speak of any.
+    for (what, data) in [("plain text", EARLY.to_vec()), ("noise", vec![0xa5; 500])] {
+        let record = [&[23, 3, 3][..], &u16::try_from(data.len()).unwrap().to_be_bytes(), &data].concat();
+        let answer = Hello::of(&rig).sent(rig.gateway.https(), |hello| vec![[hello, &record].concat()]).await;
+        assert!(answer.is_err(), "{what}: {answer:?}");
+        early(what);
+    }
+    rig.canary("early data").await;
+    nothing_is_held(&rig).await;
+}
+
 #[tokio::test]
 async fn q05_what_a_client_says_of_early_data_does_not_go_on() {
     let rig = Rig::start().await;
@@ -296,9 +401,13 @@ impl Hello {
     }
 
     fn with(rig: &Rig, client: Option<&Leaf>) -> Self {
-        let config = Connect { client, ..rig.connect() }.config();
+        Self::by(Arc::new(Connect { client, ..rig.connect() }.config()))
+    }
+
+    /// That of a client with these settings.
+    fn by(config: Arc<ClientConfig>) -> Self {
         let name = ServerName::try_from(FIRST).unwrap();
-        let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut connection = ClientConnection::new(config, name).unwrap();
         let mut first = Vec::new();
         connection.write_tls(&mut first).unwrap();
         Self { connection, first }
@@ -324,6 +433,7 @@ impl Hello {
             }
             let mut stream = rustls::Stream::new(&mut connection, &mut socket);
             stream.write_all(b"GET /a HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\n\r\n")?;
+            assert!(!stream.conn.is_early_data_accepted(), "early data was accepted");
             let mut answer = String::new();
             match stream.read_to_string(&mut answer) {
                 Err(error) if answer.is_empty() => Err(error),

@@ -235,7 +235,10 @@ impl Http2 {
 
     /// Connects with these settings. The table of the other side's compressor has no room, so that each status is whole.
     pub async fn with_settings(address: SocketAddr, parameters: &[(u16, u32)]) -> Self {
-        let mut client = Self::over(TcpStream::connect(address).await.unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        // Frames are sent one by one: none shall wait for the receipt of the one before.
+        stream.set_nodelay(true).unwrap();
+        let mut client = Self::over(stream);
         client.greet(parameters).await;
         client
     }

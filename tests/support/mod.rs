@@ -4,6 +4,7 @@
 //! - [`Gateway`]: the process; its addresses, logs, signals, configuration file and admin API.
 //! - [`Upstream`]: a raw server that records exact bytes and answers as scripted.
 //! - [`TestIssuer`]: signs any token, serves its keys, and can be down, slow, or rotate.
+//! - [`Tap`]: a relay that keeps what it passes on.
 //! - [`Client`] and [`Call`]: byte-exact HTTP/1.1, and a short way to say a common request.
 //! - [`frames`], [`http2`]: HTTP/2 frame by frame, right or wrong.
 //! - [`process`], [`tls`], [`oidc`]: real programs, certificates, a real OpenID provider.
@@ -24,6 +25,7 @@ mod issuer;
 pub mod oidc;
 mod policy;
 pub mod process;
+mod tap;
 pub mod tls;
 mod upstream;
 
@@ -32,6 +34,7 @@ pub use gateway::{ADMIN_TOKEN, Gateway};
 pub use http1::{Fields, Framing, Reader, Response};
 pub use issuer::{Alg, Behaviour, TestIssuer, TokenBuilder, b64, now};
 pub use policy::Policy;
+pub use tap::{Passed, Tap};
 pub use upstream::{Recorded, Reply, Upstream, ok};
 
 use std::future::Future;

@@ -6,7 +6,7 @@
 //!    indentation, more than 64 MiB, no document or more than one;
 //! 2. anchors, aliases, merge keys and tags: a policy says what it means where it means it;
 //! 3. keys that are not text, and a key that is there twice;
-//! 4. more than 32 levels and more than 5,000,000 nodes.
+//! 4. more than 32 levels, more than 200,000 routes and more than 5,000,000 nodes: reading stops there.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -21,6 +21,10 @@ use crate::config::diagnostic::{Fault, Faults, Place};
 pub(in crate::config) const MAX_BYTES: usize = 64 << 20;
 const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 5_000_000;
+/// Most items of the list that is offered.
+const MAX_ROUTES: usize = 200_000;
+/// What cures a policy that is too large.
+pub(in crate::config) const SMALLER: &str = "match many paths with one pattern, such as `/orders/{*rest}`, or split the policy among several gateways";
 /// The section whose items are offered one by one.
 const OFFERED: &str = "routes";
 
@@ -77,7 +81,7 @@ pub(in crate::config) fn text(bytes: &[u8]) -> Result<&str, Fault> {
         Err(Fault::new(Place::START, message).hint("save it as UTF-8 without byte order mark"))
     };
     if bytes.len() > MAX_BYTES {
-        return Err(Fault::new(Place::START, "the file is longer than 64 MiB"));
+        return Err(Fault::new(Place::START, "the file is longer than 64 MiB").hint(SMALLER));
     }
     match bytes {
         [0xEF, 0xBB, 0xBF, ..] => return start("the file begins with a byte order mark"),
@@ -189,7 +193,8 @@ impl<'t> Reader<'t, '_> {
             return Err(Fault::new(place, format!("nested deeper than {MAX_DEPTH} levels")));
         }
         if self.nodes > MAX_NODES {
-            return Err(Fault::new(place, format!("more than {MAX_NODES} nodes")));
+            let message = format!("the policy is too large: more than {MAX_NODES} keys and values");
+            return Err(Fault::new(place, message).hint(SMALLER));
         }
         let content = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -225,10 +230,14 @@ impl<'t> Reader<'t, '_> {
 
     fn sequence(&mut self, depth: usize, sections: Option<&Map<'t>>) -> Result<Vec<Node<'t>>, Fault> {
         let mut items = Vec::new();
-        loop {
+        for number in 1_usize.. {
             let (event, place) = self.next()?;
             if event == Event::SequenceEnd {
-                return Ok(items);
+                break;
+            }
+            if sections.is_some() && number > MAX_ROUTES {
+                let message = format!("the policy is too large: more than {MAX_ROUTES} {OFFERED}");
+                return Err(Fault::new(place, message).key(OFFERED).hint(SMALLER));
             }
             let item = self.node(event, place, depth + 1, None)?;
             items.extend(match sections {
@@ -236,6 +245,7 @@ impl<'t> Reader<'t, '_> {
                 None => Some(item),
             });
         }
+        Ok(items)
     }
 
     fn map(&mut self, depth: usize) -> Result<Map<'t>, Fault> {
