@@ -10,18 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// A tunnel through the gateway, open and echoing.
-async fn tunnel(rig: &Rig) -> Client {
-    rig.upstream.answers(|_| Reply::Upgrade);
-    let mut client = Client::connect(rig.gateway.address()).await;
-    let call = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
-    let call =
-        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-    client.send(call.bytes()).await;
-    assert_eq!(client.status().await, 101);
-    client
-}
-
 /// Waits until this many client connections are counted.
 async fn until_counted(rig: &Rig, wanted: f64) {
     support::eventually("the connections are counted", || async {
@@ -37,7 +25,7 @@ async fn a_connection_and_the_tunnel_it_becomes_are_counted_while_they_last() {
     let mut plain = Client::connect(rig.gateway.address()).await;
     assert_eq!(rig.get("/orders/1").on(&mut plain).await.unwrap().status, 200);
     until_counted(&rig, 1.0).await;
-    let mut tunnel = tunnel(&rig).await;
+    let mut tunnel = rig.tunnel(&rig.token()).await;
     tunnel.send("ping").await;
     tunnel.until("ping").await;
     until_counted(&rig, 2.0).await;
@@ -52,7 +40,7 @@ async fn a_connection_and_the_tunnel_it_becomes_are_counted_while_they_last() {
 #[tokio::test]
 async fn a_tunnel_goes_on_while_the_process_drains() {
     let mut rig = Rig::start().await;
-    let mut tunnel = tunnel(&rig).await;
+    let mut tunnel = rig.tunnel(&rig.token()).await;
     rig.gateway.signal("TERM");
     support::eventually("it drains", || async {
         (rig.gateway.admin("GET", "/readyz").send().await.status == 503).then_some(())

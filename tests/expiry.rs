@@ -91,20 +91,8 @@ async fn a_download_that_was_permitted_is_finished() {
     client.until("whol").await;
 }
 
-const UPGRADE: [(&str, &str); 4] = [
-    ("Connection", "Upgrade"),
-    ("Upgrade", "websocket"),
-    ("Sec-WebSocket-Version", "13"),
-    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-];
-
 async fn tunnel(rig: &Rig, times: (i64, i64)) -> Client {
-    rig.upstream.answers(|_| Reply::Upgrade);
-    let mut client = Client::connect(rig.gateway.address()).await;
-    let token = rig.issuer.token().times(times.0, times.1).mint();
-    let call = rig.gateway.get("/orders/1").token(&token);
-    client.send(UPGRADE.iter().fold(call, |call, (name, value)| call.header(name, value)).bytes()).await;
-    assert_eq!(client.status().await, 101);
+    let mut client = rig.tunnel(&rig.issuer.token().times(times.0, times.1).mint()).await;
     client.send("ping").await;
     client.until("ping").await;
     client

@@ -304,12 +304,7 @@ async fn a_web_socket_is_opened_after_the_decision_and_carries_both_ways() {
     assert_eq!(rig.upstream.requests().len(), 0);
 
     // The upstream sends every byte back; it cannot make the accept key, so the handshake is spoken by hand.
-    let mut client = Client::connect(rig.gateway.address()).await;
-    let call = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
-    let call =
-        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-    client.send(call.bytes()).await;
-    assert_eq!(client.status().await, 101);
+    let mut client = rig.tunnel(&rig.token()).await;
     for text in ["ping", "and\0more"] {
         client.send(text).await;
         client.until(text).await;

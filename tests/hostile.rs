@@ -77,14 +77,13 @@ async fn unharmed(rig: &Rig) {
 
 /// Requests that are right, to begin with.
 fn seeds(rig: &Rig) -> Vec<Vec<u8>> {
-    let upgrade = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
     vec![
         rig.get("/orders/1?q=%20").bytes(),
         rig.gateway.call("POST", "/orders/1").token(&rig.token()).body("order").bytes(),
         b"POST /status HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n".to_vec(),
         b"OPTIONS /orders/1 HTTP/1.1\r\nHost: api.example.com\r\nOrigin: https://a\r\nAccess-Control-Request-Method: GET\r\n\r\n".to_vec(),
         b"GET /.well-known/oauth-protected-resource HTTP/1.1\r\nHost: [::1]:80\r\nForwarded: for=\"[::1]\"\r\n\r\n".to_vec(),
-        upgrade.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").bytes(),
+        rig.get("/orders/1").upgrade().bytes(),
     ]
 }
 

@@ -5,7 +5,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::frames::{self, GOAWAY, HEADERS, RST_STREAM, SETTINGS, frame};
+use support::http2::{
+    GOAWAY, Http2, MAX_CONCURRENT_STREAMS, NO_ERROR, Outcome, REFUSED_STREAM, SETTINGS, get,
+};
 use support::tls::Authority;
 use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -181,62 +183,35 @@ async fn a_thousand_connections_leave_nothing_behind() {
     .await;
 }
 
-/// Reads frames until one of this type; gives its payload.
-async fn until_frame(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
-    loop {
-        let (kind, _, payload) = frames::next(stream).await;
-        if kind == wanted {
-            return payload;
-        }
-    }
-}
-
 #[tokio::test]
 async fn an_http2_client_is_told_to_go_away() {
     let mut rig = rig("timeouts: { drain: 10s }").await;
-    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
-    until_frame(&mut stream, SETTINGS).await;
-    stream.write_all(&frame(SETTINGS, 1, 0, &[])).await.unwrap();
+    let mut client = Http2::connect(rig.gateway.address()).await;
+    client.until(SETTINGS, 0).await;
     rig.gateway.signal("TERM");
-    let payload = until_frame(&mut stream, GOAWAY).await;
-    assert_eq!(payload[4..8], [0, 0, 0, 0], "no error");
-    drop(stream);
+    assert_eq!(client.until(GOAWAY, 0).await.number(4), NO_ERROR);
+    drop(client);
     assert_eq!(rig.gateway.wait_exit().await, Some(0));
 }
 
 #[tokio::test]
 async fn an_http2_connection_that_says_nothing_is_closed_too() {
     let rig = rig("timeouts: { header: 500ms, idle: 500ms }").await;
-    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
-    let mut all = Vec::new();
-    support::soon("it is closed", stream.read_to_end(&mut all)).await.ok();
+    Http2::connect(rig.gateway.address()).await.end().await;
 }
 
 #[tokio::test]
 async fn an_http2_connection_goes_away_with_its_last_request() {
     let rig = rig("limits: { connection_requests: 3 }\ntimeouts: { idle: 1s }").await;
-    let mut stream = frames::connect(rig.gateway.address(), 1 << 16).await;
+    let mut client = Http2::connect(rig.gateway.address()).await;
     for id in [1, 3, 5] {
-        stream.write_all(&frames::get("/status", id)).await.unwrap();
+        client.send(get("/status", id)).await;
     }
-    let (mut answered, mut told) = (0, false);
-    while answered < 3 || !told {
-        match frames::next(&mut stream).await {
-            (HEADERS, ..) => answered += 1,
-            (GOAWAY, _, payload) => {
-                assert_eq!(payload[4..8], [0, 0, 0, 0], "no error");
-                told = true;
-            }
-            (RST_STREAM, id, _) => panic!("stream {id} was reset"),
-            _ => {}
-        }
+    for id in [1, 3, 5] {
+        assert_eq!(client.outcome(id).await.verdict(), "200", "stream {id}");
     }
     // Whoever does not go is sent away.
-    support::soon("it is closed", stream.read_to_end(&mut Vec::new())).await.ok();
+    assert_eq!(client.end().await, Some(NO_ERROR));
     eventually("it is counted", || async { (closed(&rig.gateway, "requests").await == 1.0).then_some(()) })
         .await;
 }
@@ -245,23 +220,13 @@ async fn an_http2_connection_goes_away_with_its_last_request() {
 async fn more_streams_than_agreed_are_refused() {
     let rig = rig("limits: { streams: 2 }").await;
     rig.upstream.answers(|_| Reply::Never);
-    let mut stream = frames::connect(rig.gateway.address(), 1 << 16).await;
-    let settings = until_frame(&mut stream, SETTINGS).await;
-    let most = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
-    assert_eq!(most[2..], [0, 0, 0, 2]);
+    let mut client = Http2::connect(rig.gateway.address()).await;
+    let settings = client.until(SETTINGS, 0).await;
+    assert_eq!(settings.setting(MAX_CONCURRENT_STREAMS), Some(2));
     for id in [1, 3, 5] {
-        stream.write_all(&frames::get("/status", id)).await.unwrap();
+        client.send(get("/status", id)).await;
     }
-    loop {
-        match frames::next(&mut stream).await {
-            (RST_STREAM, id, payload) => {
-                assert_eq!((id, payload), (5, frames::REFUSED_STREAM.to_be_bytes().to_vec()));
-                break;
-            }
-            (GOAWAY, _, payload) => panic!("the connection ends: {payload:?}"),
-            _ => {}
-        }
-    }
+    assert_eq!(client.outcome(5).await, Outcome::Reset(REFUSED_STREAM));
     rig.upstream.wait("the other two are under way", |upstream| upstream.requests().len() == 2).await;
     eventually("it is counted", || async {
         let labels = [r#"code="refused_stream""#];

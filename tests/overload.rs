@@ -95,13 +95,7 @@ async fn a_connection_ends_with_its_last_request() {
 #[tokio::test]
 async fn the_last_request_may_open_a_tunnel() {
     let rig = rig("limits: { connection_requests: 1 }").await;
-    rig.upstream.answers(|_| Reply::Upgrade);
-    let mut client = Client::connect(rig.gateway.address()).await;
-    let call = rig.get("/orders/1").header("Connection", "Upgrade").header("Upgrade", "websocket");
-    let call =
-        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-    client.send(call.bytes()).await;
-    assert_eq!(client.status().await, 101);
+    let mut client = rig.tunnel(&rig.token()).await;
     client.send("ping").await;
     client.until("ping").await;
 }

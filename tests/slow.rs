@@ -6,7 +6,9 @@ mod support;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use support::frames::{self, CANCEL, DATA, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, frame, get, next};
+use support::http2::{
+    CANCEL, DATA, HEADERS, Http2, INITIAL_WINDOW_SIZE, Outcome, RST_STREAM, get, window_update,
+};
 use support::tls::{Authority, Connect};
 use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -234,15 +236,9 @@ async fn whoever_asks_on_and_on_and_takes_no_answer_is_cut_off_before_it_is_idle
 
 // HTTP/2, where the client opens the window of each stream itself.
 
-/// Reads frames until one of this type and stream.
-async fn until(stream: &mut TcpStream, kind: u8, id: u32) -> Vec<u8> {
-    loop {
-        let (of, on, payload) = next(stream).await;
-        assert!(of != GOAWAY, "the connection ends: {payload:?}");
-        if (of, on) == (kind, id) {
-            return payload;
-        }
-    }
+/// A connection whose streams begin with this window.
+async fn connect(rig: &Rig, window: u32) -> Http2 {
+    Http2::with_settings(rig.gateway.address(), &[(INITIAL_WINDOW_SIZE, window)]).await
 }
 
 /// A route whose answer is a mebibyte.
@@ -259,71 +255,47 @@ async fn stalled(rig: &Rig) -> f64 {
 #[tokio::test]
 async fn a_stream_whose_window_never_opens_is_reset_and_others_go_on() {
     let rig = large_answers("timeouts: { response_stall: 1s }").await;
-    let mut client = frames::connect(rig.gateway.address(), 0).await;
-    client.write_all(&get("/status", 1)).await.unwrap();
-    client.write_all(&get("/status", 3)).await.unwrap();
-    until(&mut client, HEADERS, 3).await;
-    // One of the two is read on, as far as its connection allows.
-    client.write_all(&frame(WINDOW_UPDATE, 0, 0, &(2_u32 << 20).to_be_bytes())).await.unwrap();
-    client.write_all(&frame(WINDOW_UPDATE, 0, 3, &(1_u32 << 20).to_be_bytes())).await.unwrap();
-    let (mut taken, mut reset) = (0, None);
-    while taken < 1 << 20 || reset.is_none() {
-        match next(&mut client).await {
-            (DATA, 3, payload) => taken += payload.len(),
-            (RST_STREAM, 1, payload) => reset = Some(payload),
-            (kind, stream, payload) => assert!(kind == HEADERS || stream == 0, "{kind} {stream} {payload:?}"),
-        }
-    }
-    assert_eq!(reset.unwrap(), CANCEL.to_be_bytes());
+    let mut client = connect(&rig, 0).await;
+    client.send(get("/status", 1)).await;
+    client.send(get("/status", 3)).await;
+    client.until(HEADERS, 3).await;
+    // One of the two is read on.
+    client.send(window_update(3, 1 << 20)).await;
+    assert_eq!(client.until(RST_STREAM, 1).await.number(0), CANCEL);
+    assert_eq!(client.body(1), b"");
+    let whole = Outcome::Answer(200, "x".repeat(1 << 20).into_bytes());
+    assert_eq!(client.outcome(3).await, whole);
     assert_eq!(stalled(&rig).await, 1.0);
     rig.upstream.answers(|_| support::ok("still here"));
-    client.write_all(&get("/status", 5)).await.unwrap();
-    client.write_all(&frame(WINDOW_UPDATE, 0, 5, &100_u32.to_be_bytes())).await.unwrap();
-    assert_eq!(until(&mut client, DATA, 5).await, b"still here");
+    client.send(get("/status", 5)).await;
+    client.send(window_update(5, 100)).await;
+    assert_eq!(client.outcome(5).await, Outcome::Answer(200, b"still here".to_vec()));
 }
 
 #[tokio::test]
 async fn a_window_that_opens_by_a_byte_now_and_then_holds_no_stream() {
     let rig = large_answers("timeouts: { response_stall: 1s }").await;
-    let (mut frames, mut drip) = frames::connect(rig.gateway.address(), 1).await.into_split();
-    drip.write_all(&get("/status", 1)).await.unwrap();
-    let dripping = tokio::spawn(async move {
-        while drip.write_all(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())).await.is_ok() {
-            pass(100).await;
-        }
-    });
-    let mut taken = 0;
-    loop {
-        let mut head = [0; 9];
-        support::soon("a frame", frames.read_exact(&mut head)).await.unwrap();
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        frames.read_exact(&mut payload).await.unwrap();
-        match head[3] {
-            DATA => taken += payload.len(),
-            RST_STREAM => break,
-            _ => {}
-        }
-        assert!(taken < 200, "a drip holds a stream for ever");
+    let mut client = connect(&rig, 1).await;
+    client.send(get("/status", 1)).await;
+    while client.frame().await.expect("the connection goes on").kind != RST_STREAM {
+        assert!(client.body(1).len() < 200, "a drip holds a stream for ever");
+        pass(100).await;
+        client.send(window_update(1, 1)).await;
     }
-    dripping.abort();
-    assert!(taken > 1, "the window did open");
+    assert!(client.body(1).len() > 1, "the window did open");
     assert_eq!(stalled(&rig).await, 1.0);
 }
 
 #[tokio::test]
 async fn a_client_that_takes_an_answer_slowly_but_steadily_gets_all_of_it() {
     let rig = large_answers("timeouts: { response_stall: 500ms }\nlimits: { response_rate: 64KiB }").await;
-    let mut client = frames::connect(rig.gateway.address(), 64 << 10).await;
-    client.write_all(&get("/status", 1)).await.unwrap();
-    client.write_all(&frame(WINDOW_UPDATE, 0, 0, &(2_u32 << 20).to_be_bytes())).await.unwrap();
-    let mut taken = 0;
-    while taken < 1 << 20 {
-        let piece = until(&mut client, DATA, 1).await.len();
-        taken += piece;
+    let mut client = connect(&rig, 64 << 10).await;
+    client.send(get("/status", 1)).await;
+    while client.body(1).len() < 1 << 20 {
+        let piece = client.until(DATA, 1).await.payload.len();
         // About 256 KiB a second.
         pass(piece as u64 / 256).await;
-        let piece = u32::try_from(piece).unwrap();
-        client.write_all(&frame(WINDOW_UPDATE, 0, 1, &piece.to_be_bytes())).await.unwrap();
+        client.send(window_update(1, u32::try_from(piece).unwrap())).await;
     }
     assert_eq!(stalled(&rig).await, 0.0);
 }
@@ -334,12 +306,12 @@ async fn a_stream_that_is_silent_because_its_upstream_is_goes_on() {
     let (pieces, source) = mpsc::unbounded_channel();
     let source = Mutex::new(Some(source));
     rig.upstream.answers(move |_| Reply::Stream(source.lock().unwrap().take().unwrap()));
-    let mut client = frames::connect(rig.gateway.address(), 64 << 10).await;
-    client.write_all(&get("/status", 1)).await.unwrap();
+    let mut client = connect(&rig, 64 << 10).await;
+    client.send(get("/status", 1)).await;
     pieces.send(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()).unwrap();
     for _ in 0..4 {
         pieces.send(b"event".to_vec()).unwrap();
-        assert_eq!(until(&mut client, DATA, 1).await, b"event");
+        assert_eq!(client.until(DATA, 1).await.payload, b"event");
         pass(500).await;
     }
     assert_eq!(stalled(&rig).await, 0.0);

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use libfuzzer_sys::fuzz_target;
 use scopegate::observe::access_log::{Disposition, Entry, MAX_TEXT};
 use scopegate::reject::{Control, Reason, Reject};
@@ -157,13 +157,8 @@ fn parameters(challenge: &HeaderValue) -> Vec<(String, String)> {
 fn check_line(texts: &Texts<'_>, reject: &Reject) {
     let method = Method::from_bytes(texts.host).unwrap_or(Method::GET);
     let entry = Entry {
-        unix_ms: i64::MAX,
-        request_id: texts.request_id,
-        address: None,
-        method: &method,
         host: Some(texts.host),
         path: texts.path,
-        protocol: Version::HTTP_11,
         tls: true,
         route: Some(texts.route),
         status: reject.reason.row().status,
@@ -174,13 +169,10 @@ fn check_line(texts: &Texts<'_>, reject: &Reject) {
         issuer: Some(texts.audience),
         client: Some(texts.scope),
         subject: Some(texts.subject),
-        tenant: None,
-        upstream: None,
         duration: Duration::MAX,
         decision_duration: Some(Duration::MAX),
-        upstream_duration: None,
         request_bytes: u64::MAX,
-        response_bytes: 0,
+        ..Entry::new(i64::MAX, texts.request_id, &method)
     };
     let mut line = Vec::new();
     entry.write_line(&mut line);

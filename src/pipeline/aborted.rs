@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Method, Version};
+use http::Method;
 
 use super::Gateway;
 use crate::observe::access_log::{Disposition, Entry};
@@ -18,31 +18,15 @@ pub(super) fn record(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str
     gateway.metrics.request(None, &method, reason.row().status, Duration::ZERO);
     if gateway.log.enabled() {
         let unix_ms = clock::unix_millis();
+        let request_id = gateway.ids.next(unix_ms);
         gateway.log.write(&Entry {
-            unix_ms,
-            request_id: gateway.ids.next(unix_ms).to_str().unwrap_or_default(),
             address: Some(peer.address.ip()),
-            method: &method,
-            host: None,
-            path: b"",
-            protocol: Version::HTTP_11,
             tls: peer.tls.is_some(),
-            route: None,
             status: reason.row().status,
             decision: Some(Disposition::Deny),
             reason: Some(reason),
             cause: Some(cause),
-            owner: None,
-            issuer: None,
-            client: None,
-            subject: None,
-            tenant: None,
-            upstream: None,
-            duration: Duration::ZERO,
-            decision_duration: None,
-            upstream_duration: None,
-            request_bytes: 0,
-            response_bytes: 0,
+            ..Entry::new(unix_ms, request_id.to_str().unwrap_or_default(), &method)
         });
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! A field can be one byte on the wire and a hundred in memory, and h2 limits a block by its bytes only. So the
 //! representations of a block are counted: integers and strings are passed over, nothing is decoded, no table is kept.
-//! What is no HPACK is for h2 to refuse; whatever it is counted as, memory does not depend on it.
+//! What is no HPACK is for h2 to refuse; whatever it is counted as, memory does not depend on it. A client may not push,
+//! but h2 refuses its PUSH_PROMISE only after decoding it: its block is counted as any other.
 
-use super::frames::{CONTINUATION, Frame, HEADERS};
+use super::frames::{CONTINUATION, Frame, HEADERS, PUSH_PROMISE};
 
-/// Flags of HEADERS (RFC 9113 §6.2).
+/// Flags of HEADERS (RFC 9113 §6.2); PUSH_PROMISE has the first of them (§6.6).
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 /// Length of what the second of them announces.
 const PRIORITY_LENGTH: usize = 5;
+/// Length of a promised stream's identifier.
+const PROMISED_LENGTH: usize = 4;
 
 /// The header block that is being received.
 #[derive(Debug, Default)]
@@ -44,14 +47,17 @@ enum At {
 impl Block {
     /// A frame begins: the first of a block, one that goes on with it, or another.
     pub(super) fn begin(&mut self, frame: Frame) {
-        let has = |flag| frame.kind == HEADERS && frame.flags & flag != 0;
-        if frame.kind == HEADERS {
+        let is_first = matches!(frame.kind, HEADERS | PUSH_PROMISE);
+        if is_first {
             (self.fields, self.at) = (0, At::Field);
         }
-        self.padded = has(PADDED);
-        self.lead = if has(PRIORITY) { PRIORITY_LENGTH } else { 0 };
-        let holds_fields = matches!(frame.kind, HEADERS | CONTINUATION);
-        self.left = if holds_fields { frame.length as usize } else { 0 };
+        self.padded = is_first && frame.flags & PADDED != 0;
+        self.lead = match frame.kind {
+            HEADERS if frame.flags & PRIORITY != 0 => PRIORITY_LENGTH,
+            PUSH_PROMISE => PROMISED_LENGTH,
+            _ => 0,
+        };
+        self.left = if is_first || frame.kind == CONTINUATION { frame.length as usize } else { 0 };
     }
 
     /// Fields so far, pseudo-headers included.
@@ -191,18 +197,22 @@ mod tests {
             all in prop::collection::vec(representation(), 0..30),
             cuts in prop::collection::vec(1..50_usize, 1..40),
             padding in prop::option::of(0..40_u8),
-            priority in any::<bool>(),
+            (kind, flags, lead) in prop_oneof![
+                Just((HEADERS, 0, 0)),
+                Just((HEADERS, PRIORITY, PRIORITY_LENGTH)),
+                Just((PUSH_PROMISE, 0, PROMISED_LENGTH)),
+            ],
             split in 0..100_usize,
         ) {
             let bytes: Vec<u8> = all.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
             let (first, second) = bytes.split_at(split.min(bytes.len()));
-            let lead = if priority { vec![0xff; 5] } else { Vec::new() };
+            let lead = vec![0xff; lead];
             let padded = padding.map_or(Vec::new(), |length| vec![length]);
             let tail = vec![0; usize::from(padding.unwrap_or(0))];
             let payload = [&padded[..], &lead, first, &tail].concat();
-            let flags = if priority { PRIORITY } else { 0 } | if padding.is_some() { PADDED } else { 0 };
+            let flags = flags | if padding.is_some() { PADDED } else { 0 };
             let mut block = Block::default();
-            for (kind, flags, payload) in [(HEADERS, flags, payload.as_slice()), (CONTINUATION, flags, second)] {
+            for (kind, flags, payload) in [(kind, flags, payload.as_slice()), (CONTINUATION, flags, second)] {
                 block.begin(Frame { length: u32::try_from(payload.len()).unwrap(), kind, flags });
                 let mut rest = payload;
                 for cut in cuts.iter().cycle() {

@@ -45,6 +45,7 @@ const HEADER: usize = 9;
 const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+pub(super) const PUSH_PROMISE: u8 = 5;
 pub(super) const CONTINUATION: u8 = 9;
 /// The flag of DATA and HEADERS that ends a stream.
 const END_STREAM: u8 = 1;
@@ -136,7 +137,7 @@ impl Follower {
 
 /// The frames of one connection and the credit that is left.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     received: Follower,
     sent: Follower,
     /// Whether the payload that is being sent is that of a RST_STREAM frame.
@@ -156,7 +157,8 @@ pub(super) struct Frames {
 impl Frames {
     /// A connection whose preface is the next that is received. `fields` are the most of one request, `control_frames` those
     /// that may come at once.
-    pub(super) fn new(fields: usize, control_frames: u32, now: Instant) -> Self {
+    #[must_use]
+    pub fn new(fields: usize, control_frames: u32, now: Instant) -> Self {
         let most_credit = u64::from(control_frames);
         Self {
             received: Follower::after(PREFACE),
@@ -173,7 +175,7 @@ impl Frames {
     }
 
     /// Follows received bytes. Gives how many of them are let through: all, or those up to the end of the last frame.
-    pub(super) fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
+    pub fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
         let mut rest = bytes;
         loop {
             let (payload, behind) = self.received.payload(rest);
@@ -192,7 +194,7 @@ impl Frames {
     }
 
     /// Follows sent bytes. `reset` gets the error code of each stream that they reset, as far as its last byte tells.
-    pub(super) fn sent(&mut self, bytes: &[u8], mut reset: impl FnMut(u8)) {
+    pub fn sent(&mut self, bytes: &[u8], mut reset: impl FnMut(u8)) {
         let mut rest = bytes;
         loop {
             let (payload, behind) = self.sent.payload(rest);
@@ -210,7 +212,8 @@ impl Frames {
     }
 
     /// Whether a frame found no credit.
-    pub(super) const fn flooded(&self) -> bool {
+    #[must_use]
+    pub const fn flooded(&self) -> bool {
         self.flooded
     }
 
@@ -319,6 +322,10 @@ mod tests {
         assert_eq!(admitted(&mut frames, &block(205), now), 100_000);
         assert_eq!(frames.received(&[block(206), block(1)].concat(), || now), block(206).len());
         assert!(frames.flooded());
+        let (mut frames, now) = opened();
+        let promise = [&frame(PUSH_PROMISE, 4, 210)[..HEADER], &[0; 4], &[0x82; 206]].concat();
+        assert_eq!(frames.received(&promise, || now), promise.len());
+        assert!(frames.flooded(), "what a client may not send is decoded before it is refused");
         let (mut frames, now) = opened();
         let mut pieces = frame(HEADERS, 0, 0);
         pieces.extend([&frame(CONTINUATION, 0, 50)[..HEADER], &[0x82; 50]].concat().repeat(5));

@@ -37,6 +37,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use activity::Tracked;
+pub use frames::Frames;
+pub use proxy_protocol::Introduction;
 
 use crate::limits::{Limits, Timeouts};
 use crate::observe::metrics::{Cause, StreamError};

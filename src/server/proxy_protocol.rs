@@ -25,64 +25,114 @@ const FIXED_V2: usize = 16;
 /// The longest header of version 2 that is taken. Addresses take 52 bytes; a load balancer's extensions, the name and the
 /// certificate of a client among them, take some hundred.
 pub(super) const LONGEST_V2: usize = 4096;
+/// Bytes that are looked at together: most headers at once.
+const GLANCE: usize = 256;
 
-/// Reads one header. `None`: the proxy does not say for whom it connects.
+/// Reads one header. `None`: the proxy does not say for whom it connects. Bytes are looked at before they are taken, so
+/// that none behind the header is.
 ///
 /// # Errors
 ///
 /// `UnexpectedEof` for a connection that ends before it, `InvalidData` for what is no header, and what the socket says.
 pub(super) async fn read(socket: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
-    let mut fixed = [0; FIXED_V2];
-    let (first, last) = fixed.split_at_mut(SHORTEST);
-    socket.read_exact(first).await?;
-    if first.starts_with(v2::PROTOCOL_PREFIX) {
-        socket.read_exact(last).await?;
-        read_v2(socket, fixed).await
-    } else if first.starts_with(b"PROXY ") {
-        read_v1(socket, first.to_vec()).await
-    } else {
-        Err(invalid("no PROXY header"))
-    }
-}
-
-/// The rest of a line. Bytes are looked at before they are taken, so that none behind the line is.
-async fn read_v1(socket: &mut TcpStream, mut header: Vec<u8>) -> io::Result<Option<SocketAddr>> {
-    while header.last() != Some(&b'\n') {
-        let mut room = [0; LONGEST_V1];
-        let room = room.get_mut(header.len()..).unwrap_or_default();
-        if room.is_empty() {
-            return Err(invalid("a PROXY header longer than 107 bytes"));
-        }
-        let seen = socket.peek(room).await?;
-        let line_end = memchr::memchr(b'\n', room.get(..seen).unwrap_or_default());
-        let part = room.get_mut(..line_end.map_or(seen, |at| at + 1)).unwrap_or_default();
-        if part.is_empty() {
+    let mut header = Introduction::default();
+    while !header.is_complete() {
+        let mut room = [0; GLANCE];
+        let seen = socket.peek(&mut room).await?;
+        if seen == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        socket.read_exact(part).await?;
-        header.extend_from_slice(part);
+        let taken = header.take(room.get(..seen).unwrap_or_default())?;
+        socket.read_exact(room.get_mut(..taken).unwrap_or_default()).await?;
     }
-    parse_v1(&header)
+    header.client()
 }
 
-async fn read_v2(socket: &mut TcpStream, fixed: [u8; FIXED_V2]) -> io::Result<Option<SocketAddr>> {
-    let [.., high, low] = fixed;
-    let length = FIXED_V2 + usize::from(u16::from_be_bytes([high, low]));
-    if length > LONGEST_V2 {
-        return Err(invalid("a PROXY header longer than 4096 bytes"));
+/// A header of the PROXY protocol that arrives. No I/O.
+#[derive(Debug, Default)]
+pub struct Introduction {
+    bytes: Vec<u8>,
+}
+
+impl Introduction {
+    /// Takes what belongs to the header from the front of the next bytes. Gives how many these are: all, or those up to
+    /// the end of the header.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` for what begins no header, and for a header that is too long.
+    pub fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        loop {
+            let missing = self.missing(rest)?;
+            if missing == 0 || rest.is_empty() {
+                return Ok(bytes.len() - rest.len());
+            }
+            let (own, behind) = rest.split_at_checked(missing).unwrap_or((rest, &[]));
+            self.bytes.extend_from_slice(own);
+            rest = behind;
+        }
     }
-    let mut header = vec![0; length];
-    let (start, rest) = header.split_at_mut(FIXED_V2);
-    start.copy_from_slice(&fixed);
-    socket.read_exact(rest).await?;
-    parse_v2(&header)
+
+    /// Whether all of it has arrived.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        matches!(self.missing(&[]), Ok(0))
+    }
+
+    /// The client that a complete header names.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` for what is no header, and for a client that is none of TCP.
+    pub fn client(&self) -> io::Result<Option<SocketAddr>> {
+        if self.is_v2() { parse_v2(&self.bytes) } else { parse_v1(&self.bytes) }
+    }
+
+    fn is_v2(&self) -> bool {
+        self.bytes.starts_with(v2::PROTOCOL_PREFIX)
+    }
+
+    /// How many bytes belong to the header beside those that are there, as far as is known; 0 if none.
+    fn missing(&self, next: &[u8]) -> io::Result<usize> {
+        let length = self.bytes.len();
+        if length < SHORTEST {
+            return Ok(SHORTEST - length);
+        }
+        if self.is_v2() {
+            let whole = match self.bytes.first_chunk::<FIXED_V2>() {
+                Some([.., high, low]) => FIXED_V2 + usize::from(u16::from_be_bytes([*high, *low])),
+                None => FIXED_V2,
+            };
+            return match whole {
+                ..=LONGEST_V2 => Ok(whole - length),
+                _ => Err(invalid("a PROXY header longer than 4096 bytes")),
+            };
+        }
+        if !self.bytes.starts_with(b"PROXY ") {
+            return Err(invalid("no PROXY header"));
+        }
+        if self.bytes.ends_with(b"\n") {
+            return Ok(0);
+        }
+        let line_end = memchr::memchr(b'\n', next).map_or(next.len(), |at| at + 1);
+        match LONGEST_V1 - length {
+            0 => Err(invalid("a PROXY header longer than 107 bytes")),
+            room => Ok(room.min(line_end.max(1))),
+        }
+    }
 }
 
 fn parse_v1(header: &[u8]) -> io::Result<Option<SocketAddr>> {
+    // The parser takes a space for the carriage return, and a port with a sign.
+    if !header.ends_with(b"\r\n") {
+        return Err(invalid("a PROXY header without its line end"));
+    }
     match v1::Header::try_from(header).map_err(invalid)?.addresses {
+        TextAddresses::Unknown => Ok(None),
+        _ if header.contains(&b'+') => Err(invalid("a PROXY header with a sign in a port")),
         TextAddresses::Tcp4(ip) => Ok(Some((ip.source_address, ip.source_port).into())),
         TextAddresses::Tcp6(ip) => Ok(Some((ip.source_address, ip.source_port).into())),
-        TextAddresses::Unknown => Ok(None),
     }
 }
 
@@ -127,12 +177,16 @@ mod tests {
         ip6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         ip6[15] = 7;
         ip6[33] = 80;
-        let rows: [Row<'_>; 19] = [
+        let rows: [Row<'_>; 23] = [
             ("TCP4", b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 443\r\n".into(), Ok(Some("192.0.2.7:8080"))),
             ("TCP6", b"PROXY TCP6 2001:db8::7 ::1 80 443\r\n".into(), Ok(Some("[2001:db8::7]:80"))),
             ("UNKNOWN", b"PROXY UNKNOWN\r\n".into(), Ok(None)),
             ("UNKNOWN with text", b"PROXY UNKNOWN a b c\r\n".into(), Ok(None)),
             ("a bare line feed", b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 443\n".into(), Err(())),
+            ("a space before it", b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 443 \n".into(), Err(())),
+            ("a sign in a port", b"PROXY TCP4 192.0.2.7 10.0.0.1 +8080 443\r\n".into(), Err(())),
+            ("a sign in the other port", b"PROXY TCP6 2001:db8::7 ::1 80 +443\r\n".into(), Err(())),
+            ("a sign in text", b"PROXY UNKNOWN a+b\r\n".into(), Ok(None)),
             ("another family", b"PROXY TCP5 192.0.2.7 10.0.0.1 8080 443\r\n".into(), Err(())),
             ("mixed families", b"PROXY TCP4 2001:db8::7 ::1 80 443\r\n".into(), Err(())),
             ("no port", b"PROXY TCP4 192.0.2.7 10.0.0.1\r\n".into(), Err(())),
@@ -153,9 +207,28 @@ mod tests {
             ("version 3", v2(0x31, 0x11, &ip4), Err(())),
         ];
         for (what, bytes, wanted) in rows {
-            let parsed = if bytes.starts_with(b"PROXY") { parse_v1(&bytes) } else { parse_v2(&bytes) };
+            let mut header = Introduction::default();
+            let followed = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
+            assert_eq!(header.take(&followed).unwrap(), bytes.len(), "{what}: exactly the header");
             let wanted = wanted.map(|address| address.map(|address| address.parse::<SocketAddr>().unwrap()));
-            assert_eq!(parsed.map_err(drop), wanted, "{what}");
+            assert_eq!(header.client().map_err(drop), wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_become_a_header_is_refused_at_once() {
+        let long = v2(0x21, 0x11, &[0; LONGEST_V2 - FIXED_V2 + 1]);
+        for (bytes, refused) in [
+            (&b"GET / HTTP/1.1\r"[..], true),
+            (b"GET / HTTP/1.1", false),
+            (&[b"PROXY ", &[b'a'; LONGEST_V1 - 6][..]].concat(), true),
+            (&[b"PROXY ", &[b'a'; LONGEST_V1 - 7][..]].concat(), false),
+            (&long[..FIXED_V2], true),
+            (&long[..FIXED_V2 - 1], false),
+        ] {
+            let mut header = Introduction::default();
+            assert_eq!(header.take(bytes).is_err(), refused, "{bytes:?}");
+            assert!(!header.is_complete());
         }
     }
 

@@ -171,16 +171,8 @@ async fn a_handshake_in_bad_form_is_a_plain_request() {
 async fn rig() -> (Rig, Vec<u8>) {
     let rig = Rig::with(Policy::default().routes(ROUTES).gateway("workers: 1")).await;
     let token = rig.issuer.token().scope("ws").mint();
-    let call = rig
-        .gateway
-        .get("/ws")
-        .host("h")
-        .token(&token)
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket");
-    let call =
-        call.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-    (rig, call.bytes())
+    let handshake = rig.gateway.get("/ws").host("h").token(&token).upgrade().bytes();
+    (rig, handshake)
 }
 
 #[tokio::test]

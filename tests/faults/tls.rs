@@ -1,13 +1,8 @@
 //! Upstreams over TLS that are not who they should be, or do not keep to TLS.
 
-use std::sync::Arc;
-
 use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::script::{OK, Scripted};
 use super::support::tls::{Authority, Leaf};
@@ -15,16 +10,7 @@ use super::support::{Gateway, Policy, TestIssuer, Upstream, ok};
 
 /// Serves TLS with this certificate, and says nothing of TLS any more once a request is there if it `lies`.
 async fn server(leaf: &Leaf, lies: bool) -> u16 {
-    let chain = CertificateDer::pem_slice_iter(leaf.cert.as_bytes()).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = leaf.acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -132,6 +132,14 @@ impl Call {
         self
     }
 
+    /// Which asks to go on as a WebSocket (RFC 6455 §4.1).
+    pub fn upgrade(self) -> Self {
+        self.header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+    }
+
     /// With this Host.
     pub fn host(mut self, host: &str) -> Self {
         self.fields[0].1 = host.to_owned();

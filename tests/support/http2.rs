@@ -30,6 +30,11 @@ pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 pub const PADDED: u8 = 8;
 
+/// Parameters of SETTINGS.
+pub const HEADER_TABLE_SIZE: u16 = 1;
+pub const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
+
 /// Error codes.
 pub const NO_ERROR: u32 = 0;
 pub const PROTOCOL_ERROR: u32 = 1;
@@ -153,6 +158,11 @@ impl Block {
     }
 }
 
+/// A GET without a token.
+pub fn get(path: &str, stream: u32) -> Vec<u8> {
+    Block::default().set(":path", path).on(stream, END_STREAM)
+}
+
 /// A received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -170,6 +180,12 @@ impl Frame {
     /// The four bytes at this place, such as an error code.
     pub fn number(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+
+    /// The value of a parameter of SETTINGS.
+    pub fn setting(&self, parameter: u16) -> Option<u32> {
+        let at = self.payload.chunks(6).position(|one| one[..2] == parameter.to_be_bytes())?;
+        Some(self.number(at * 6 + 2))
     }
 }
 
@@ -245,7 +261,7 @@ impl Http2 {
 
     /// Says what must come first: the preface and these settings.
     pub async fn greet(&mut self, parameters: &[(u16, u32)]) {
-        let own = settings(&[&[(1, 0)], parameters].concat());
+        let own = settings(&[&[(HEADER_TABLE_SIZE, 0)], parameters].concat());
         // The bodies of all answers have room.
         let room = window_update(0, 1 << 30);
         self.send([PREFACE, &own, &frame(SETTINGS, ACK, 0, &[]), &room].concat()).await;
@@ -348,6 +364,17 @@ impl Http2 {
                 }
             }
             other => panic!("no server sends type {other}: {frame:?}"),
+        }
+    }
+
+    /// Waits for a frame of this type on this stream, on a connection that goes on.
+    pub async fn until(&mut self, kind: u8, stream: u32) -> Frame {
+        loop {
+            let frame = self.frame().await.expect("the connection goes on");
+            assert!(frame.kind != GOAWAY || kind == GOAWAY, "the connection ends: {frame:?}");
+            if (frame.kind, frame.stream) == (kind, stream) {
+                return frame;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! - [`TestIssuer`]: signs any token, serves its keys, and can be down, slow, or rotate.
 //! - [`Tap`]: a relay that keeps what it passes on.
 //! - [`Client`] and [`Call`]: byte-exact HTTP/1.1, and a short way to say a common request.
-//! - [`frames`], [`http2`]: HTTP/2 frame by frame, right or wrong.
+//! - [`http2`]: HTTP/2 frame by frame, right or wrong.
 //! - [`process`], [`tls`], [`oidc`]: real programs, certificates, a real OpenID provider.
 #![cfg(test)]
 #![expect(
@@ -17,7 +17,6 @@
 )]
 
 mod client;
-pub mod frames;
 mod gateway;
 mod http1;
 pub mod http2;
@@ -114,5 +113,14 @@ impl Rig {
     /// A GET with a token that the default routes accept.
     pub fn get(&self, path: &str) -> Call {
         self.gateway.get(path).token(&self.token())
+    }
+
+    /// A tunnel that this token opens; the upstream sends back what comes.
+    pub async fn tunnel(&self, token: &str) -> Client {
+        self.upstream.answers(|_| Reply::Upgrade);
+        let mut client = Client::connect(self.gateway.address()).await;
+        client.send(self.gateway.get("/orders/1").token(token).upgrade().bytes()).await;
+        assert_eq!(client.status().await, 101);
+        client
     }
 }

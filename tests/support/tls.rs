@@ -29,6 +29,26 @@ pub struct Leaf {
     pub key: String,
 }
 
+impl Leaf {
+    /// A server that shows it.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let (chain, key) = self.parsed();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn parsed(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect();
+        (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
+    }
+}
+
 impl Authority {
     /// A new one with this name.
     pub fn new(name: &str) -> Self {
@@ -126,9 +146,7 @@ impl Connect<'_> {
         let mut config = match self.client {
             None => builder.with_no_client_auth(),
             Some(leaf) => {
-                let chain =
-                    CertificateDer::pem_slice_iter(leaf.cert.as_bytes()).map(Result::unwrap).collect();
-                let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+                let (chain, key) = leaf.parsed();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
@@ -146,16 +164,7 @@ pub struct Front {
 impl Front {
     /// Shows this certificate at a free port, and passes what comes on to `target`.
     pub async fn start(leaf: &Leaf, target: SocketAddr) -> Self {
-        let chain = CertificateDer::pem_slice_iter(leaf.cert.as_bytes()).map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = leaf.acceptor();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {

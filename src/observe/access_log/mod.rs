@@ -112,7 +112,37 @@ pub struct Entry<'a> {
     pub response_bytes: u64,
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// An entry of which nothing else is known: its other fields are absent or zero.
+    pub const fn new(unix_ms: i64, request_id: &'a str, method: &'a Method) -> Self {
+        Self {
+            unix_ms,
+            request_id,
+            address: None,
+            method,
+            host: None,
+            path: b"",
+            protocol: Version::HTTP_11,
+            tls: false,
+            route: None,
+            status: 0,
+            decision: None,
+            reason: None,
+            cause: None,
+            owner: None,
+            issuer: None,
+            client: None,
+            subject: None,
+            tenant: None,
+            upstream: None,
+            duration: Duration::ZERO,
+            decision_duration: None,
+            upstream_duration: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        }
+    }
+
     /// Appends this entry as one line, its end included.
     pub fn write_line(&self, line: &mut Vec<u8>) {
         json::write_line(self, line);

@@ -11,32 +11,7 @@ use super::*;
 
 /// An entry with everything absent that can be.
 fn bare<'a>() -> Entry<'a> {
-    Entry {
-        unix_ms: 0,
-        request_id: "r1",
-        address: None,
-        method: &Method::GET,
-        host: None,
-        path: b"/",
-        protocol: Version::HTTP_11,
-        tls: false,
-        route: None,
-        status: 200,
-        decision: None,
-        reason: None,
-        cause: None,
-        owner: None,
-        issuer: None,
-        client: None,
-        subject: None,
-        tenant: None,
-        upstream: None,
-        duration: Duration::ZERO,
-        decision_duration: None,
-        upstream_duration: None,
-        request_bytes: 0,
-        response_bytes: 0,
-    }
+    Entry { path: b"/", status: 200, ..Entry::new(0, "r1", &Method::GET) }
 }
 
 fn line(entry: &Entry<'_>) -> String {
