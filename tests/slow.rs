@@ -9,8 +9,9 @@ use std::time::Duration;
 use support::http2::{
     CANCEL, DATA, HEADERS, Http2, INITIAL_WINDOW_SIZE, Outcome, RST_STREAM, get, window_update,
 };
-use support::{Client, Policy, Reply, Rig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use support::tls::{Authority, Connect};
+use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -128,16 +129,20 @@ async fn an_answer_that_flows_keeps_a_conversation_open() {
 // HTTP/1, where only the socket tells how fast an answer is taken.
 
 /// Asks for an answer and takes a piece of it every 10 ms; gives how many bytes came before the connection ended.
-async fn sip(rig: &Rig, piece: usize) -> usize {
-    let mut stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
-    let call = rig.gateway.get("/status").header("Connection", "close");
+async fn sip(gateway: &Gateway, mut stream: impl AsyncRead + AsyncWrite + Unpin, piece: usize) -> usize {
+    let call = gateway.get("/status").header("Connection", "close");
     stream.write_all(&call.bytes()).await.unwrap();
     let (mut taken, mut room) = (0, vec![0; piece]);
     loop {
-        match support::soon("more, or the end", stream.read(&mut room)).await {
-            Ok(0) | Err(_) => return taken,
-            Ok(count) => taken += count,
+        // Over TLS a read gives no more than a record.
+        let mut filled = 0;
+        while filled < piece {
+            match support::soon("more, or the end", stream.read(&mut room[filled..])).await {
+                Ok(0) | Err(_) => return taken + filled,
+                Ok(count) => filled += count,
+            }
         }
+        taken += filled;
         pass(10).await;
     }
 }
@@ -150,28 +155,49 @@ async fn answers_of(mebibytes: usize, settings: &str) -> Rig {
 }
 
 /// Connections that ended because their client did not take an answer.
-async fn cut_off(rig: &Rig) -> f64 {
-    rig.gateway.metric("scopegate_connections_closed_total", &["cause=\"response_stall\""]).await
+async fn cut_off(gateway: &Gateway) -> f64 {
+    gateway.metric("scopegate_connections_closed_total", &["cause=\"response_stall\""]).await
 }
 
 #[tokio::test]
 async fn a_client_that_takes_an_answer_steadily_but_below_the_rate_is_cut_off() {
     let rig = answers_of(32, "timeouts: { response_stall: 1s }\nlimits: { response_rate: 1GiB }").await;
     // A few mebibytes a second: never a second without progress.
-    let taken = sip(&rig, 64 << 10).await;
+    let stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+    let taken = sip(&rig.gateway, stream, 64 << 10).await;
     assert!(taken < 32 << 20, "all was taken");
-    support::eventually("it is counted", || async { (cut_off(&rig).await == 1.0).then_some(()) }).await;
+    support::eventually("it is counted", || async { (cut_off(&rig.gateway).await == 1.0).then_some(()) })
+        .await;
     rig.upstream.wait("the upstream is given up", |upstream| upstream.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_an_answer_below_the_rate_is_cut_off_over_tls_too() {
+    let authority = Authority::new("servers");
+    let leaf = authority.server(&["api.example.com"]);
+    let policy = Policy::default()
+        .listen("- https: 127.0.0.1:0\n  certificates: [{ cert: server.crt, key: server.key }]")
+        .gateway("timeouts: { response_stall: 1s }\nlimits: { response_rate: 1GiB }");
+    let answer = "x".repeat(32 << 20);
+    let upstream = Upstream::start(move |_| Reply::with(200, "", &answer)).await;
+    let issuer = TestIssuer::start().await;
+    let files = [("server.crt", leaf.cert.as_str()), ("server.key", &leaf.key)];
+    let gateway = Gateway::start_with(&policy.render(issuer.url(), &upstream.url()), &files).await;
+    let connect = Connect { authority: &authority, name: "api.example.com", alpn: &[], client: None };
+    let taken = sip(&gateway, connect.to(gateway.https()).await.unwrap(), 64 << 10).await;
+    assert!(taken < 32 << 20, "all was taken");
+    support::eventually("it is counted", || async { (cut_off(&gateway).await == 1.0).then_some(()) }).await;
 }
 
 #[tokio::test]
 async fn a_client_that_takes_an_answer_above_the_rate_gets_all_of_it_however_long_that_takes() {
     let rig = answers_of(64, "timeouts: { response_stall: 1s }\nlimits: { response_rate: 64KiB }").await;
     let begun = std::time::Instant::now();
-    let taken = sip(&rig, 256 << 10).await;
+    let stream = TcpStream::connect(rig.gateway.address()).await.unwrap();
+    let taken = sip(&rig.gateway, stream, 256 << 10).await;
     assert!(taken > 64 << 20, "cut off after {taken} bytes and {:?}", begun.elapsed());
     assert!(begun.elapsed() > Duration::from_secs(2), "too fast to be waited for");
-    assert_eq!(cut_off(&rig).await, 0.0);
+    assert_eq!(cut_off(&rig.gateway).await, 0.0);
 }
 
 #[tokio::test]
@@ -189,7 +215,7 @@ async fn whoever_waits_for_the_upstream_is_no_slow_reader() {
         client.until(&event).await;
         pass(500).await;
     }
-    assert_eq!(cut_off(&rig).await, 0.0);
+    assert_eq!(cut_off(&rig.gateway).await, 0.0);
 }
 
 #[tokio::test]
@@ -201,7 +227,8 @@ async fn whoever_asks_on_and_on_and_takes_no_answer_is_cut_off_before_it_is_idle
     let call = rig.gateway.get("/nothing").bytes();
     support::soon("it takes no more requests", async { while requests.write_all(&call).await.is_ok() {} })
         .await;
-    support::eventually("it is counted", || async { (cut_off(&rig).await == 1.0).then_some(()) }).await;
+    support::eventually("it is counted", || async { (cut_off(&rig.gateway).await == 1.0).then_some(()) })
+        .await;
     let mut taken = Vec::new();
     let _ = support::soon("the end", answers.read_to_end(&mut taken)).await;
     assert!(taken.starts_with(b"HTTP/1.1 404"));
