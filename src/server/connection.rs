@@ -1,7 +1,6 @@
-//! One client connection, from TLS to its last response.
+//! One client connection, from its first request to its last response.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -15,17 +14,16 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Tracked, Waiting};
 use super::answers::{Offering, Patience, Streams};
-use super::share::{Share, Shares};
+use super::open::{Opened, open};
+use super::share::Shares;
 use super::shutdown::{Listening, Phase};
-use super::stream::{Gone, Stream, Transport};
-use super::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader, TlsPeer, proxy_protocol};
+use super::stream::Stream;
+use super::{Abort, ConnectionLimits, Handler, Peer};
 use crate::observe::metrics::Cause;
 
 /// Flow-control windows of one HTTP/2 stream and connection, in bytes.
@@ -35,12 +33,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams this side had to reset before the connection ends (CVE-2025-8671).
 const LOCAL_RESETS: usize = 256;
-/// How long a silent connection is before the system asks whether the other end is there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// How long a connection that has not said a word is still listened to on drain: its first request may be on its way.
-const SILENT: Duration = Duration::from_secs(1);
-
 /// How far an alarm is set that nothing needs at the moment.
 const REARM: Duration = Duration::from_secs(5);
 
@@ -58,42 +50,10 @@ pub(super) async fn serve<H: Handler>(
 ) -> Cause {
     let limits = handler.limits();
     let mut peer = Peer::new(address, listener);
-    // A client that vanished is noticed also where nothing is to be sent, such as in a tunnel.
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    let set = socket.set_nodelay(true).and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keepalive));
-    if let Err(error) = set {
-        tracing::debug!(%error, "the connection ended before it began");
-        return Cause::Error;
-    }
-    let mut draining = shutdown.clone();
-    let tls = handler.tls(listener);
-    let (limit, too_slow) = match tls {
-        Some(_) => (limits.handshake_timeout, Cause::HandshakeTimeout),
-        None => (limits.header_timeout, Cause::HeaderTimeout),
-    };
-    let opened = tokio::select! {
-        biased;
-        opened = timeout(limit, open(&*handler, shares, tls, socket, &mut peer)) => opened,
-        () = async { draining.reached(Phase::Drain).await; tokio::time::sleep(SILENT).await } => {
-            return Cause::Drain;
-        }
-    };
+    let opened = open(&*handler, shares, socket, &mut peer, shutdown.clone()).await;
     let Opened { stream, gone, multiplexed, share: _share } = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(None)) => return Cause::Client,
-        Ok(Err(Some(abort))) => {
-            handler.aborted(&peer, abort);
-            return match abort {
-                Abort::Malformed => Cause::Malformed,
-                Abort::TooMany => Cause::ClientLimit,
-                Abort::Handshake | Abort::TooLarge | Abort::HeaderTimeout | Abort::Flood => Cause::Handshake,
-            };
-        }
-        // Not a word, or half a handshake: there is no request to speak of.
-        Err(_) => {
-            handler.aborted(&peer, Abort::Handshake);
-            return too_slow;
-        }
+        Ok(opened) => opened,
+        Err(cause) => return cause,
     };
     let patience = Patience { stall: limits.response_stall, rate: limits.response_rate };
     let connection = Connection {
@@ -113,66 +73,6 @@ pub(super) async fn serve<H: Handler>(
     // A tunnel counts as a connection for as long as it lasts. An error says that the stream is gone, as wanted.
     let _ = gone.await;
     cause
-}
-
-/// A connection on which requests may come.
-struct Opened {
-    stream: Stream,
-    gone: Gone,
-    /// Whether it speaks HTTP/2.
-    multiplexed: bool,
-    /// The place of the client that a PROXY header names.
-    share: Option<Share>,
-}
-
-/// Learns whose the connection is where that is said first, agrees on TLS and on the protocol version. `Err(None)` is a
-/// client that left without a word.
-async fn open<H: Handler>(
-    handler: &H,
-    shares: &Shares,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    mut socket: TcpStream,
-    peer: &mut Peer,
-) -> Result<Opened, Option<Abort>> {
-    let share = match handler.proxy_header(peer.listener, peer.address.ip()) {
-        ProxyHeader::Absent => None,
-        ProxyHeader::Required => {
-            let client = introduction(&mut socket, peer.address).await?;
-            peer.introduced(client);
-            client.map(|client| shares.take(client.ip(), handler.share(client.ip())).ok_or(Abort::TooMany))
-        }
-        ProxyHeader::Refused => return Err(Some(Abort::Malformed)),
-    };
-    let share = share.transpose()?;
-    let Some(config) = tls else {
-        let (mut stream, gone) = Stream::new(Transport::Plain(socket));
-        let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
-        return Ok(Opened { stream, gone, multiplexed, share });
-    };
-    let socket = TlsAcceptor::from(config).accept(socket).await.map_err(|error| {
-        tracing::debug!(%error, client = %peer.address, "TLS handshake failed");
-        Some(Abort::Handshake)
-    })?;
-    let (_, session) = socket.get_ref();
-    peer.tls = Some(TlsPeer {
-        server_name: session.server_name().map(Box::from),
-        client_verified: session.peer_certificates().is_some(),
-    });
-    let multiplexed = session.alpn_protocol() == Some(b"h2");
-    let (stream, gone) = Stream::new(Transport::Tls(Box::new(socket)));
-    Ok(Opened { stream, gone, multiplexed, share })
-}
-
-/// The client that a PROXY header names.
-async fn introduction(
-    socket: &mut TcpStream,
-    proxy: SocketAddr,
-) -> Result<Option<SocketAddr>, Option<Abort>> {
-    proxy_protocol::read(socket).await.map_err(|error| {
-        tracing::debug!(%error, %proxy, "no usable PROXY header");
-        // A load balancer that only looks whether the port is open says nothing.
-        (error.kind() != io::ErrorKind::UnexpectedEof).then_some(Abort::Malformed)
-    })
 }
 
 struct Connection<H> {

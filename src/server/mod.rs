@@ -3,7 +3,7 @@
 //! 1. Each worker is one thread with one single-threaded runtime, its own `SO_REUSEPORT` listeners ([`listener`]) and its
 //!    own connections; a request never leaves its worker ([`worker`]).
 //! 2. A new connection goes to the worker with the fewest, if the counts differ by more than one.
-//! 3. TLS is agreed on within the header timeout, off the accept loop (`connection`).
+//! 3. TLS is agreed on within the header timeout, off the accept loop (`open`).
 //! 4. HTTP/2 is chosen by ALPN, or in plain text by its connection preface (`stream`).
 //! 5. The header section must arrive within one timeout, a connection without requests ends after another, and so does one
 //!    whose client takes nothing of an answer, or too little (`activity`, `reader`); a stream of HTTP/2 likewise (`answers`).
@@ -20,6 +20,7 @@ mod connection;
 mod fields;
 mod frames;
 pub mod listener;
+mod open;
 mod proxy_protocol;
 mod reader;
 mod share;
