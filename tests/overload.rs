@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::http2::*;
-use support::{Call, Client, Gateway, Policy, Reply, Rig, eventually};
+use support::{Call, Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, ok};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -192,6 +192,28 @@ async fn a_request_that_finds_no_open_file_for_its_upstream_meets_an_overload() 
     assert_eq!(rig.gateway.metric("scopegate_failed_requests_total", &labels).await, 1.0);
     assert_eq!(rig.gateway.metric("scopegate_upstream_errors_total", &[]).await, 0.0, "not its fault");
     assert_eq!(rig.gateway.get("/status").on(&mut client).await.unwrap().status, 200, "there is room again");
+}
+
+#[tokio::test]
+async fn without_open_files_an_upstream_is_asked_over_the_connections_that_it_has() {
+    let bare = Upstream::start(|_| Reply::with(200, "Connection: close\r\n", "bare")).await;
+    let kept = Upstream::start(|_| ok("kept")).await;
+    let issuer = TestIssuer::start().await;
+    let endpoints = format!("endpoints: [{}, {}]", bare.url(), kept.url());
+    let policy = Policy::default().gateway("workers: 1\ntimeouts: { upstream_keep_alive: 5m }");
+    let gateway = Gateway::start(&policy.render(issuer.url(), "X").replace("url: X", &endpoints)).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/status").on(&mut client).await.unwrap().status, 200);
+    }
+    assert!(!bare.requests().is_empty() && !kept.requests().is_empty(), "both had their turn");
+    let before = limit_files(&gateway, 3);
+    for _ in 0..4 {
+        let answer = gateway.get("/status").on(&mut client).await.unwrap();
+        assert_eq!((answer.verdict(), answer.text()), ("200 -".to_owned(), "kept".into()));
+    }
+    limit_files(&gateway, before);
+    assert_eq!(gateway.metric("scopegate_upstream_errors_total", &[]).await, 0.0, "not their fault");
 }
 
 #[tokio::test]

@@ -74,9 +74,10 @@ fn unreachable(address: &Address, error: &dyn std::fmt::Display) -> Reject {
 }
 
 /// Whether this machine is short of something, whatever the upstream does: file descriptors of the process or of the system,
-/// or memory for a socket.
+/// memory for a socket, or local ports for one more connection to this address.
 fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    use libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EADDRNOTAVAIL))
 }
 
 async fn open(cell: &UpstreamCell, address: &Address) -> io::Result<Io> {

@@ -225,10 +225,11 @@ impl Pool {
                     slot.refused.set(None);
                     return Ok(lease);
                 }
-                // No fault of the address, and another one needs a socket too.
-                Err(reject) if reject.reason == Reason::Overloaded => return Err(reject),
                 Err(reject) => {
-                    slot.refused.set(Some(Instant::now()));
+                    // A want of sockets is no fault of the address. Another one may have a connection that is open.
+                    if reject.reason != Reason::Overloaded {
+                        slot.refused.set(Some(Instant::now()));
+                    }
                     last = reject;
                     tried.push(slot);
                 }
