@@ -17,6 +17,7 @@
 mod activity;
 mod answers;
 mod connection;
+mod counted;
 mod fields;
 mod frames;
 pub mod listener;

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::counted::Counted;
 use super::share::{Share, Shares};
 use super::shutdown::{Listening, Phase};
 use super::stream::{Gone, Stream, Transport};
@@ -108,7 +109,7 @@ async fn agree<H: Handler>(
         let multiplexed = stream.speaks_http2().await.map_err(|_| None)?;
         return Ok(Opened { stream, gone, multiplexed, share });
     };
-    let socket = TlsAcceptor::from(config).accept(socket).await.map_err(|error| {
+    let socket = TlsAcceptor::from(config).accept(Counted::new(socket)).await.map_err(|error| {
         tracing::debug!(%error, client = %peer.address, "TLS handshake failed");
         Some(Abort::Handshake)
     })?;

@@ -4,8 +4,8 @@
 //!    is no slow reader, and an answer that is taken at once costs two looks at a number.
 //! 2. Such waits add up until the client has taken `least` bytes since the first of them; then they are forgotten. With
 //!    `least` as the bytes that are due in the time a client may take, it can neither stop nor drip for longer than that.
-//! 3. Bytes count as taken when the system's buffers take them. The system says so in steps: a third of a buffer, which a
-//!    fast connection makes large. Over TLS, up to 64 KiB that are encrypted already count as one step.
+//! 3. Bytes count as taken when the system's buffers take them (over TLS: `counted`). The system says so in steps: a third of
+//!    a buffer, which a fast connection makes large.
 //!
 //! No I/O and no clock: times are milliseconds since the connection was opened. Everything runs on one thread; the atomics are
 //! relaxed and only make the type `Send`.

@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
+use super::counted::Counted;
 use super::frames::{Frames, GOAWAY};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
@@ -25,7 +26,7 @@ pub(super) enum Transport {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted<TcpStream>>>),
 }
 
 /// How long what a client still sends is read and thrown away after the last answer. A socket closed on unread bytes is
@@ -200,13 +201,36 @@ impl Stream {
         }
     }
 
-    /// Reports how an attempt to send went, and passes it on.
-    fn sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match (&self.activity, &polled) {
-            (Some(activity), Poll::Pending) => activity.blocked(),
-            (Some(activity), Poll::Ready(Ok(count))) => activity.wrote(*count),
-            (Some(_), Poll::Ready(Err(_))) | (None, _) => {}
+    /// Reports how an attempt to send went: whether it has to wait, and how many bytes the client's side has taken.
+    /// `written` are those that left for the transport.
+    fn report<T>(&mut self, polled: &Poll<io::Result<T>>, written: usize) {
+        let taken = match &mut self.transport {
+            Transport::Plain(_) => written,
+            Transport::Tls(socket) => socket.get_mut().0.newly_taken(),
+        };
+        let Some(activity) = &self.activity else { return };
+        if taken > 0 {
+            activity.wrote(taken);
         }
+        if polled.is_pending() {
+            activity.blocked();
+        }
+    }
+
+    /// The same for bytes of HTTP, whose frames are followed.
+    fn sent(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = match polled {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        if written > 0 {
+            self.follow_sent(parts, written);
+        }
+        self.report(&polled, written);
         polled
     }
 
@@ -292,10 +316,7 @@ impl AsyncWrite for Stream {
             Transport::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, buf),
         };
-        if let Poll::Ready(Ok(count)) = polled {
-            this.follow_sent(&[io::IoSlice::new(buf)], count);
-        }
-        this.sent(polled)
+        this.sent(polled, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -315,10 +336,7 @@ impl AsyncWrite for Stream {
             (Transport::Tls(socket), None) => Pin::new(socket.as_mut()).poll_write_vectored(cx, bufs),
             (Transport::Tls(socket), Some(all)) => Pin::new(socket.as_mut()).poll_write(cx, all),
         };
-        if let Poll::Ready(Ok(count)) = polled {
-            this.follow_sent(bufs, count);
-        }
-        this.sent(polled)
+        this.sent(polled, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -334,9 +352,9 @@ impl AsyncWrite for Stream {
             // Has nothing to flush, so this says nothing of the client.
             Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Transport::Tls(socket) => {
-                // Its bytes were counted when TLS took them.
-                let polled = Pin::new(socket.as_mut()).poll_flush(cx).map_ok(|()| 0);
-                this.sent(polled).map_ok(drop)
+                let polled = Pin::new(socket.as_mut()).poll_flush(cx);
+                this.report(&polled, 0);
+                polled
             }
         }
     }
