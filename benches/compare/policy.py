@@ -11,7 +11,7 @@ gateway:
   admin: {{ address: 127.0.0.1:{admin} }}
   workers: {workers}
   token_cache: {{ bytes: {cache} }}
-  limits: {{ connections: {connections}, connections_per_client: {connections}, connection_requests: 1000000000 }}
+  limits: {{ connections: {connections}, connections_per_client: {connections}, connection_requests: 1000000000, requests_in_flight: 2000 }}
   timeouts: {{ idle: 1h }}
   access_log: {access_log}
 issuers:
