@@ -15,7 +15,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
@@ -23,26 +22,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::Handler;
+use super::reader::Patience;
 
 /// What a stream may leave behind, in bytes.
 const SMALL: u64 = 4 * 1024;
-
-/// How slowly an answer may be taken.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// How long a stream may be behind before it is judged.
-    pub(super) stall: Duration,
-    /// Fewest bytes a second, while it is behind.
-    pub(super) rate: u64,
-}
-
-impl Patience {
-    /// Fewest bytes in all that time; never none.
-    pub(super) fn least(self) -> u64 {
-        let least = u128::from(self.rate) * self.stall.as_millis() / 1000;
-        u64::try_from(least).unwrap_or(u64::MAX).max(1)
-    }
-}
 
 /// How much of one answer was handed over, and how much of that was taken.
 #[derive(Debug, Default)]

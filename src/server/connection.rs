@@ -18,8 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Tracked, Waiting};
-use super::answers::{Offering, Patience, Streams};
+use super::answers::{Offering, Streams};
 use super::open::{Opened, open};
+use super::reader::Patience;
 use super::share::Shares;
 use super::shutdown::{Listening, Phase};
 use super::stream::Stream;

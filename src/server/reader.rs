@@ -11,9 +11,27 @@
 //! relaxed and only make the type `Send`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// There is no wait.
 const NEVER: u64 = u64::MAX;
+
+/// How slowly an answer may be taken: by the client of a connection, or on one stream of it (`answers`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// How long it may be waited for.
+    pub(super) stall: Duration,
+    /// Fewest bytes a second, on average, in that time.
+    pub(super) rate: u64,
+}
+
+impl Patience {
+    /// Fewest bytes in all that time; never none.
+    pub(super) fn least(self) -> u64 {
+        let least = u128::from(self.rate) * self.stall.as_millis() / 1000;
+        u64::try_from(least).unwrap_or(u64::MAX).max(1)
+    }
+}
 
 /// The waits for the client of one connection.
 #[derive(Debug)]
@@ -29,10 +47,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A client that nobody has waited for. `least` is at least 1.
+    /// A client that nobody has waited for. `least` is that of its [`Patience`].
     pub(super) fn new(least: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { blocked: AtomicU64::new(NEVER), waited: zero(), taken: zero(), least: least.max(1) }
+        Self { blocked: AtomicU64::new(NEVER), waited: zero(), taken: zero(), least }
     }
 
     /// It takes no more at the moment.
@@ -112,7 +130,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_any_byte_is_enough() {
-        let reader = Reader::new(0);
+        let reader = Reader::new(Patience { stall: Duration::from_secs(30), rate: 0 }.least());
         wait(&reader, 1_000, 9_000, 1);
         reader.blocked(|| 10_000);
         assert_eq!(reader.since(), Some(10_000));

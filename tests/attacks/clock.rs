@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::support::tls::{Authority, Connect, Front};
 use crate::support::{
-    Call, Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, now, ok, process,
+    Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, now, ok, process,
 };
 
 const DAY: i64 = 86_400;
@@ -127,22 +127,10 @@ async fn i18_a_step_moves_the_validity_of_tokens_and_no_timer() {
     assert_eq!(rig.gateway.metric("scopegate_panics_total", &[]).await, 0.0);
 }
 
-/// A request that becomes a WebSocket.
-fn web_socket(gateway: &Gateway, token: &str) -> Call {
-    let fields = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let call = gateway.get("/orders/socket").token(token);
-    fields.iter().fold(call, |call, (name, value)| call.header(name, value))
-}
-
 /// Two connections, with this token: a WebSocket, and a stream of events.
 async fn long_lived(gateway: &Gateway, token: &str) -> [Client; 2] {
     let mut socket = Client::connect(gateway.address()).await;
-    socket.send(web_socket(gateway, token).bytes()).await;
+    socket.send(gateway.get("/orders/socket").token(token).upgrade().bytes()).await;
     assert_eq!(socket.status().await, 101);
     echoes(&mut socket).await;
     let mut events = Client::connect(gateway.address()).await;

@@ -181,18 +181,12 @@ async fn j16_keys_come_only_from_who_proves_its_name_today() {
         })
         .collect();
     let names: Vec<&str> = wrongs.rows.iter().map(|row| row.0).collect();
-    let route = format!(
-        "
-- id: all
-  match: {{ path: '/orders/{{*rest}}' }}
-  require: {{ issuers: [{}], audience: {AUDIENCE}, scopes: [orders:read] }}
-  upstream: orders
-",
-        names.join(", ")
-    );
+    let require =
+        format!("{{ issuers: [{}], audience: {AUDIENCE}, scopes: [orders:read] }}", names.join(", "));
     let upstream = Upstream::start(|_| ok("hello")).await;
     // The issuer that every policy has is none of them.
-    let policy = Policy::default().issuer("keys: { jwks_file: keys.json }").issuers(&issuers).routes(&route);
+    let policy =
+        Policy::default().issuer("keys: { jwks_file: keys.json }").issuers(&issuers).require(&require);
     let (ca, keys) = (authority.pem(), issuer.jwks());
     let files = [("ca.crt", ca.as_str()), ("keys.json", &keys)];
     let gateway =

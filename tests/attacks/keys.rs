@@ -368,17 +368,10 @@ async fn j16_an_endpoint_without_good_tls_gives_no_keys() {
         })
         .collect();
     let names: Vec<&str> = rows.iter().map(|row| row.0).collect();
-    let route = format!(
-        "
-- id: all
-  match: {{ path: '/orders/{{*rest}}' }}
-  require: {{ issuers: [corp, {}], audience: {AUDIENCE}, scopes: [orders:read] }}
-  upstream: orders
-",
-        names.join(", ")
-    );
+    let require =
+        format!("{{ issuers: [{}], audience: {AUDIENCE}, scopes: [orders:read] }}", names.join(", "));
     let upstream = Upstream::start(|_| ok("hello")).await;
-    let policy = Policy::default().issuers(&issuers.join("\n")).routes(&route);
+    let policy = Policy::default().issuers(&issuers.join("\n")).require(&require);
     let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
     for (name, _, error) in rows {
         let token = issuer.token().claim("iss", format!("https://{name}.example.com")).mint();

@@ -339,10 +339,7 @@ async fn e12_whatever_is_sent_comes_out_as_it_is() {
     let (gateway, issuer) = gateway(listener.local_addr().unwrap()).await;
     let call = gateway.get("/protected").token(&issuer.token().scope("ws").mint());
     let handshake = call
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket")
-        .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .upgrade()
         .header("Sec-WebSocket-Protocol", "chat, superchat")
         .header("Sec-WebSocket-Extensions", OFFER)
         .bytes();
