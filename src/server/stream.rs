@@ -380,10 +380,82 @@ impl AsyncWrite for Stream {
 mod tests {
     use std::future::poll_fn;
 
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use socket2::SockRef;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+    use super::super::activity::Waiting;
     use super::*;
+
+    /// A TLS connection, as the client and the gateway see it. Little fits into the system's buffer.
+    async fn over_tls() -> (tokio_rustls::client::TlsStream<TcpStream>, TlsStream<Counted<TcpStream>>) {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            );
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (socket, accepted) = tokio::join!(connecting, listener.accept());
+        let accepted = accepted.unwrap().0;
+        SockRef::from(&accepted).set_send_buffer_size(8 << 10).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let (client, server) = tokio::join!(
+            TlsConnector::from(Arc::new(client)).connect(name, socket.unwrap()),
+            TlsAcceptor::from(Arc::new(server.unwrap())).accept(Counted::new(accepted)),
+        );
+        (client.unwrap(), server.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_leaves_tls_while_it_is_flushed_was_taken() {
+        let (client, server) = over_tls().await;
+        let (mut stream, _gone) = Stream::new(Transport::Tls(Box::new(server)));
+        let activity = Arc::new(Activity::new(false, 1));
+        stream.report_to(Arc::clone(&activity));
+        let since = || match activity.waiting() {
+            Waiting::Reader(since) => Some(since),
+            Waiting::Header(_) | Waiting::Next(_) | Waiting::Requests => None,
+        };
+        while since().is_none() {
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &[0; 16 << 10]))).await;
+        }
+        let before = since().unwrap();
+        // Times are told in milliseconds.
+        tokio::time::sleep_until(before + Duration::from_millis(5)).await;
+        let (mut raw, _) = client.into_inner();
+        let mut piece = [0; 4 << 10];
+        poll_fn(|cx| {
+            loop {
+                let flushed = Pin::new(&mut stream).poll_flush(cx);
+                assert!(flushed.is_pending(), "all of it left, and the wait was for as long as before");
+                if since() != Some(before) {
+                    return Poll::Ready(());
+                }
+                ready!(Pin::new(&mut raw).poll_read(cx, &mut ReadBuf::new(&mut piece))).unwrap();
+            }
+        })
+        .await;
+        assert!(since().is_some_and(|since| since > before));
+    }
 
     #[tokio::test]
     async fn an_answer_gives_way_once_however_much_its_client_sends() {
