@@ -369,7 +369,7 @@ async fn j16_an_endpoint_without_good_tls_gives_no_keys() {
         .collect();
     let names: Vec<&str> = rows.iter().map(|row| row.0).collect();
     let require =
-        format!("{{ issuers: [{}], audience: {AUDIENCE}, scopes: [orders:read] }}", names.join(", "));
+        format!("{{ issuers: [corp, {}], audience: {AUDIENCE}, scopes: [orders:read] }}", names.join(", "));
     let upstream = Upstream::start(|_| ok("hello")).await;
     let policy = Policy::default().issuers(&issuers.join("\n")).require(&require);
     let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
