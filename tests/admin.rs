@@ -47,12 +47,14 @@ async fn no_client_can_add_a_series() {
     let series = |metrics: String| metrics.lines().filter(|line| !line.starts_with('#')).count();
     rig.gateway.get("/nothing").send().await;
     rig.gateway.call("BREW", "/nothing").send().await;
-    // Each is counted when its connection has ended, which is after its answer.
+    // Each is counted when its connection has ended, which is after its answer; and the issuer's keys, which bring their
+    // own series, are fetched from the start on.
     let counted = |name, labels: &'static [&'static str]| rig.gateway.metric(name, labels);
-    support::eventually("both are counted", || async {
+    support::eventually("both are counted, and the keys are here", || async {
         let requests = counted("scopegate_requests_total", &[r#"route="none""#]).await;
         let closed = counted("scopegate_connections_closed_total", &[r#"cause="client""#]).await;
-        (requests == 2.0 && closed == 2.0).then_some(())
+        let keys = counted("scopegate_jwks_refreshes_total", &[r#"outcome="changed""#]).await;
+        (requests == 2.0 && closed == 2.0 && keys == 1.0).then_some(())
     })
     .await;
     let before = series(rig.gateway.metrics().await);
