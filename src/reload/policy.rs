@@ -143,8 +143,10 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         // Whoever does not wait any more does not mind.
         let _ = done.send(work());
     });
-    thread.ok()?;
-    result.await.ok()
+    let (thread, result) = (thread.ok()?, result.await.ok());
+    // It gives back its memory last. Where it has to wait for the processor, the next work would take more meanwhile.
+    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    result
 }
 
 /// Builds a policy from what was read: cells taken over or made, names looked up for the first time.

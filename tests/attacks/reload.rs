@@ -444,15 +444,17 @@ async fn n17_n18_reloads_of_a_large_policy_give_their_memory_back() {
         Policy::default().routes(&(routes + orders)).render(rig.issuer.url(), &rig.upstream.url())
     };
     let mut early = 0;
-    for n in 0..30 {
+    for n in 0..150 {
         rig.gateway.replace_config(&large(n));
-        assert_eq!(rig.gateway.reload().await.status, 200, "N18 {n}");
+        let reload = rig.gateway.reload().await;
+        assert_eq!(reload.status, 200, "N18 {n}: {}", reload.text());
         if n == 10 {
             early = peak_memory(&rig.gateway);
         }
     }
+    // Whoever kept each of these policies would need some 60 MiB more.
     let grown = peak_memory(&rig.gateway) - early;
-    assert!(grown < 48 << 20, "N18: {grown} bytes more after twenty more reloads");
+    assert!(grown < 40 << 20, "N18: {grown} bytes more than {early} after 139 more reloads");
     eventually("the last policy is in force", || async {
         (rig.get("/orders/1").send().await.verdict() == "200 -").then_some(())
     })
