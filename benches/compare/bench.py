@@ -15,7 +15,6 @@ from .measure import Load, Meter, ratios
 from .peers import BODY, Field
 from .processes import Failed, Fleet, NotMeasured
 from .report import Report
-from .tokens import Keys
 
 ROWS = {}
 # Percent of the gateway's core that may go to others before the figures are called disturbed.
@@ -54,7 +53,7 @@ class Bench:
     seconds: int
     quick: bool
     long: bool
-    keys: Keys = None
+    keys: object = None
     report: Report = field(default_factory=Report)
 
     def __post_init__(self):
@@ -71,6 +70,8 @@ class Bench:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Failed("another run is going on") from None
+        # Here, because its library is only installed for a run: rows are listed without.
+        from .tokens import Keys
         self.keys = Keys(self.directory)
 
     @contextmanager

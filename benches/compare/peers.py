@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from . import policy
+from .claims import AUDIENCE, ISSUER, SCOPE
 from .measure import Contestant, ask
 from .processes import Failed, NotMeasured, free_port
-from .tokens import AUDIENCE, ISSUER, SCOPE
 
 _HERE = Path(__file__).parent
 _MODULES = Path("/usr/lib/apache2/modules")

@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-ISSUER = "https://idp.example.com/"
-AUDIENCE = "https://api.example.com"
-SCOPE = "orders:read"
+from .claims import AUDIENCE, ISSUER, SCOPE
+
 LIFETIME = 12 * 3600
 # A kept token must outlive the run.
 MARGIN = 2 * 3600
