@@ -1,7 +1,7 @@
 """Runs loads and reads what they cost.
 
 One round runs every entry once, one after the other, in an order that changes; so a machine whose speed drifts slows
-all of them alike. A ratio is taken within each round, and the median of these ratios is what counts. Each answer is
+all of them alike, see `in_turn`. A ratio is taken within each round, and the median of these ratios is what counts. Each answer is
 verified: before and after the rounds one exactly, in the rounds by count, by the load generator and by the upstream.
 """
 
@@ -103,6 +103,17 @@ def spread(values):
 def ratios(subject, comparator, cost="per_request"):
     """The ratio of the two costs in each round."""
     return [getattr(ours, cost) / getattr(theirs, cost) for ours, theirs in zip(subject.samples, comparator.samples)]
+
+
+def in_turn(entries, number):
+    """The order of a round: every second one reverses the one before it, and after the two the first entry moves to the end.
+
+    So of any two each comes first in every second round, and in twice as many rounds as there are entries each has been
+    in every place twice: neither a drift of the machine nor what ran before favours one.
+    """
+    start = number // 2 % len(entries)
+    ordered = entries[start:] + entries[:start]
+    return ordered[::-1] if number % 2 else ordered
 
 
 def ask(port, path=ORDER, token=None, upload=0, tls=False, host="127.0.0.1"):
@@ -257,11 +268,7 @@ class Meter:
             self.verify(entry)
             self.sample(entry, 1)
         for number in range(rounds):
-            # Each entry comes to each place in the order, so that a drift of the machine favours none.
-            ordered = entries[::-1] if number % 2 else entries
-            start = number % len(entries)
-            ordered = ordered[start:] + ordered[:start]
-            for entry in ordered:
+            for entry in in_turn(entries, number):
                 progress(f"round {number + 1}/{rounds}: {entry.name}")
                 entry.samples.append(self.sample(entry, seconds))
         for entry in entries:
