@@ -196,6 +196,7 @@ class Field:
             "another issuer": (token(algorithm, iss="https://evil.example.com/"), {401, 403}),
             "another audience": (token(algorithm, aud="https://other.example.com"), {401, 403}),
             "no scope": (token(algorithm, scope="orders:readable orders:list"), {401, 403}),
+            "no client": (token(algorithm, client_id=None), {401, 403}),
             "an expired token": (token(algorithm, iat=now - 7200, exp=now - 3600), {401}),
         }
         for what, (bearer, statuses) in expected.items():
