@@ -56,9 +56,10 @@ def main():
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    bench.report.print_table()
+    versions = bench.versions()
+    bench.report.print_table(versions)
     told = {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick, "rows": names}
-    bench.report.write(options.json, told, bench.versions())
+    bench.report.write(options.json, told, versions)
     return 0 if bench.report.complete() else 1
 
 

@@ -47,8 +47,8 @@ class Load:
     # How often the upstream counts one such request.
     arrivals: int = 1
     tls: bool = False
-    # HTTP/2 over clear text, 10 connections with 10 streams each.
-    h2: bool = False
+    # HTTP/2 over clear text: how many connections, and how many streams each.
+    h2: tuple[int, int] | None = None
 
     def token(self):
         """The first token."""
@@ -78,6 +78,7 @@ class Sample:
     """One entry in one round."""
 
     requests: int
+    # What was answered; for HTTP/2 the bodies alone, else with the heads.
     bytes: int
     seconds: float
     cpu: int
@@ -100,9 +101,10 @@ def spread(values):
     return statistics.median(values), min(values), max(values)
 
 
-def ratios(subject, comparator, cost="per_request"):
-    """The ratio of the two costs in each round."""
-    return [getattr(ours, cost) / getattr(theirs, cost) for ours, theirs in zip(subject.samples, comparator.samples)]
+def ratios(subject, comparators, cost="per_request"):
+    """The ratio of the two costs in each round; of several comparators the one that was cheapest in this round counts."""
+    rounds = zip(subject.samples, *(comparator.samples for comparator in comparators))
+    return [getattr(ours, cost) / min(getattr(other, cost) for other in others) for ours, *others in rounds]
 
 
 def in_turn(entries, number):
@@ -172,18 +174,24 @@ class Meter:
         self.counted += 1
         return int(body.split()[9]) - self.counted
 
+    def _expected(self, load):
+        """The body that a permitted request must be answered with."""
+        return (self.directory / load.path.lstrip("/")).read_bytes() if load.download else self.body
+
     def verify(self, entry):
         """One request must be answered exactly as it should be."""
         load = entry.load
         if load.h2:
-            return  # The load generator counts the answers by status.
-        status, body = ask(entry.contestant.port, load.path, load.token(), load.upload, load.tls)
+            # It tells no status: h2load counts them, and another answer than 200 has another body.
+            url = f"http://127.0.0.1:{entry.contestant.port}{load.path}"
+            command = ["nghttp", "-H", f"authorization: Bearer {load.token()}", url]
+            status, body = load.expect, self.fleet.output("nghttp", command, self.cores, 20)
+        else:
+            status, body = ask(entry.contestant.port, load.path, load.token(), load.upload, load.tls)
         if status != load.expect:
             raise Failed(f"{entry.name} answered {status} instead of {load.expect}: {body[:300]!r}")
-        if status == 200:
-            wrong = len(body) != load.download if load.download else body != self.body
-            if wrong:
-                raise Failed(f"{entry.name} gave another body than the upstream's: {body[:100]!r}")
+        if status == 200 and body != self._expected(load):
+            raise Failed(f"{entry.name} gave another body than the upstream's: {body[:100]!r}")
 
     def wrk(self, entry, seconds, connections=CONNECTIONS):
         """Runs wrk; gives a sample without CPU time and the number of answers with a status above 399."""
@@ -210,9 +218,10 @@ class Meter:
             raise Failed(f"{entry.name}: socket errors {errors}")
         return Sample(result["requests"], result["bytes"], result["micros"] / 1e6, 0), result["refused"]
 
-    def h2load(self, entry, seconds, clients=10, streams=10):
+    def h2load(self, entry, seconds):
         """Runs h2load over HTTP/2 in clear text; gives a sample and the number of other answers than 2xx."""
         load = entry.load
+        clients, streams = load.h2
         command = ["h2load", "-t1", f"-c{clients}", f"-m{streams}", "-D", seconds]
         if load.tokens:
             command += ["-H", f"authorization: Bearer {load.token()}"]
@@ -220,11 +229,12 @@ class Meter:
         output = self.fleet.run("h2load", command, self.cores, seconds + 30)
         good = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
         ends = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
-        moved = re.search(r"traffic: .*?\((\d+)\) total", output)
+        moved = re.search(r"traffic: .*\((\d+)\) data", output)
         if not (good and ends and moved):
             raise Failed(f"h2load printed no result for {entry.name}: {output[-300:]}")
         bad = sum(int(good[group]) for group in (2, 3, 4)) + sum(int(ends[group]) for group in (2, 3, 4))
-        return Sample(int(good[1]), int(moved[1]), float(seconds), 0), bad
+        # Those that ended well. A status counts as soon as it comes, also if the time ends before the body does.
+        return Sample(int(ends[1]), int(moved[1]), float(seconds), 0), bad
 
     def sample(self, entry, seconds):
         """One measured run of one entry, its answers verified."""
@@ -256,6 +266,10 @@ class Meter:
                 raise Failed(f"{entry.name}: {bad} of {sample.requests} answers were not 200")
             if not sample.requests <= arrived <= sample.requests + under_way:
                 raise Failed(f"{entry.name}: {sample.requests} answers, but {arrived} requests came to the upstream")
+            length = entry.load.download or len(self.body)
+            most = (sample.requests + under_way) * length if entry.load.h2 else sample.bytes
+            if not sample.requests * length <= sample.bytes <= most:
+                raise Failed(f"{entry.name}: {sample.requests} answers of {length} bytes, but {sample.bytes} bytes came")
         else:
             if bad != sample.requests:
                 raise Failed(f"{entry.name}: {sample.requests - bad} of {sample.requests} were not refused")
