@@ -1,8 +1,9 @@
 """Runs loads and reads what they cost.
 
-One round runs every entry once, one after the other, in an order that changes; so a machine whose speed drifts slows
-all of them alike, see `in_turn`. A ratio is taken within each round, and the median of these ratios is what counts. Each answer is
-verified: before and after the rounds one exactly, in the rounds by count, by the load generator and by the upstream.
+One round runs every entry once, one after the other, in an order that changes, see `in_turn`; so a machine whose speed
+drifts slows all of them alike. A ratio is taken within each round, and the median of these ratios is what counts. Each
+answer is verified: before and after the rounds one exactly, in the rounds by count, by the load generator and by the
+upstream.
 """
 
 import http.client
@@ -108,7 +109,7 @@ def ratios(subject, comparators, cost="per_request"):
 
 
 def in_turn(entries, number):
-    """The order of a round: every second one reverses the one before it, and after the two the first entry moves to the end.
+    """The order of a round: every second one reverses the one before it; after the two the first entry moves to the end.
 
     So of any two each comes first in every second round, and in twice as many rounds as there are entries each has been
     in every place twice: neither a drift of the machine nor what ran before favours one.
@@ -156,6 +157,22 @@ class Busy:
     def since(self):
         """Seconds that have passed, and seconds of work in them."""
         return time.monotonic() - self.started, self._read() - self.before
+
+
+class Others:
+    """What all but one process take of cores from now on; all threads of the process are its own, whatever they do."""
+
+    def __init__(self, cores, process=None):
+        self.whole, self.process = Busy(cores), process
+        self.before = self._own()
+
+    def _own(self):
+        return sum(self.process.cpu().values()) / 1e9 if self.process else 0.0
+
+    def share(self):
+        """Their share of the time that has passed."""
+        elapsed, busy = self.whole.since()
+        return max(0.0, busy - (self._own() - self.before)) / elapsed
 
 
 class Meter:

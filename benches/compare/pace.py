@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .measure import Busy
+from .measure import Others
 from .processes import Failed, NotMeasured
 
 _SOURCE = Path(__file__).parent / "pace.rs"
@@ -53,16 +53,12 @@ class Pacer:
     def start(self, contestant, load, rate, seconds):
         """Starts a run; the function that is given back waits for its end and tells what it saw."""
         command = self._command(contestant, load, rate, seconds)
-        whole, before = Busy(self.bench.gateway_cores), sum(contestant.process.cpu().values())
+        others = Others(self.bench.gateway_cores, None if contestant is self.field.api else contestant.process)
         output = self.field.fleet.begin(f"pace against {contestant.name}", command, self.bench.load_cores, seconds + 30)
 
         def finish():
-            text = output().decode()
-            elapsed, busy = whole.since()
-            own = 0 if contestant is self.field.api else (sum(contestant.process.cpu().values()) - before) / 1e9
-            seen = self._read(text)
-            # All threads of the gateway are its own work, the one that reads a policy too.
-            seen.foreign = max(0.0, busy - own) / elapsed
+            seen = self._read(output().decode())
+            seen.foreign = others.share()
             return seen
 
         return finish

@@ -96,7 +96,7 @@ class Report:
     def print_table(self, versions):
         """All targets once more, side by side."""
         print(f"\nmeasured: {', '.join(f'{name} {version}' for name, version in versions.items())}")
-        print(f"\n{'row':<12} {'comparison':<58} {'target':>10} {'measured':>10}  {'spread':<17} verdict")
+        print(f"\n{'row':<12} {'comparison':<72} {'target':>10} {'measured':>10}  {'spread':<17} verdict")
         for verdict in self.verdicts:
             print(f"{verdict.row:<12} {line(verdict)}")
         for failure in self.failures:
@@ -146,7 +146,7 @@ def line(verdict):
     shaky = f"DISTURBED: {verdict.disturbed:.0%} of the samples" if verdict.disturbed else ""
     note = "; ".join(filter(None, (verdict.note, shaky)))
     note = f"  ({note})" if note else ""
-    return f"{verdict.what:<58} {target:>10} {value:>10}  {width:<17} {verdict.verdict}{note}"
+    return f"{verdict.what:<72} {target:>10} {value:>10}  {width:<17} {verdict.verdict}{note}"
 
 
 def _cpu_model():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from . import policy
 from .bench import row
-from .measure import Entry, in_turn
+from .measure import Entry, Others, in_turn
 from .pace import Pacer
 from .processes import Failed
 
@@ -146,12 +146,13 @@ def reload(bench):
             with bench.field() as field:
                 gateway = field.scopegate(routes=routes)
                 versions = Versions(bench, field, gateway, routes)
-                times = []
+                times, others = [], Others(bench.gateway_cores, gateway.process)
                 for _ in range(bench.rounds):
                     bench.progress(f"{routes:,} routes: reload")
                     times.append(versions.wait(versions.put()))
                 bench.progress("")
-                bench.report.verdict(f"{routes:,} routes: effective after the rename", times, target, "s")
+                bench.report.verdict(f"{routes:,} routes: effective after the rename", times, target, "s",
+                                     foreign=[others.share()])
                 _running_traffic(bench, field, gateway, versions, f"{routes:,} routes")
     finally:
         os.sched_setaffinity(0, bench.cores)
