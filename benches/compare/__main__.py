@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def parse(arguments):
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Compares Scopegate with its peers, row by row.")
-    parser.add_argument("--quick", action="store_true", help="short rounds and small sizes: under three minutes")
+    parser.add_argument("--quick", action="store_true", help="short rounds and small sizes: about three minutes")
     parser.add_argument("--long", action="store_true", help="also the rows that take many minutes")
     parser.add_argument("--rows", metavar="NAME[,NAME]", help="only these rows")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds a row (default 7, quick 2)")
@@ -56,9 +56,10 @@ def main():
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    bench.report.print_table()
+    versions = bench.versions()
+    bench.report.print_table(versions)
     told = {"rounds": bench.rounds, "seconds": bench.seconds, "quick": bench.quick, "rows": names}
-    bench.report.write(options.json, told, bench.versions())
+    bench.report.write(options.json, told, versions)
     return 0 if bench.report.complete() else 1
 
 

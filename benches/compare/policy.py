@@ -1,6 +1,6 @@
 """The policy of Scopegate in a comparison."""
 
-from .tokens import AUDIENCE, ISSUER, SCOPE
+from .claims import AUDIENCE, ISSUER, SCOPE
 
 _HEAD = """version: 1
 gateway:

@@ -183,16 +183,28 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def run(self, name, command, cores, seconds, environment=None):
-        """Runs a program to its end and gives its standard output."""
+    def begin(self, name, command, cores, seconds, environment=None):
+        """Starts a program; the function that is given back waits for its end and gives its standard output."""
         process = self.start(name, command, cores, environment=environment, stdout=subprocess.PIPE)
-        try:
-            output, _ = process.child.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"{name} did not end within {seconds} s") from None
-        finally:
-            self.processes.remove(process)
-            process.end()
-        if process.child.returncode != 0:
-            raise Failed(f"{name} ended with status {process.child.returncode}")
-        return output.decode(errors="replace")
+
+        def finish():
+            try:
+                output, _ = process.child.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"{name} did not end within {seconds} s") from None
+            finally:
+                self.processes.remove(process)
+                process.end()
+            if process.child.returncode != 0:
+                raise Failed(f"{name} ended with status {process.child.returncode}")
+            return output
+
+        return finish
+
+    def output(self, *arguments, **options):
+        """Runs a program to its end and gives its standard output; see `begin`."""
+        return self.begin(*arguments, **options)()
+
+    def run(self, *arguments, **options):
+        """The same as text."""
+        return self.output(*arguments, **options).decode(errors="replace")

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from .measure import spread
 
 MET, MISSED, NOT_MEASURED, INFORMATIVE = "met", "MISSED", "NOT MEASURED", "-"
+# The share of the gateway's core that may go to others before a sample is called disturbed.
+DISTURBED = 0.05
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Verdict:
     unit: str
     verdict: str
     note: str = ""
+    # The share of the samples behind it in which others worked on the gateway's core.
+    disturbed: float = 0.0
 
 
 class Report:
@@ -61,11 +65,12 @@ class Report:
         width = f"({number(figure.least)} – {number(figure.greatest)})" if len(values) > 1 else ""
         print(f"   {who:<46} {shown:>20} {width:<22} {note}".rstrip(), flush=True)
 
-    def verdict(self, what, values, target, unit="×", note=""):
-        """A target by its values in the rounds; without `target` it is only told."""
+    def verdict(self, what, values, target, unit="×", note="", foreign=()):
+        """A target by its values in the rounds; without `target` it is only told. `foreign` is of the samples behind it."""
         median, least, greatest = spread(values)
         verdict = INFORMATIVE if target is None else MET if median <= target else MISSED
-        self._add(Verdict(self.row, what, target, median, least, greatest, unit, verdict, note))
+        self._add(Verdict(self.row, what, target, median, least, greatest, unit, verdict, note,
+                          disturbed(foreign)))
 
     def fact(self, what, holds, note=""):
         """Something that must be so, without a number."""
@@ -88,17 +93,19 @@ class Report:
         """Whether everything that was asked for has been measured."""
         return not self.failures and all(verdict.verdict != NOT_MEASURED for verdict in self.verdicts)
 
-    def print_table(self):
+    def print_table(self, versions):
         """All targets once more, side by side."""
-        print(f"\n{'row':<12} {'comparison':<58} {'target':>10} {'measured':>10}  {'spread':<17} verdict")
+        print(f"\nmeasured: {', '.join(f'{name} {version}' for name, version in versions.items())}")
+        print(f"\n{'row':<12} {'comparison':<72} {'target':>10} {'measured':>10}  {'spread':<17} verdict")
         for verdict in self.verdicts:
             print(f"{verdict.row:<12} {line(verdict)}")
         for failure in self.failures:
             print(f"{failure['row']:<12} FAILED: {failure['reason']}")
         counts = {name: sum(verdict.verdict == name for verdict in self.verdicts)
                   for name in (MET, MISSED, NOT_MEASURED)}
+        shaky = sum(verdict.disturbed > 0 for verdict in self.verdicts)
         print(f"\n{counts[MET]} met, {counts[MISSED]} missed, {counts[NOT_MEASURED]} not measured, "
-              f"{len(self.failures)} rows failed, in {time.time() - self.started:.0f} s")
+              f"{len(self.failures)} rows failed, {shaky} disturbed, in {time.time() - self.started:.0f} s")
 
     def write(self, path, options, versions):
         """Everything as JSON."""
@@ -118,6 +125,11 @@ class Report:
         print(f"written: {os.path.relpath(path)}")
 
 
+def disturbed(foreign):
+    """The share of the samples in which others took more of the gateway's core than they may."""
+    return sum(share > DISTURBED for share in foreign) / len(foreign) if foreign else 0.0
+
+
 def number(value):
     """A number with three digits or so."""
     if value == 0 or abs(value) >= 100:
@@ -131,8 +143,10 @@ def line(verdict):
     target = "" if verdict.target is None else f"≤ {verdict.target:g}{unit}"
     value = "" if verdict.value is None else f"{number(verdict.value)}{unit}"
     width = "" if verdict.least == verdict.greatest else f"{number(verdict.least)} – {number(verdict.greatest)}"
-    note = f"  ({verdict.note})" if verdict.note else ""
-    return f"{verdict.what:<58} {target:>10} {value:>10}  {width:<17} {verdict.verdict}{note}"
+    shaky = f"DISTURBED: {verdict.disturbed:.0%} of the samples" if verdict.disturbed else ""
+    note = "; ".join(filter(None, (verdict.note, shaky)))
+    note = f"  ({note})" if note else ""
+    return f"{verdict.what:<72} {target:>10} {value:>10}  {width:<17} {verdict.verdict}{note}"
 
 
 def _cpu_model():

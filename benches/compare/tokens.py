@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-ISSUER = "https://idp.example.com/"
-AUDIENCE = "https://api.example.com"
-SCOPE = "orders:read"
+from .claims import AUDIENCE, ISSUER, SCOPE
+
 LIFETIME = 12 * 3600
 # A kept token must outlive the run.
 MARGIN = 2 * 3600
@@ -48,7 +47,7 @@ def _sign(key, algorithm, data):
 
 
 def make_token(key, algorithm, number=0, **changes):
-    """One access token after RFC 9068; `changes` replaces claims."""
+    """One access token after RFC 9068; `changes` replaces claims, or removes those that are None."""
     now = int(time.time())
     claims = {
         "iss": ISSUER,
@@ -62,6 +61,7 @@ def make_token(key, algorithm, number=0, **changes):
         "tenant": "acme",
         **changes,
     }
+    claims = {name: value for name, value in claims.items() if value is not None}
     header = {"alg": algorithm, "typ": "at+jwt", "kid": algorithm.lower()}
     data = b".".join(_b64(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
     return (data + b"." + _b64(_sign(key, algorithm, data))).decode()
