@@ -81,7 +81,11 @@ async fn health_and_readiness_differ() {
         (gateway.admin("GET", "/readyz").send().await.status == 200).then_some(())
     })
     .await;
+    // The failures before the keys came are counted too.
+    let failures = || gateway.metric("scopegate_jwks_refreshes_total", &[r#"outcome="failed""#]);
+    let before = failures().await;
     issuer.behave(support::Behaviour::Down);
+    support::eventually("it fails again", || async { (failures().await > before).then_some(()) }).await;
     assert_eq!(status("/readyz").await, 200, "a later outage of one issuer unreadies no replica");
 }
 

@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use support::{Client, Gateway, Policy, TestIssuer, Upstream, ok, process};
+use support::{Call, Client, Gateway, Policy, TestIssuer, Upstream, ok, process};
 
 /// The repository's own policy, with its four ports replaced by free ones.
 fn policy() -> String {
@@ -93,8 +95,15 @@ async fn a_change_of_the_file_applies_while_it_runs_and_an_interrupt_ends_it() {
 async fn every_address_it_prints_answers() {
     let demo = demo(&policy()).await;
     let output = demo.output();
-    let addresses: Vec<_> = output.split("http://").skip(1).filter_map(|rest| rest.get(..15)).collect();
-    assert!(addresses.len() >= 4, "{output}");
+    let addresses: BTreeSet<SocketAddr> = output
+        .split("http://")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| c.is_whitespace() || c == '/').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(addresses.len(), 4, "gateway, admin, issuer and API: {output}");
+    for address in addresses {
+        Call::new(address, "GET", "/").send().await;
+    }
     let issuer = output.lines().find(|line| line.trim_start().starts_with("issuer")).unwrap();
     let issuer = issuer.split_whitespace().nth(1).unwrap();
     for path in ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/jwks"] {
