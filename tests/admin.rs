@@ -13,6 +13,11 @@ async fn the_metrics_are_what_prometheus_understands_and_count_each_request() {
     }
     rig.gateway.get("/orders/1").send().await;
     rig.gateway.get("/nothing").send().await;
+    let keys = ["outcome=\"changed\""];
+    support::eventually("the fetch of the keys is counted", || async {
+        (rig.gateway.metric("scopegate_jwks_refreshes_total", &keys).await == 1.0).then_some(())
+    })
+    .await;
     let count = |labels: &'static [&'static str]| rig.gateway.metric("scopegate_requests_total", labels);
     assert_eq!(count(&[r#"route="orders""#, r#"status="200""#, r#"method="GET""#]).await, 3.0);
     assert_eq!(count(&[r#"route="orders""#, r#"status="401""#]).await, 1.0);
