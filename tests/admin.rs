@@ -13,10 +13,19 @@ async fn the_metrics_are_what_prometheus_understands_and_count_each_request() {
     }
     rig.gateway.get("/orders/1").send().await;
     rig.gateway.get("/nothing").send().await;
+    let keys = ["outcome=\"changed\""];
+    support::eventually("the fetch of the keys is counted", || async {
+        (rig.gateway.metric("scopegate_jwks_refreshes_total", &keys).await == 1.0).then_some(())
+    })
+    .await;
     let count = |labels: &'static [&'static str]| rig.gateway.metric("scopegate_requests_total", labels);
-    assert_eq!(count(&[r#"route="orders""#, r#"status="200""#, r#"method="GET""#]).await, 3.0);
-    assert_eq!(count(&[r#"route="orders""#, r#"status="401""#]).await, 1.0);
-    assert_eq!(count(&[r#"status="404""#]).await, 1.0);
+    // Each is counted when its answer is on its way.
+    support::eventually("each request is counted", || async {
+        let good = count(&[r#"route="orders""#, r#"status="200""#, r#"method="GET""#]).await;
+        let refused = count(&[r#"route="orders""#, r#"status="401""#]).await;
+        ((good, refused, count(&[r#"status="404""#]).await) == (3.0, 1.0, 1.0)).then_some(())
+    })
+    .await;
     let decisions = |labels: &'static [&'static str]| rig.gateway.metric("scopegate_decisions_total", labels);
     assert_eq!(decisions(&[r#"route="orders""#, r#"reason="credential_missing""#]).await, 1.0);
 
@@ -81,7 +90,11 @@ async fn health_and_readiness_differ() {
         (gateway.admin("GET", "/readyz").send().await.status == 200).then_some(())
     })
     .await;
+    // The failures before the keys came are counted too.
+    let failures = || gateway.metric("scopegate_jwks_refreshes_total", &[r#"outcome="failed""#]);
+    let before = failures().await;
     issuer.behave(support::Behaviour::Down);
+    support::eventually("it fails again", || async { (failures().await > before).then_some(()) }).await;
     assert_eq!(status("/readyz").await, 200, "a later outage of one issuer unreadies no replica");
 }
 

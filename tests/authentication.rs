@@ -338,7 +338,11 @@ async fn keys_once_had_outlast_an_outage() {
     })
     .await;
     assert_eq!(rig.get("/orders/1").send().await.status, 200, "an empty answer does not take good keys away");
+    let failures = || rig.gateway.metric("scopegate_jwks_refreshes_total", &[r#"outcome="failed""#]);
+    let before = failures().await;
     rig.issuer.behave(Behaviour::Failing);
+    // The first that is counted may be of an empty answer still.
+    support::eventually("it fails", || async { (failures().await >= before + 2.0).then_some(()) }).await;
     assert_eq!(rig.get("/orders/1").send().await.status, 200);
     assert_eq!(
         rig.gateway.admin("GET", "/readyz").send().await.status,
@@ -350,7 +354,8 @@ async fn keys_once_had_outlast_an_outage() {
 #[tokio::test]
 async fn a_cached_token_expires_all_the_same() {
     let rig = Rig::with(Policy::default().issuer("leeway: 0s")).await;
-    let token = rig.issuer.token().times(0, 2).mint();
+    assert_eq!(rig.get("/orders/1").send().await.status, 200, "the keys are here before the token is made");
+    let token = rig.issuer.token().times(0, 5).mint();
     assert_eq!(rig.gateway.get("/orders/1").token(&token).send().await.status, 200);
     support::eventually("the token expires", || async {
         let verdict = rig.gateway.get("/orders/1").token(&token).send().await.verdict();

@@ -146,8 +146,22 @@ fn in_the_system(port: u16) -> usize {
 /// What the gateway holds of a body that stands still: what one side sent, and nothing else has.
 async fn held(sent: &AtomicUsize, gateway: &Gateway, upstream: &str) -> usize {
     let upstream = upstream.rsplit(':').next().unwrap().parse().unwrap();
-    let sent = support::soon("it stands still", settled(|| sent.load(Ordering::SeqCst))).await;
-    sent - in_the_system(gateway.address().port()) - in_the_system(upstream)
+    let look = || {
+        let queues = in_the_system(gateway.address().port()) + in_the_system(upstream);
+        (sent.load(Ordering::SeqCst), queues)
+    };
+    support::soon("it stands still", async {
+        let mut last = None;
+        loop {
+            let before = settled(|| sent.load(Ordering::SeqCst)).await;
+            let seen = look();
+            // What was read while nothing moved, twice.
+            if seen.0 == before && last.replace(seen) == Some(seen) {
+                return seen.0.saturating_sub(seen.1);
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use support::{Client, Gateway, Policy, TestIssuer, Upstream, ok, process};
+use support::{Call, Client, Gateway, Policy, TestIssuer, Upstream, ok, process};
 
 /// The repository's own policy, with its four ports replaced by free ones.
 fn policy() -> String {
@@ -24,6 +26,13 @@ fn folder(policy: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("routes.yaml"), policy).unwrap();
     dir
+}
+
+/// The address on the line of this policy that begins so.
+fn address_of(policy: &str, line: &str) -> String {
+    let rest = policy.lines().find_map(|text| text.trim().strip_prefix(line)).unwrap();
+    let port = rest.split("127.0.0.1:").nth(1).unwrap().split(|c: char| !c.is_ascii_digit()).next();
+    format!("127.0.0.1:{}", port.unwrap())
 }
 
 async fn demo(policy: &str) -> Gateway {
@@ -93,8 +102,15 @@ async fn a_change_of_the_file_applies_while_it_runs_and_an_interrupt_ends_it() {
 async fn every_address_it_prints_answers() {
     let demo = demo(&policy()).await;
     let output = demo.output();
-    let addresses: Vec<_> = output.split("http://").skip(1).filter_map(|rest| rest.get(..15)).collect();
-    assert!(addresses.len() >= 4, "{output}");
+    let addresses: BTreeSet<SocketAddr> = output
+        .split("http://")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| c.is_whitespace() || c == '/').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(addresses.len(), 4, "gateway, admin, issuer and API: {output}");
+    for address in addresses {
+        Call::new(address, "GET", "/").send().await;
+    }
     let issuer = output.lines().find(|line| line.trim_start().starts_with("issuer")).unwrap();
     let issuer = issuer.split_whitespace().nth(1).unwrap();
     for path in ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/jwks"] {
@@ -103,42 +119,47 @@ async fn every_address_it_prints_answers() {
     }
     let form = ["-f", "-d", "grant_type=client_credentials&scope=orders:read", &format!("{issuer}/token")];
     assert!(process::curl(form).await.stdout.contains(r#""token_type": "Bearer""#));
-    assert_eq!(demo.admin("GET", "/readyz").send().await.status, 200);
+    support::eventually("it has the issuer's keys", || async {
+        (demo.admin("GET", "/readyz").send().await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_taken_port_is_named_with_the_key_to_change() {
     let text = policy();
-    let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap().to_owned();
-    let address = |text: String| text.split("127.0.0.1:").nth(1).unwrap()[..5].to_owned();
     for (key, line) in [
         ("gateway.listen", "- http:"),
         ("gateway.admin.address", "admin: { address:"),
         ("issuers.demo.issuer", "issuer:"),
         ("upstreams.orders.url", "orders: { url:"),
     ] {
-        let port = address(field(line)).trim_end().trim_matches(['"', ' ', '}']).to_owned();
-        let _taken = std::net::TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+        let address = address_of(&text, line);
+        let port = address.rsplit(':').next().unwrap();
+        let _taken = std::net::TcpListener::bind(&address).unwrap();
         let dir = folder(&text);
         let output =
             process::scopegate(["demo".as_ref(), "-c".as_ref(), dir.path().join("routes.yaml").as_os_str()])
                 .await;
         assert_eq!(output.code, Some(1), "{key}: {output:?}");
-        assert!(output.stderr.contains(&port) && output.stderr.contains(key), "{key} {port}: {output:?}");
+        assert!(output.stderr.contains(port) && output.stderr.contains(key), "{key} {port}: {output:?}");
     }
 }
 
-/// Starts the demo in this folder where it cannot go on for want of a port, but has made its files.
-async fn make_files(dir: &Path) -> process::Output {
-    // Whether it is free now or another's, it is taken after this.
-    let _taken = std::net::TcpListener::bind("127.0.0.1:9400");
+/// Starts the demo in this folder, where it cannot go on, since the issuer's port is taken, but makes its files.
+async fn make_files(dir: &Path, issuer: &str) -> process::Output {
+    // Another may have it now and give it back before the demo asks for it: only one's own is taken for sure.
+    let _taken = support::eventually("the issuer's port is taken", || async {
+        std::net::TcpListener::bind(issuer).ok()
+    })
+    .await;
     process::scopegate(["demo".as_ref(), "-c".as_ref(), dir.join("routes.yaml").as_os_str()]).await
 }
 
 #[tokio::test]
 async fn a_missing_policy_is_written_and_keys_are_their_owners_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let output = make_files(dir.path()).await;
+    let output = make_files(dir.path(), "127.0.0.1:9400").await;
     assert_eq!(output.code, Some(1), "{output:?}");
     let written = std::fs::read_to_string(dir.path().join("routes.yaml")).unwrap();
     assert_eq!(written, include_str!("../routes.yaml"));
@@ -151,7 +172,7 @@ async fn a_missing_policy_is_written_and_keys_are_their_owners_alone() {
         assert_eq!(mode & 0o077, 0, "{} {mode:o}", key.display());
     }
     let before = std::fs::read(dir.path().join("certs/dev-server.key")).unwrap();
-    make_files(dir.path()).await;
+    make_files(dir.path(), "127.0.0.1:9400").await;
     assert_eq!(
         std::fs::read(dir.path().join("certs/dev-server.key")).unwrap(),
         before,
@@ -165,10 +186,11 @@ async fn the_certificates_it_makes_and_those_of_the_script_work() {
     let issuer = TestIssuer::start().await;
     let upstream = Upstream::start(|_| ok("hello")).await;
     for maker in ["demo", "script"] {
-        let dir = tempfile::tempdir().unwrap();
+        let own = policy();
+        let dir = folder(&own);
         let certs = dir.path().join("certs");
         if maker == "demo" {
-            make_files(dir.path()).await;
+            make_files(dir.path(), &address_of(&own, "issuer:")).await;
         } else {
             std::fs::create_dir(&certs).unwrap();
             std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/make"), certs.join("make"))

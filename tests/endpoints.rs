@@ -77,7 +77,7 @@ async fn an_endpoint_that_refuses_is_passed_over_until_it_is_back() {
     let back = std::net::TcpListener::bind(dead).unwrap();
     back.set_nonblocking(true).unwrap();
     eventually("it is tried again", || async {
-        assert_eq!(gateway.get("/status").send().await.status, 200);
+        // It never answers.
         let call = get.clone();
         tokio::spawn(async move { call.try_send().await });
         back.accept().ok()

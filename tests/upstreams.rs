@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer};
+use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -34,7 +34,8 @@ async fn an_answer_whose_end_is_in_doubt_is_not_passed_on() {
 
 #[tokio::test]
 async fn what_comes_behind_an_answer_reaches_no_other_request() {
-    let rig = Rig::start().await;
+    // One worker: the next request would meet the same connection.
+    let rig = Rig::with(Policy::default().gateway("workers: 1")).await;
     let canary = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary";
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -58,14 +59,16 @@ async fn an_upstream_that_speaks_out_of_turn_is_not_listened_to() {
     let (gateway, issuer) = {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let issuer = TestIssuer::start().await;
-        (Gateway::start(&Policy::default().render(issuer.url(), &url)).await, issuer)
+        // One worker: the second request would meet the connection of the first.
+        let policy = Policy::default().gateway("workers: 1");
+        (Gateway::start(&policy.render(issuer.url(), &url)).await, issuer)
     };
     let token = issuer.token().mint();
     for method in ["GET", "POST"] {
         let call = gateway.call(method, "/orders/1").token(&token);
         let mut head = [0; 4096];
         let answer = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut stream, _) = soon("a connection", listener.accept()).await.unwrap();
             assert!(stream.read(&mut head).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
             stream
@@ -75,7 +78,7 @@ async fn an_upstream_that_speaks_out_of_turn_is_not_listened_to() {
         // On loopback it has arrived when it is written.
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary").await.unwrap();
         let second = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut stream, _) = soon("another connection", listener.accept()).await.unwrap();
             assert!(stream.read(&mut head).await.unwrap() > 0);
             let close = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
             stream.write_all(close).await.unwrap();

@@ -88,6 +88,13 @@ impl Watching {
         unreachable!()
     }
 
+    /// Waits until the configuration file is told to have been given this content in place. It may be told before that,
+    /// with another: a write makes the file empty first.
+    async fn expect_written(&mut self, content: &str) {
+        let (change, _) = self.until(content).await;
+        Self::expect(&change, ChangeKind::WrittenInPlace, Some(content));
+    }
+
     #[track_caller]
     fn expect(change: &Change, how: ChangeKind, content: Option<&str>) {
         let config_hash = content.map(|content| hash(content.as_bytes()));
@@ -114,7 +121,7 @@ async fn a_file_written_in_place_says_so_until_it_is_replaced() {
         fs::write(folder.path("key.pem"), "key").unwrap();
         let mut watching = Watching::over(vec![folder.config(), folder.path("key.pem")], timing).await;
         fs::write(folder.config(), "new").unwrap();
-        Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("new"));
+        watching.expect_written("new").await;
 
         // Another file does not make it whole.
         folder.rename_over("key.pem", "other key");
@@ -186,7 +193,7 @@ async fn each_swap_of_a_config_map_is_a_replacement() {
         }
         // A file reached through two links can be written in place as well.
         fs::write(map.config(), "four").unwrap();
-        Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("four"));
+        watching.expect_written("four").await;
     }
 }
 
@@ -205,7 +212,7 @@ async fn a_link_led_elsewhere_is_a_replacement_and_is_followed() {
         Watching::expect(&watching.next().await, ChangeKind::Replaced, Some("there"));
 
         fs::write(elsewhere.path().join("there.yaml"), "there, later").unwrap();
-        Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("there, later"));
+        watching.expect_written("there, later").await;
     }
 }
 
@@ -217,7 +224,7 @@ async fn a_file_deleted_and_made_again_is_not_a_replacement() {
         fs::remove_file(folder.config()).unwrap();
         Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, None);
         fs::write(folder.config(), "again").unwrap();
-        Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("again"));
+        watching.expect_written("again").await;
     }
 }
 
@@ -269,7 +276,7 @@ async fn a_file_that_may_not_be_read_for_a_while_is_read_after() {
         mode(0o644);
     }
     fs::write(folder.config(), "new").unwrap();
-    Watching::expect(&watching.next().await, ChangeKind::WrittenInPlace, Some("new"));
+    watching.expect_written("new").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,7 +309,10 @@ async fn what_is_no_regular_file_is_never_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_writes_is_few_changes_and_the_last_content_is_seen() {
     let folder = Folder::new();
-    let mut watching = Watching::over(vec![folder.config()], BY_EVENTS).await;
+    // Longer than any pause within a burst.
+    let long = Duration::from_millis(500);
+    let timing = Timing { settle: long, settle_replaced: long, ..BY_EVENTS };
+    let mut watching = Watching::over(vec![folder.config()], timing).await;
     for number in 0..=100 {
         fs::write(folder.config(), format!("{number}")).unwrap();
     }
@@ -364,7 +374,7 @@ async fn other_files_can_be_watched_instead_and_nothing_is_lost() {
     Watching::expect(&watching.next().await, ChangeKind::Replaced, Some("new"));
 
     fs::write(&first, "not watched any more").unwrap();
-    fs::write(&second, "22").unwrap();
+    folder.rename_over("second.pem", "22");
     assert!(!watching.next().await.config_changed);
     assert!(watching.changes.try_recv().is_err(), "one change and not two");
 }

@@ -33,6 +33,7 @@ const ROUTES: &str = "
   match: { host: api.example.com, path: '/good/{*rest}' }
   public: true
   upstream: good
+  timeouts: { upstream_response: 15s, upstream_idle: 15s }
 ";
 
 /// A gateway of one worker between clients, a faulty upstream and a good one.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::clients::Kind;
 use crate::support::eventually;
 use crate::world::World;
 
 /// How much may differ: allocators keep some of what was given back, and a series begins with the first time of its kind.
 const SLACK: f64 = 1.10;
 const SLACK_KIB: f64 = 8.0 * 1024.0;
-/// From this length on there is enough of a first quarter to compare with.
+/// From this length on there is enough of a second quarter to compare the last with.
 const COMPARABLE: Duration = Duration::from_secs(120);
 
 /// What the gateway's process has at one moment.
@@ -134,7 +135,13 @@ pub(crate) fn conclude(world: &World, idle: &Sample, samples: &[Sample], left: &
     if let Ok(path) = std::env::var("SCOPEGATE_SOAK_JSON") {
         std::fs::write(&path, format!("{figures:#}\n")).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
-    assert!(world.counts().keys().any(|what| what.starts_with("permitted")), "nothing was permitted");
+    let counts = world.counts();
+    let permitted = Kind::ALL.map(|kind| format!("permitted {kind:?}"));
+    let troubles =
+        ["tunnels", "hostile rows", "reloads", "upstream restarts", "issuer outages with new keys"];
+    for what in permitted.iter().map(String::as_str).chain(troubles) {
+        assert!(counts.contains_key(what), "there were no {what}: {counts:?}");
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

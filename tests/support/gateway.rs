@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub struct Gateway {
     ready: Value,
     stdout: Lines,
     stderr: Lines,
+    /// Fill the two above, until the process has ended.
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// Lines that a process has printed so far.
@@ -29,15 +32,15 @@ pub struct Gateway {
 struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
-    fn collect(source: impl Read + Send + 'static) -> Self {
+    fn collect(source: impl Read + Send + 'static) -> (Self, JoinHandle<()>) {
         let lines = Self::default();
         let sink = lines.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(Result::ok) {
                 sink.0.lock().unwrap().push(line);
             }
         });
-        lines
+        (lines, reader)
     }
 
     fn all(&self) -> Vec<String> {
@@ -107,9 +110,9 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = Lines::collect(child.stdout.take().unwrap());
-        let stderr = Lines::collect(child.stderr.take().unwrap());
-        let mut gateway = Self { child, dir, ready: Value::Null, stdout, stderr };
+        let (stdout, out) = Lines::collect(child.stdout.take().unwrap());
+        let (stderr, err) = Lines::collect(child.stderr.take().unwrap());
+        let mut gateway = Self { child, dir, ready: Value::Null, stdout, stderr, readers: vec![out, err] };
         gateway.ready = gateway.wait_ready(&ready_file).await;
         gateway
     }
@@ -281,7 +284,7 @@ impl Gateway {
         process::kill(self.child.id(), name);
     }
 
-    /// Waits for the end of the process; gives its exit code, `None` if a signal ended it.
+    /// Waits for the end of the process, and for all that it printed; gives its exit code, `None` if a signal ended it.
     pub async fn wait_exit(&mut self) -> Option<i32> {
         let child = &mut self.child;
         let status = eventually("the gateway ends", move || {
@@ -289,7 +292,15 @@ impl Gateway {
             async move { status }
         })
         .await;
+        self.read_to_the_end();
         status.code()
+    }
+
+    /// Waits until all that the process printed is here. It must have ended.
+    fn read_to_the_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 
     /// Whether the process still runs.
@@ -302,6 +313,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.read_to_the_end();
         if std::thread::panicking() {
             // What the gateway said is the first thing that whoever reads a failed test wants to know.
             println!("--- the gateway printed:\n{}\n---", self.output());

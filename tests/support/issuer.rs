@@ -188,11 +188,20 @@ pub struct TestIssuer {
 }
 
 impl TestIssuer {
-    /// Starts on a free port.
+    /// Starts on a free port, with the keys that all issuers of this process begin with.
     pub async fn start() -> Self {
+        Self::with(Keys::first()).await
+    }
+
+    /// Starts on a free port, with keys of its own under the names of everybody's first ones.
+    pub async fn with_own_keys() -> Self {
+        Self::with(Arc::new(Keys::generate(1))).await
+    }
+
+    async fn with(keys: Arc<Keys>) -> Self {
         let state = Arc::new(State {
             behaviour: Mutex::new(Behaviour::Well),
-            keys: Mutex::new(vec![Keys::first()]),
+            keys: Mutex::new(vec![keys]),
             jwks_requests: AtomicUsize::new(0),
             metadata_requests: AtomicUsize::new(0),
         });

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{Call, eventually, soon};
+use super::{Call, PATIENCE, eventually};
 
 /// What a program that ended has left.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Runs a program to its end. It must be installed: `scripts/setup` sees to that.
+/// Runs a program to its end, or kills it where that does not come. It must be installed: `scripts/setup` sees to that.
 pub async fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Output {
     run_with_input(program, args, Vec::new()).await
 }
@@ -38,8 +38,13 @@ pub async fn run_with_input<S: AsRef<OsStr>>(
         .unwrap_or_else(|error| panic!("{program} must be installed (scripts/setup): {error}"));
     let mut stdin = child.stdin.take().unwrap();
     std::thread::spawn(move || std::io::Write::write_all(&mut stdin, &input));
+    let pid = child.id();
     let work = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
-    let output = soon(&format!("{program} ends"), work).await.unwrap();
+    let Ok(output) = tokio::time::timeout(PATIENCE, work).await else {
+        kill(pid, "KILL");
+        panic!("{program} did not end within {PATIENCE:?}");
+    };
+    let output = output.unwrap();
     Output {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
