@@ -38,6 +38,7 @@ async fn m01_two_credentials_are_never_one() {
         let args = ["-v", "-H:authority: api.example.com", &fields[0], &fields[1], &url];
         let output = crate::support::process::nghttp(args).await.stdout;
         assert!(output.contains(":status: 400"), "M01 over HTTP/2: {output}");
+        trial.also_refused(AMBIGUOUS, 1);
     }
     assert_eq!(trial.rig.upstream.requests().len(), forwarded, "M01 over HTTP/2");
     trial.finish().await;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::support::tls::{Authority, Connect, Front};
 use crate::support::{
-    Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, now, ok, process,
+    Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, has_keys, now, ok, process,
 };
 
 const DAY: i64 = 86_400;
@@ -67,6 +67,7 @@ impl Clock {
         let issuer = TestIssuer::start().await;
         let upstream = Upstream::start(|_| ok("hello")).await;
         let gateway = self.gateway(&policy.render(issuer.url(), &upstream.url()), &[]).await;
+        has_keys(&gateway).await;
         Rig { issuer, upstream, gateway }
     }
 }
@@ -179,7 +180,7 @@ async fn i18_what_outlasts_a_request_ends_by_the_first_clock_that_says_so() {
 
     // By the wall clock there is a day left.
     clock.step(0);
-    let short = long_lived(&rig.gateway, &token(5)).await;
+    let short = long_lived(&rig.gateway, &token(15)).await;
     clock.step(-DAY);
     end(short).await;
     echoes(&mut socket).await;

@@ -1,7 +1,7 @@
 //! Group D: header fields and identity. Nobody but the gateway says who calls, and from where.
 
 use crate::harness::{Answer, ROUTES, Row, Stage, bytes, forwarded, refused};
-use crate::support::{Client, Policy, Reply, Rig, eventually};
+use crate::support::{Policy, Reply, Rig};
 
 const IDENTITY: &str = "CVE-2026-30851, CVE-2026-39998, CVE-2026-31908";
 const SPELLING: &str = "CVE-2025-64484, CVE-2026-52845, CVE-2026-33433, CVE-2026-39858";
@@ -491,24 +491,32 @@ async fn an_answer_sheds_what_was_about_the_upstreams_hop() {
 
 #[tokio::test]
 async fn a_log_line_is_one_line_whatever_is_in_it() {
-    let rig = Rig::start().await;
+    // One worker: lines come in the order of their requests.
+    let rig = Rig::with(Policy::default().gateway("workers: 1")).await;
     let kid = rig.issuer.token().header("kid", "k\r\n{\"status\":200}\u{1b}[31m").mint();
     let subject = rig.issuer.token().claim("sub", "a\r\n{\"status\":200}\u{1b}[31m").mint();
-    let mut client = Client::connect(rig.gateway.address()).await;
-    for (call, status) in [
+    let calls = [
         (rig.gateway.get("/orders/%0d%0a%7B%22status%22%3A200%7D"), 400),
         (rig.gateway.get("/none?\u{1b}[31m").header("User-Agent", "\"}\t{\"status\":200"), 400),
         (rig.gateway.get("/none/%22%7D%7B").header("User-Agent", "\"}\t{\"status\":200"), 404),
         (rig.gateway.get("/orders/1").token(&kid), 401),
         (rig.gateway.get("/orders/1").token(&subject), 200),
         (rig.gateway.call("FOO\"", "/orders/1"), 400),
-    ] {
-        if let Some(answer) = call.on(&mut client).await {
-            assert_eq!(answer.status, status, "{call:?}");
+        (rig.gateway.get("/last"), 404),
+    ];
+    for (n, (call, status)) in calls.iter().enumerate() {
+        match call.try_send().await {
+            Some(answer) => assert_eq!(answer.status, *status, "{call:?}"),
+            // The HTTP library refuses these, and may reset the connection before its answer is read.
+            None => assert!([1, 5].contains(&n), "{call:?} has no answer"),
         }
-        client = Client::connect(rig.gateway.address()).await;
     }
-    eventually("each request has its line", || async { (rig.gateway.log().len() >= 4).then_some(()) }).await;
+    rig.gateway.wait_for_log(|entry| entry["path"] == "/last").await;
+    let log = rig.gateway.log();
+    let hostile = |entry: &&serde_json::Value| {
+        entry["subject"].as_str().is_some_and(|subject| subject.starts_with("a\r\n{"))
+    };
+    assert_eq!(log.iter().filter(hostile).count(), 1, "{log:?}");
     let output = rig.gateway.output();
     assert!(!output.contains('\u{1b}'), "{output:?}");
     for line in output.lines().filter(|line| line.starts_with('{')) {

@@ -6,13 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use rcgen::{DnType, ExtendedKeyUsagePurpose, date_time_ymd};
-use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::process::{self, Background};
 use crate::support::tls::{Authority, Front, self_signed};
-use crate::support::{AUDIENCE, Gateway, Policy, TestIssuer, Upstream, eventually, ok};
+use crate::support::{AUDIENCE, Gateway, Policy, TestIssuer, Upstream, eventually, has_keys, ok};
 
 /// An address that leads elsewhere when it is told to.
 struct Switch {
@@ -149,14 +148,17 @@ impl Wrongs {
     }
 }
 
-async fn last_error(gateway: &Gateway, name: &str) -> Option<String> {
-    let status = gateway.status().await;
-    let issuers = status["issuers"].as_array().unwrap();
-    let error = &issuers.iter().find(|issuer| issuer["name"] == name).unwrap()["last_error"];
-    match error {
-        Value::Null => None,
-        error => Some(error["error"].as_str().unwrap().to_owned()),
-    }
+/// Waits until the last fetch of an issuer's keys has failed in TLS, for this reason. On a loaded machine one or another may
+/// time out instead; it is tried again.
+async fn fails(gateway: &Gateway, name: &str, error: &str) {
+    eventually(&format!("J16 {name} has failed with {error:?}"), || async {
+        let status = gateway.status().await;
+        let issuers = status["issuers"].as_array().unwrap();
+        let issuer = issuers.iter().find(|issuer| issuer["name"] == name).unwrap();
+        let told = issuer["last_error"]["error"].as_str()?;
+        (told.contains("TLS failed") && told.contains(error)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -199,15 +201,17 @@ async fn j16_keys_come_only_from_who_proves_its_name_today() {
     // At the start: an outage, and nothing is asked of who could not prove its name.
     for ((name, _, error), _) in rows() {
         assert_eq!(verdict(name).await, "503 keys_unavailable", "J16 {name}");
-        let told = eventually(&format!("J16 {name} has failed"), || last_error(&gateway, name)).await;
-        assert!(told.contains("TLS failed") && told.contains(error), "J16 {name}: {told}");
+        fails(&gateway, name, error).await;
         let logged = |line: &str| {
             line.contains(&format!("issuer={name} ")) && line.contains("TLS failed") && line.contains(error)
         };
         let what = format!("J16 {name} is logged");
         eventually(&what, || async { gateway.output().lines().any(logged).then_some(()) }).await;
         let labels = [&*format!("issuer=\"{name}\""), "outcome=\"failed\""];
-        assert!(gateway.metric("scopegate_jwks_refreshes_total", &labels).await >= 1.0, "J16 {name}");
+        eventually(&format!("J16 {name} is counted"), || async {
+            (gateway.metric("scopegate_jwks_refreshes_total", &labels).await >= 1.0).then_some(())
+        })
+        .await;
     }
     assert_eq!(issuer.jwks_requests(), 0, "J16: asked in spite of bad TLS");
     assert_eq!(upstream.requests().len(), 0, "J16: permitted without keys");
@@ -224,8 +228,7 @@ async fn j16_keys_come_only_from_who_proves_its_name_today() {
         switch.lead_to(*address);
     }
     for ((name, _, error), _) in rows() {
-        let told = eventually(&format!("J16 {name} has failed again"), || last_error(&gateway, name)).await;
-        assert!(told.contains(error), "J16 {name}: {told}");
+        fails(&gateway, name, error).await;
         assert_eq!(verdict(name).await, "200 -", "J16 {name}: the keys it has stay good");
     }
 }
@@ -241,5 +244,6 @@ async fn j16_openssl_gives_keys_in_a_version_that_is_accepted() {
     let upstream = Upstream::start(|_| ok("hello")).await;
     let config = Policy::default().issuer(&keys).render(issuer.url(), &upstream.url());
     let gateway = Gateway::start_with(&config, &[("ca.crt", &authority.pem())]).await;
+    has_keys(&gateway).await;
     assert_eq!(gateway.get("/orders/1").token(&issuer.token().mint()).send().await.verdict(), "200 -");
 }

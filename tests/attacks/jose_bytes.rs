@@ -533,5 +533,6 @@ async fn h24_what_is_remembered_of_one_token_serves_no_other() {
         });
     }
     storm.join_all().await;
+    trial.also_refused(SIGNATURE, 32 * 10);
     trial.finish().await;
 }

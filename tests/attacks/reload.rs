@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Client, Gateway, Policy, Rig, eventually, process};
+use crate::support::{Client, Gateway, Policy, Rig, eventually, has_keys, process};
 use crate::trial::peak_memory;
 
 const DENIED: &str = "401 credential_missing";
@@ -162,7 +162,7 @@ async fn n08_to_n24_what_is_no_policy_changes_nothing_here_at_boot_and_in_check(
 async fn n16_what_is_no_policy_does_not_start() {
     let good = Policy::default().render("https://idp.example.com", "http://127.0.0.1:1");
     let rows = faults(&good);
-    for (id, what, content) in rows.iter().filter(|row| row.0 != "N20").step_by(3) {
+    for (id, what, content) in rows.iter().filter(|row| row.0 != "N20") {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("routes.yaml");
         std::fs::write(dir.path().join("admin.token"), "0123456789abcdef0123456789abcdef").unwrap();
@@ -266,7 +266,8 @@ async fn n03_a_file_written_letter_by_letter_counts_when_it_is_whole() {
     let before = rig.gateway.status().await["policy"]["generation"].as_u64().unwrap();
     // Up to here it is a whole policy to every reader but one that waits for its last line.
     let pause = tight.rfind("  owner:").unwrap() - 2;
-    for end in 0..=tight.len() {
+    // The last two bytes come together: without the second of them, the end of a line, the file is whole already.
+    for end in (0..=tight.len()).filter(|end| *end != tight.len() - 1) {
         rig.gateway.write_config_in_place(&tight[..end]);
         if end == pause {
             eventually("N03: it is seen, and not believed", || async {
@@ -324,10 +325,13 @@ async fn n20_a_stricter_policy_counts_on_old_connections_and_for_tokens_seen_bef
     for (what, text, verdict) in rows {
         rig.gateway.replace_config(&text);
         assert_eq!(rig.gateway.reload().await.status, 200, "N20 {what}");
+        // An issuer that is another one now has its keys fetched anew.
+        has_keys(&rig.gateway).await;
         assert_eq!(call.on(&mut client).await.unwrap().verdict(), verdict, "N20 {what}");
     }
     rig.gateway.replace_config(&Policy::default().render(rig.issuer.url(), &rig.upstream.url()));
     assert_eq!(rig.gateway.reload().await.status, 200);
+    has_keys(&rig.gateway).await;
     assert_eq!(call.on(&mut client).await.unwrap().verdict(), "200 -", "N20: as before");
 }
 
@@ -362,12 +366,14 @@ async fn n21_certificates_that_would_not_work_are_refused_with_the_policy() {
         write("c.pem", cert);
         write("k.pem", key);
         assert_eq!(gateway.reload().await.status, 422, "N21 {what}");
-        assert!(connect.to(gateway.https()).await.is_ok(), "N21 {what}: the old certificate serves");
+        let stream = connect.to(gateway.https()).await.unwrap();
+        assert!(crate::tls::shows(&stream, &leaf), "N21 {what}: the old certificate serves");
     }
     write("c.pem", &other.cert);
     write("k.pem", &other.key);
     assert_eq!(gateway.reload().await.status, 200, "N21");
-    assert!(connect.to(gateway.https()).await.is_ok(), "N21");
+    let stream = connect.to(gateway.https()).await.unwrap();
+    assert!(crate::tls::shows(&stream, &other), "N21: the new certificate serves");
 }
 
 #[tokio::test]
@@ -416,6 +422,7 @@ async fn n24_a_variable_is_a_value_and_never_more_of_the_policy() {
         "claims: { note: { equals: '${ATTACK}' } }\n      scopes: [orders:read]",
     );
     let gateway = Gateway::start_in_environment(&text, &[("ATTACK", injected)]).await;
+    has_keys(&gateway).await;
     assert_eq!(gateway.get("/orders/1").send().await.verdict(), DENIED, "N24");
     assert_eq!(gateway.get("/anything").send().await.verdict(), "404 route_unknown", "N24");
     let token = issuer.token();

@@ -424,7 +424,12 @@ async fn the_same_goes_for_http2() {
         ("http://h/public/x", None),
     ] {
         let path_field = format!("-H:path: {path}");
-        process::nghttp(["-v", "--timeout=5", "-H:authority: h", &path_field, &url]).await;
+        let told = process::nghttp(["-v", "--timeout=5", "-H:authority: h", &path_field, &url]).await.stdout;
+        let answers: &[&str] = match forwarded {
+            Some(_) => &[":status: 200"],
+            None => &[":status: 4", "recv RST_STREAM", "recv GOAWAY"],
+        };
+        assert!(answers.iter().any(|answer| told.contains(answer)), "{path}: {told}");
         let sent: Vec<String> = rig.upstream.requests().into_iter().map(|request| request.target).collect();
         assert_eq!(sent, forwarded.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{path}");
         rig.upstream.forget();

@@ -3,12 +3,13 @@
 //! Each row is one request to a protected route on a kept connection. It is judged by its status, reason and challenge; by
 //! the requests that reached the upstream (one if it was permitted, else none); by the calls to the issuer (none, unless
 //! the row says otherwise); and by canaries: now and then, and at the end, another client with a good token must get its
-//! own answer. At the end no request may have panicked, and the metrics must have counted each refusal under its reason.
+//! own answer. At the end no request may have panicked, and the metrics must have counted each refusal under its reason,
+//! once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{Client, Gateway, Policy, Response, Rig, eventually, ok};
+use crate::support::{Client, Gateway, Policy, Response, Rig, eventually, has_keys, ok};
 
 /// One attack.
 pub(crate) struct Row {
@@ -54,6 +55,7 @@ pub(crate) struct Trial {
     pub(crate) rig: Rig,
     client: Client,
     judged: usize,
+    /// How many requests were refused, by reason.
     refused: BTreeMap<String, usize>,
 }
 
@@ -64,9 +66,9 @@ const CANARY: usize = 50;
 const TARGET: &str = "/orders/attack";
 
 impl Trial {
-    /// With the default policy.
+    /// With the default policy, but for a refresh of the keys that would be a call to the issuer in the middle.
     pub(crate) async fn start() -> Self {
-        Self::with(Policy::default()).await
+        Self::with(Policy::default().issuer("key_refresh: { interval: 1h }")).await
     }
 
     /// With this policy, which must permit the usual token at `/orders/{*rest}`.
@@ -76,6 +78,7 @@ impl Trial {
 
     /// Over this rig. The keys are there when this returns.
     pub(crate) async fn over(rig: Rig) -> Self {
+        has_keys(&rig.gateway).await;
         rig.upstream.answers(|request| ok(&request.target));
         let client = Client::connect(rig.gateway.address()).await;
         let trial = Self { rig, client, judged: 0, refused: BTreeMap::new() };
@@ -117,7 +120,7 @@ impl Trial {
         if let Some(response) = &response {
             check_challenge(&name, response);
             if permitted == 0 {
-                *self.refused.entry(verdict).or_default() += 1;
+                self.also_refused(&verdict, 1);
             }
         }
         let closes = response.as_ref().is_none_or(|answer| answer.header("connection") == Some("close"));
@@ -129,6 +132,13 @@ impl Trial {
             self.canary().await;
         }
         response
+    }
+
+    /// So many requests were refused with this verdict, such as those that a test sends beside its rows.
+    pub(crate) fn also_refused(&mut self, verdict: &str, count: usize) {
+        if let Some((_, reason)) = verdict.split_once(' ').filter(|(_, reason)| *reason != "-") {
+            *self.refused.entry(reason.to_owned()).or_default() += count;
+        }
     }
 
     /// How often the issuer was asked for anything.
@@ -152,16 +162,15 @@ impl Trial {
         self.canary().await;
         let gateway = &self.rig.gateway;
         assert_eq!(gateway.metric("scopegate_panics_total", &[]).await, 0.0);
-        for (verdict, count) in &self.refused {
-            let Some((_, reason)) = verdict.split_once(' ').filter(|(_, reason)| *reason != "-") else {
-                continue;
-            };
+        for (reason, count) in &self.refused {
             let label = format!("reason=\"{reason}\"");
-            eventually(&format!("{count} refusals counted as {reason}"), || async {
-                let counted = gateway.metric("scopegate_decisions_total", &[&label]).await;
-                (counted as usize >= *count).then_some(())
-            })
+            let what = format!("{count} refusals counted as {reason}");
+            let counted = Box::pin(eventually(&what, || async {
+                let counted = gateway.metric("scopegate_decisions_total", &[&label]).await as usize;
+                (counted >= *count).then_some(counted)
+            }))
             .await;
+            assert_eq!(counted, *count, "refusals counted as {reason}");
         }
     }
 }

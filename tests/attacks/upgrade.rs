@@ -2,8 +2,14 @@
 //!
 //! How long a tunnel lasts is tested in `expiry.rs`, `connections.rs` and `drain.rs`.
 
+use std::io::Read as _;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::harness::{ROUTES, Row, Stage, forwarded, refused};
-use crate::support::{Client, Policy, Reply, Rig};
+use crate::support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, has_keys, soon};
+use crate::websocket::head;
 
 const SMUGGLED: &str = "GET /api/admin/x HTTP/1.1\r\nHost: h\r\n\r\n";
 const EARLY: &str = "CVE-2026-2833, CVE-2026-73548, CVE-2025-64763";
@@ -213,21 +219,37 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
 
 #[tokio::test]
 async fn what_a_client_says_too_early_waits_for_the_101() {
-    let (rig, handshake) = rig().await;
-    let sign = std::sync::Arc::new(tokio::sync::Notify::new());
-    let (decide, agree) = tokio::sync::mpsc::unbounded_channel();
-    let agree = std::sync::Mutex::new(Some(agree));
-    rig.upstream
-        .answers(move |_| Reply::Early(Box::new(Reply::Stream(agree.lock().unwrap().take().unwrap()))));
-    let mut client = Client::connect(rig.gateway.address()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = TestIssuer::start().await;
+    let policy = Policy::default().routes(ROUTES).gateway("workers: 1");
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let gateway = Gateway::start(&policy.render(issuer.url(), &url)).await;
+    has_keys(&gateway).await;
+    let token = issuer.token().scope("ws").mint();
+    let handshake = gateway.get("/ws").host("h").token(&token).upgrade().bytes();
+    let mut client = Client::connect(gateway.address()).await;
     client.send([handshake.as_slice(), b"early frames"].concat()).await;
-    rig.upstream.wait("the handshake is there", |upstream| upstream.requests().len() == 1).await;
-    drop(sign);
-    assert_eq!(rig.upstream.requests()[0].body, b"");
-    decide.send(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi".to_vec()).unwrap();
+    let (mut upstream, _) = soon("a connection", listener.accept()).await.unwrap();
+    let asked = soon("a handshake", head(&mut upstream)).await;
+    assert!(asked.starts_with("GET /ws "), "{asked}");
+    // The one worker has served others since: what it would send on by itself is here.
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/api/a").host("h").send().await.verdict(), "401 credential_missing");
+    }
+    let mut upstream = upstream.into_std().unwrap();
+    let early = upstream.read(&mut [0; 64]).map_err(|error| error.kind());
+    assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "bytes before the 101");
+    let mut upstream = TcpStream::from_std(upstream).unwrap();
+    let answer = b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi";
+    upstream.write_all(answer).await.unwrap();
     assert_eq!(client.status().await, 101);
     assert_eq!(client.until("hi").await, "hi");
     // Only now they are sent on, and nothing of them was lost.
-    drop(decide);
-    rig.upstream.wait("the tunnel has ended", |upstream| upstream.open_connections() == 0).await;
+    let mut frames = [0; 12];
+    soon("the early frames", upstream.read_exact(&mut frames)).await.unwrap();
+    assert_eq!(&frames, b"early frames");
+    client.finish().await;
+    let mut rest = Vec::new();
+    soon("the end", upstream.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
 }

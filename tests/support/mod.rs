@@ -76,6 +76,16 @@ where
     })
 }
 
+/// Waits until this gateway has the keys of every issuer that its routes name. A request that finds none waits two seconds
+/// for them, and on a loaded machine their fetch takes longer.
+pub async fn has_keys(gateway: &Gateway) {
+    // Boxed: it is a part of every test, and the stack of a long one is full.
+    Box::pin(eventually("the keys are there", || async {
+        (gateway.admin("GET", "/readyz").send().await.status == 200).then_some(())
+    }))
+    .await;
+}
+
 /// An issuer, a recording upstream, and a gateway between clients and them.
 pub struct Rig {
     /// Signs tokens.
@@ -97,11 +107,12 @@ impl Rig {
         Self::with(Policy::default().routes(routes)).await
     }
 
-    /// With this policy.
+    /// With this policy. The keys are there when this returns.
     pub async fn with(policy: Policy) -> Self {
         let issuer = TestIssuer::start().await;
         let upstream = Upstream::start(|_| ok("hello")).await;
         let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
+        has_keys(&gateway).await;
         Self { issuer, upstream, gateway }
     }
 

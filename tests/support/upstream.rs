@@ -370,6 +370,8 @@ impl Connection {
     }
 
     async fn answer(&mut self, mut reply: Reply) -> io::Result<Then> {
+        // Whoever gets the answer may ask for the bytes at once.
+        self.keep_bytes();
         loop {
             match reply {
                 Reply::Bytes(bytes) => {

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::StreamExt;
 
 use crate::normalise::READINGS;
-use crate::support::{Gateway, Policy, Recorded, Reply, TestIssuer, Upstream, eventually};
+use crate::support::{Gateway, Policy, Recorded, Reply, TestIssuer, Upstream, eventually, has_keys};
 pub(crate) use deliver::Outcome;
 use deliver::{Delivery, deliver};
 pub(crate) use row::{Answer, Row, bytes, forwarded, refused};
@@ -106,7 +106,8 @@ impl Stage {
     pub(crate) async fn with(policy: Policy) -> Self {
         let issuer = TestIssuer::start().await;
         let upstream = Upstream::start(tell).await;
-        let policy = policy.gateway("workers: 1\naccess_log: off");
+        // No refresh of the keys is due before the rows have been sent.
+        let policy = policy.gateway("workers: 1\naccess_log: off").issuer("key_refresh: { interval: 1h }");
         let gateway = Gateway::start(&policy.render(issuer.url(), &upstream.url())).await;
         let token = |scope: &str| issuer.token().scope(scope).mint();
         let tokens = vec![
@@ -130,10 +131,7 @@ impl Stage {
         // Keys are there from here on, so that no attack is a reason to ask for them.
         let ready = b"GET /api/ready HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer $READ\r\n\r\n";
         let ready = Row::new("ready", "a good request", "", ready).answers([forwarded("/api/ready")]).stays();
-        eventually("the keys are there", || async {
-            stage.gateway.status().await["issuers"][0]["usable"].as_bool().filter(|u| *u)
-        })
-        .await;
+        has_keys(&stage.gateway).await;
         stage.run([ready]).await;
         stage.asked_issuer = stage.issuer.jwks_requests() + stage.issuer.metadata_requests();
         stage
@@ -147,9 +145,12 @@ impl Stage {
         }
     }
 
-    /// Sends many rows that are alike, and asks the oracles after each few. No row may cut a request off.
+    /// Sends many rows that are alike, and asks the oracles after each few. A row that may cut a request off goes alone: what
+    /// it may do, its neighbours may not.
     pub(crate) async fn sweep(&mut self, rows: impl IntoIterator<Item = Row>) {
-        let mut rows = rows.into_iter().peekable();
+        let (cutting, others): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.aborts);
+        self.run(cutting).await;
+        let mut rows = others.into_iter().peekable();
         while rows.peek().is_some() {
             let batch: Vec<Row> = rows.by_ref().take(BATCH).collect();
             Box::pin(self.run_batch(batch)).await;
