@@ -12,6 +12,8 @@ pub struct Request {
     pub fields: Vec<(String, Vec<u8>)>,
     /// The body, with its framing taken off.
     pub body: Vec<u8>,
+    /// The fields behind a body in chunks.
+    pub trailers: Vec<(String, Vec<u8>)>,
 }
 
 impl Request {
@@ -46,8 +48,13 @@ fn request(bytes: &mut &[u8]) -> Request {
         target: (*target).to_owned(),
         fields: fields(bytes),
         body: Vec::new(),
+        trailers: Vec::new(),
     };
-    request.body = body(&request, bytes);
+    (request.body, request.trailers) = body(&request, bytes);
+    let announced = |name: &str| request.values("trailer").any(|own| own == name.as_bytes());
+    for (name, _) in &request.trailers {
+        assert!(announced(name), "the trailer field {name} was not announced");
+    }
     request
 }
 
@@ -61,38 +68,39 @@ fn fields(bytes: &mut &[u8]) -> Vec<(String, Vec<u8>)> {
         let colon = line.iter().position(|byte| *byte == b':').expect("a field has a colon");
         let (name, value) = line.split_at(colon);
         assert!(!name.is_empty() && name.iter().copied().all(is_token), "name {name:?}");
-        let value = value[1..].trim_ascii();
+        let value = trim_blanks(&value[1..]);
         let legal = |byte: u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
         assert!(value.iter().copied().all(legal), "value {value:?}");
         fields.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value.to_vec()));
     }
 }
 
-fn body(request: &Request, bytes: &mut &[u8]) -> Vec<u8> {
+type Body = (Vec<u8>, Vec<(String, Vec<u8>)>);
+
+fn body(request: &Request, bytes: &mut &[u8]) -> Body {
     assert_eq!(request.values("host").count(), 1, "one Host: {request:?}");
     let lengths: Vec<&[u8]> = request.values("content-length").collect();
     let codings: Vec<&[u8]> = request.values("transfer-encoding").collect();
     match (lengths.as_slice(), codings.as_slice()) {
-        ([], []) => Vec::new(),
+        ([], []) => Body::default(),
         ([length], []) => {
             let text = std::str::from_utf8(length).expect("a length is digits");
             let length: usize = text.parse().expect("a length is a number");
             assert_eq!(length.to_string(), text, "a length has one spelling");
-            take(bytes, length).to_vec()
+            (take(bytes, length).to_vec(), Vec::new())
         }
         ([], [b"chunked"]) => chunks(bytes),
         _ => panic!("framing in doubt: {request:?}"),
     }
 }
 
-fn chunks(bytes: &mut &[u8]) -> Vec<u8> {
+fn chunks(bytes: &mut &[u8]) -> Body {
     let mut body = Vec::new();
     loop {
         let size = String::from_utf8(line(bytes).to_vec()).expect("a chunk size is digits");
         let size = usize::from_str_radix(&size, 16).expect("a chunk size is a hexadecimal number");
         if size == 0 {
-            assert!(line(bytes).is_empty(), "no trailer fields were announced");
-            return body;
+            return (body, fields(bytes));
         }
         body.extend_from_slice(take(bytes, size));
         assert!(line(bytes).is_empty(), "a chunk ends where its size says");
@@ -115,4 +123,12 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
 
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Without the spaces and tabs around it (RFC 9110 §5.5); no other octet is trimmed.
+fn trim_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
