@@ -67,13 +67,20 @@ fn said_public(bytes: &[u8]) -> Option<Vec<bool>> {
     Some(routes.iter().map(|route| route.get("public") == Some(&Value::Bool(true))).collect())
 }
 
-/// Where the policy is cut: behind everything that may be its end, and at some other place.
+/// Where the policy is cut: behind everything that may be its end, behind some lines, where what is left most often is a
+/// policy too, and at some other place.
 fn cuts(bytes: &[u8]) -> Vec<usize> {
     let ends = bytes.windows(3).enumerate().filter(|(_, word)| word == b"...").map(|(at, _)| at + 3);
     let mut cuts: Vec<usize> =
         ends.flat_map(|end| [end, end + 1]).filter(|end| *end < bytes.len()).take(8).collect();
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    cuts.push((hasher.finish() % (bytes.len() as u64 + 1)) as usize);
+    let chance = hasher.finish();
+    cuts.push((chance % (bytes.len() as u64 + 1)) as usize);
+    let lines: Vec<usize> =
+        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    // The lower half of the lines is that of the routes.
+    let lower = &lines[lines.len() / 2..];
+    cuts.extend((0..4).filter_map(|turn| lower.get((chance >> (16 * turn)) as usize % lower.len().max(1))));
     cuts
 }
