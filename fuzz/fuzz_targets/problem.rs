@@ -149,7 +149,8 @@ fn changed(texts: [Option<&str>; 4]) -> String {
     let mut policy = POLICY.to_owned();
     for ((before, own), text) in PLACES.into_iter().zip(texts) {
         let Some(text) = text else { continue };
-        let quoted = Value::from(text).to_string();
+        // What looks like a variable is to be the text that it is.
+        let quoted = Value::from(text.replace("${", "$${")).to_string();
         let quoted = if own.starts_with('[') { format!("[{quoted}]") } else { quoted };
         let place = format!("{before}{own}");
         assert!(policy.contains(&place), "{place:?} is not in the policy");
