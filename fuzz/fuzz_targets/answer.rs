@@ -1,5 +1,9 @@
-//! Any bytes as an upstream's answer, from its head to the end of its body: read alike however they are split, and never
-//! beyond the end, where the next answer would begin.
+//! Any bytes as an upstream's answer, from its head to the end of its body.
+//!
+//! 1. It makes no difference how they are split.
+//! 2. What is taken is in no doubt to a strict reader, and ends where it says, with the body that it finds: never beyond the
+//!    end, where the next answer would begin, nor before it.
+//! 3. A connection is used again only behind an answer whose end is told in its bytes.
 #![no_main]
 
 use bytes::BytesMut;
@@ -9,6 +13,7 @@ use scopegate::forward::http1::Malformed;
 use scopegate::forward::http1::framing::{Framing, Piece};
 use scopegate::forward::http1::looked::Looked;
 use scopegate::forward::http1::response::{self, Expected, Head};
+use scopegate_fuzz::wire::{self, End};
 
 fuzz_target!(|data: (bool, u16, &[u8])| {
     let (of_head, split, bytes) = data;
@@ -22,6 +27,7 @@ fuzz_target!(|data: (bool, u16, &[u8])| {
         return;
     };
     assert_eq!(parts.as_ref(), Ok(&answer), "split at {}", first.len());
+    check(&answer, wire::answer(bytes, of_head), bytes.len());
 
     if answer.ended {
         let end = bytes.len() - answer.rest.len();
@@ -36,9 +42,35 @@ fuzz_target!(|data: (bool, u16, &[u8])| {
     }
 });
 
+/// Whether a strict reader of all bytes finds what was read.
+fn check(answer: &Answer, strict: Result<wire::Answer, &'static str>, length: usize) {
+    let strict = match strict {
+        Ok(strict) => strict,
+        // What is there of a line or a section may be wrong before all of it is.
+        Err(why) => return assert!(!answer.ended, "taken although in doubt: {why}"),
+    };
+    assert_eq!(answer.ended.then(|| length - answer.rest.len()), at(strict.end), "where it ends");
+    assert_eq!(answer.begun.then(|| answer.status.as_u16()), strict.status);
+    assert_eq!(answer.data, strict.body);
+    if let Some(trailers) = &answer.trailers {
+        assert!(strict.trailers.iter().all(|name| trailers.contains_key(name)), "a trailer field is lost");
+    }
+    assert_eq!(answer.trailers.as_ref().map_or(0, HeaderMap::len), strict.trailers.len(), "trailer fields");
+    assert!(!(answer.reusable && strict.end == End::Closed), "used again without an end");
+}
+
+fn at(end: End) -> Option<usize> {
+    match end {
+        End::At(end) => Some(end),
+        End::Closed | End::Later => None,
+    }
+}
+
 /// What was read of an answer.
 #[derive(Debug, Default, PartialEq)]
 struct Answer {
+    /// Whether the head of the final answer is there.
+    begun: bool,
     status: StatusCode,
     headers: HeaderMap,
     reusable: bool,
@@ -59,6 +91,7 @@ fn read(parts: &[&[u8]], of_head: bool) -> Result<Answer, Malformed> {
         arrived.extend_from_slice(part);
         if framing.is_none() {
             framing = head(&mut arrived, &mut looked, of_head)?.map(|head| {
+                answer.begun = true;
                 answer.status = head.status;
                 answer.headers = head.headers;
                 answer.reusable = head.reusable;

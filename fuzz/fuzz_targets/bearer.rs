@@ -1,5 +1,5 @@
 //! Any Authorization fields, one a line: a token is taken from one field alone, and only where an independent reader of
-//! RFC 6750 §2.1 finds the same one.
+//! RFC 6750 §2.1 finds the same one, no longer than a token may be.
 #![no_main]
 
 use http::{HeaderMap, HeaderValue, header};
@@ -18,7 +18,10 @@ fuzz_target!(|data: &[u8]| {
         _ => None,
     };
     match (bearer::extract(&fields, LONGEST), expected) {
-        (Ok(token), Some(expected)) => assert_eq!(token.as_bytes(), expected),
+        (Ok(token), Some(expected)) => {
+            assert_eq!(token.as_bytes(), expected);
+            assert!(token.len() <= LONGEST, "{} octets are too many", token.len());
+        }
         (Ok(token), None) => panic!("{token:?} is no credential"),
         (Err(reject), Some(expected)) => {
             assert!(expected.len() > LONGEST, "refused although it is good: {reject:?}");

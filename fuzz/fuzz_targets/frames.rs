@@ -4,8 +4,10 @@
 //!
 //! 1. It makes no difference how the bytes arrive.
 //! 2. What is let through ends with a frame, and nothing behind it is.
-//! 3. It ends at the first frame that finds no credit, as somebody counts who has all frames before him.
-//! 4. It ends within a header block in which a foreign decoder finds too many fields, and within no other that it can read.
+//! 3. Over no stretch of the conversation does a client get more done beside requests than the full credit and what was sent
+//!    to it meanwhile allow, as somebody finds who has all frames before him; and only who tries that is held back.
+//! 4. Any one frame that is no part of a request, repeated, is a flood that ends.
+//! 5. It ends within a header block in which a foreign decoder finds too many fields, and within no other that it can read.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,7 +15,9 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use scopegate::server::Frames;
-use scopegate_fuzz::http2::{Blocks, Brought, DATA, END_STREAM, Frame, HEADERS, PREFACE, RST_STREAM};
+use scopegate_fuzz::http2::{
+    Blocks, Brought, CONTINUATION, DATA, END_STREAM, Frame, HEADERS, PREFACE, PUSH_PROMISE, RST_STREAM,
+};
 
 /// Most bytes of a conversation, so that a run stays short. Credit runs out before.
 const MOST: usize = 4 * 1024;
@@ -38,6 +42,7 @@ fuzz_target!(|data: (u8, u8, u8, &[u8])| {
         None => (conversation.frames.as_slice(), false),
     };
     judge(frames, ended, fields);
+    conversation.frames.iter().take(8).for_each(|(_, frame)| check_flood(*frame, fields));
 });
 
 /// Frames of both directions, in their order.
@@ -105,31 +110,14 @@ impl<'a> Conversation<'a> {
 /// Whether it is right that these frames were let through, and that the last was the end if it was.
 fn judge(frames: &[(Direction, Frame<'_>)], ended: bool, fields: usize) {
     let most = 2 * fields + 5;
-    let most_credit = u64::from(CONTROL_FRAMES);
-    let mut credit = most_credit;
+    let breaks = excesses(frames);
     let mut blocks = Blocks::default();
     // Whether the block that has begun may hold too many.
     let mut readable = true;
-    for (position, (direction, frame)) in frames.iter().enumerate() {
+    for (position, ((direction, frame), broke)) in frames.iter().zip(breaks).enumerate() {
         let is_end = ended && position + 1 == frames.len();
-        let Some((kind, flags, _)) = frame.header() else { continue };
-        let length = frame.says() as u64;
-        if *direction == Direction::Sent {
-            credit = most_credit.min(
-                credit + if kind == HEADERS { 5 } else { u64::from(kind == DATA) * (2 + length / 1024) },
-            );
-            continue;
-        }
-        let cost = match kind {
-            HEADERS => 0,
-            DATA if length > 0 || flags & END_STREAM != 0 => 0,
-            RST_STREAM => 5,
-            _ => 1,
-        };
-        let broke = credit < cost;
-        credit = credit.saturating_sub(cost);
-        assert!(is_end || !broke, "frame {position} found no credit");
-        if !readable {
+        assert!(is_end || !broke, "frame {position} is too much");
+        if *direction == Direction::Sent || frame.header().is_none() || !readable {
             continue;
         }
         match blocks.add(*frame) {
@@ -146,4 +134,65 @@ fn judge(frames: &[(Direction, Frame<'_>)], ended: bool, fields: usize) {
             }
         }
     }
+}
+
+/// Of each frame, whether some stretch that ends with it holds more than it may.
+fn excesses(frames: &[(Direction, Frame<'_>)]) -> Vec<bool> {
+    // What each adds to a stretch: the work that it makes, or less what it allows for.
+    let weights: Vec<i64> = frames
+        .iter()
+        .map(|(direction, frame)| match (direction, frame.header()) {
+            (_, None) => 0,
+            (Direction::Received, Some(_)) => work(*frame),
+            (Direction::Sent, Some((HEADERS, ..))) => -5,
+            (Direction::Sent, Some((DATA, ..))) => -(2 + frame.says() as i64 / 1024),
+            (Direction::Sent, Some(_)) => 0,
+        })
+        .collect();
+    let is_excess = |end: usize| {
+        let mut stretch = 0;
+        let from = weights[..=end].iter().rev().map(|weight| {
+            stretch += weight;
+            stretch
+        });
+        weights[end] > 0 && from.max() > Some(i64::from(CONTROL_FRAMES))
+    };
+    (0..frames.len()).map(is_excess).collect()
+}
+
+/// How much a received frame makes a server do beside a request.
+fn work(frame: Frame<'_>) -> i64 {
+    match frame.header() {
+        None => 0,
+        Some((HEADERS, ..)) => 0,
+        // Data is what a body is made of; a frame without any at least ends one.
+        Some((DATA, flags, _)) => i64::from(frame.says() == 0 && flags & END_STREAM == 0),
+        // It may waste the work that a request makes elsewhere.
+        Some((RST_STREAM, ..)) => 5,
+        Some(_) => 1,
+    }
+}
+
+/// Repeats one frame, and nothing is answered.
+fn check_flood(frame: Frame<'_>, fields: usize) {
+    let Some((kind, ..)) =
+        frame.header().filter(|_| work(frame) > 0 && frame.payload().len() == frame.says())
+    else {
+        return;
+    };
+    let mut gateway = Frames::new(fields, CONTROL_FRAMES, *NOW);
+    assert_eq!(gateway.received(&[b'P'; PREFACE], || *NOW), PREFACE);
+    let passed = (0..=2 * CONTROL_FRAMES).take_while(|_| {
+        let before = gateway.flooded();
+        !before && gateway.received(frame.0, || *NOW) == frame.0.len()
+    });
+    let passed = passed.count();
+    assert!(gateway.flooded(), "{passed} frames of type {kind} do not end");
+    let fair = CONTROL_FRAMES as usize / if kind == RST_STREAM { 5 } else { 1 };
+    // What is taken for a part of a header block may hold too many fields, and end sooner.
+    assert!(passed <= fair + 1, "{passed} frames of type {kind}");
+    assert!(
+        passed >= fair || matches!(kind, PUSH_PROMISE | CONTINUATION),
+        "only {passed} frames of type {kind}"
+    );
 }

@@ -1,9 +1,9 @@
-//! Any bytes on a connection of HTTP/1: read by hyper as in the gateway, decided, and written as the gateway would send
-//! them to an upstream. The first octet says where the bytes are split in two.
+//! Any bytes on a connection of HTTP/1: read by hyper as in the gateway, decided, and written by the gateway's own code as it
+//! would send them to an upstream. The first octet says where the bytes are split in two.
 //!
 //! 1. What is written is, to a strict reader, as many requests as were permitted, each with the method, the canonical path,
 //!    the query and the body that were decided on; so nothing is smuggled.
-//! 2. No field of the client's goes on that speaks for the gateway or for the connection.
+//! 2. No field of the client's goes on that speaks for the gateway or for the connection; who calls is told from the token.
 //! 3. It makes no difference how the bytes arrive.
 //! 4. The same head in HTTP/2 is refused, or is written as strictly.
 #![no_main]
@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -25,58 +26,84 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use libfuzzer_sys::fuzz_target;
 use scopegate::admit::Head;
+use scopegate::authorize::Permit;
 use scopegate::decide::{Verdict, decide};
-use scopegate::forward::headers::{self, Client, Fields, Outgoing};
-use scopegate::forward::http1::request::HeadBytes;
+use scopegate::forward::headers::Client;
+use scopegate::forward::pool::Pool;
+use scopegate::forward::{Way, write_http1};
 use scopegate::route::path::CanonicalPath;
 use scopegate::route::rewrite::Target;
+use scopegate::state::upstream::UpstreamCell;
 use scopegate_fuzz::wire;
 use scopegate_fuzz::world::{KNOWN, NOW, SNAPSHOT};
+use tokio::runtime::{self, Runtime};
+use tokio::time::Instant;
 
 const REQUEST_ID: HeaderValue = HeaderValue::from_static("01M806S3S9GZ73PAJP9ZT8J9FG");
 
-/// A request that was permitted, and the head that is sent for it.
+/// Where the timers of bodies are kept. Nobody turns it, so no time passes.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"));
+
+static UPSTREAM: LazyLock<Arc<UpstreamCell>> =
+    LazyLock::new(|| UpstreamCell::new(SNAPSHOT.upstreams[0].clone()).expect("it has no files"));
+
+/// A request that was permitted.
 #[derive(Debug, PartialEq, Eq)]
-struct Sent {
+struct Permitted {
     method: String,
     path: String,
     query: Option<String>,
-    head: Vec<u8>,
     body: Bytes,
+}
+
+impl Permitted {
+    fn new(parts: &Parts, body: Bytes) -> Self {
+        let path = CanonicalPath::parse(parts.uri.path()).expect("it was permitted");
+        Self {
+            method: parts.method.to_string(),
+            path: path.as_str().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
+            body,
+        }
+    }
+
+    /// Whether this is what a strict reader read.
+    fn check(&self, read: &wire::Request) {
+        assert_eq!(read.method, self.method);
+        let (path, query) =
+            read.target.split_once('?').map_or((read.target.as_str(), None), |(p, q)| (p, Some(q)));
+        assert_eq!((path, query), (self.path.as_str(), self.query.as_deref()));
+        assert_eq!(read.body, self.body);
+        check_fields(read);
+    }
+}
+
+/// What came of a connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Served {
+    /// What was permitted, in its order: filled if bodies are read here, not by the gateway.
+    permitted: Vec<Permitted>,
+    /// What was written of it: filled if not.
+    written: Vec<u8>,
 }
 
 fuzz_target!(|data: &[u8]| {
     let Some((at, bytes)) = data.split_first() else { return };
-    let sent = serve(&[bytes]);
+    let _timers = RUNTIME.enter();
+    let Served { permitted, .. } = serve(&[bytes], false);
+    let Served { written, .. } = serve(&[bytes], true);
     let (first, second) = bytes.split_at(usize::from(*at) * bytes.len() / 256);
-    assert_eq!(sent, serve(&[first, second]), "split at {}", first.len());
+    let parts = serve(&[first, second], false);
+    assert_eq!(permitted, parts.permitted, "split at {}", first.len());
 
-    let written: Vec<u8> =
-        sent.iter().flat_map(|sent| [sent.head.as_slice(), &framed(sent)].concat()).collect();
     let read = wire::requests(&written);
-    assert_eq!(read.len(), sent.len(), "as many requests as were permitted");
-    for (sent, read) in sent.iter().zip(&read) {
-        assert_eq!(read.method, sent.method);
-        let (path, query) =
-            read.target.split_once('?').map_or((read.target.as_str(), None), |(p, q)| (p, Some(q)));
-        assert_eq!((path, query), (sent.path.as_str(), sent.query.as_deref()));
-        assert_eq!(read.body, sent.body);
-        check_fields(read);
-    }
+    assert_eq!(read.len(), permitted.len(), "as many requests as were permitted");
+    permitted.iter().zip(&read).for_each(|(permitted, read)| permitted.check(read));
+    // In parts, the chunks may be others.
+    let parts = wire::requests(&serve(&[first, second], true).written);
+    assert_eq!(read, parts, "split at {}", first.len());
 });
-
-/// The body as the head says that it is framed.
-fn framed(sent: &Sent) -> Vec<u8> {
-    let chunked =
-        sent.head.windows(28).any(|line| line.eq_ignore_ascii_case(b"\r\ntransfer-encoding: chunked"));
-    match (chunked, sent.body.is_empty()) {
-        (false, _) => sent.body.to_vec(),
-        (true, true) => b"0\r\n\r\n".to_vec(),
-        (true, false) => {
-            [format!("{:x}\r\n", sent.body.len()).as_bytes(), &sent.body, b"\r\n0\r\n\r\n"].concat()
-        }
-    }
-}
 
 fn check_fields(read: &wire::Request) {
     for (name, value) in &read.fields {
@@ -92,8 +119,6 @@ fn check_fields(read: &wire::Request) {
                 | "upgrade"
                 | "expect"
                 | "authorization"
-                | "x-user"
-                | "x-scopes"
                 | "x-real-ip"
                 | "x-original-url"
                 | "x-http-method-override"
@@ -108,15 +133,19 @@ fn check_fields(read: &wire::Request) {
     for own in ["x-request-id", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"] {
         assert_eq!(read.values(own).count(), 1, "{own} is the gateway's own");
     }
+    // All good tokens for this API are of one caller, and of one scope.
+    let caller = usize::from(read.target.starts_with("/api/"));
+    assert!(read.values("x-user").eq([b"alice".as_slice()].into_iter().take(caller)), "{read:?}");
+    assert!(read.values("x-scopes").eq([b"read".as_slice()].into_iter().take(caller)), "{read:?}");
     assert!(read.values("x-request-id").eq([REQUEST_ID.as_bytes()]));
     assert!(read.values("via").any(|value| value.ends_with(b" scopegate")));
     assert!(read.values("cookie").count() <= 1);
 }
 
-/// Serves a connection on which these parts arrive; what was permitted, in its order.
-fn serve(parts: &[&[u8]]) -> Vec<Sent> {
-    let sent = RefCell::new(Vec::new());
-    let service = service_fn(|request: Request<Incoming>| answer(request, &sent));
+/// Serves a connection on which these parts arrive.
+fn serve(parts: &[&[u8]], write: bool) -> Served {
+    let served = RefCell::new(Served::default());
+    let service = service_fn(|request: Request<Incoming>| answer(request, &served, write));
     let limits = SNAPSHOT.gateway.limits;
     let mut builder = http1::Builder::new();
     // As in `server/connection.rs`.
@@ -132,7 +161,7 @@ fn serve(parts: &[&[u8]]) -> Vec<Sent> {
     // All bytes are there, so each poll brings it forward.
     for _ in 0..100_000 {
         if connection.as_mut().poll(&mut context).is_ready() {
-            return sent.take();
+            return served.take();
         }
     }
     panic!("the connection does not end");
@@ -140,66 +169,72 @@ fn serve(parts: &[&[u8]]) -> Vec<Sent> {
 
 async fn answer(
     request: Request<Incoming>,
-    all: &RefCell<Vec<Sent>>,
+    served: &RefCell<Served>,
+    write: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let head = permitted(&parts, parts.version, !body.is_end_stream());
-    wire::requests(&permitted_http2(&parts).unwrap_or_default());
-    // Always read, since what follows a body that nobody wants is read or not as it happens to arrive. A body that breaks
-    // off is never sent as a whole one.
-    if let (Ok(body), Some(head)) = (body.collect().await, head) {
-        let path = CanonicalPath::parse(parts.uri.path()).expect("it was permitted");
-        all.borrow_mut().push(Sent {
-            method: parts.method.to_string(),
-            path: path.as_str().to_owned(),
-            query: parts.uri.query().map(str::to_owned),
-            head,
-            body: body.to_bytes(),
-        });
+    let mut response = Response::new(Full::default());
+    match permit(&parts) {
+        Some((permit, target)) if write => {
+            let body = (!body.is_end_stream()).then_some(body);
+            match written(&permit, &target, &parts, body).await {
+                Some(bytes) => served.borrow_mut().written.extend(bytes),
+                // It may not have been read to its end, so nothing may follow.
+                None => {
+                    drop(response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")))
+                }
+            }
+        }
+        permit => {
+            check_http2(&parts).await;
+            // Always read, since what follows a body that nobody wants is read or not as it happens to arrive. A body that
+            // breaks off is never sent as a whole one.
+            if let (Ok(body), Some(_)) = (body.collect().await, permit) {
+                served.borrow_mut().permitted.push(Permitted::new(&parts, body.to_bytes()));
+            }
+        }
     }
-    Ok(Response::new(Full::default()))
+    Ok(response)
 }
 
-/// The head that is sent if the same fields came without a body in HTTP/2.
-fn permitted_http2(parts: &Parts) -> Option<Vec<u8>> {
+/// The same head in HTTP/2, without a body.
+async fn check_http2(parts: &Parts) {
     let mut parts = parts.clone();
+    parts.version = Version::HTTP_2;
     parts.headers.remove(header::CONTENT_LENGTH);
-    permitted(&parts, Version::HTTP_2, false)
+    let Some((permit, target)) = permit(&parts) else { return };
+    let written = written(&permit, &target, &parts, None).await.expect("nothing is missing");
+    let read = wire::requests(&written);
+    let [read] = read.as_slice() else { panic!("{} requests of one", read.len()) };
+    Permitted::new(&parts, Bytes::new()).check(read);
 }
 
-/// The head that is sent for a request, if it is permitted: `Outbound::http1_request` in `forward/mod.rs`.
-fn permitted(parts: &Parts, version: Version, streaming: bool) -> Option<Vec<u8>> {
-    let head = Head { method: &parts.method, uri: &parts.uri, version, headers: &parts.headers };
-    let Verdict::Permit(_, target) = decide(&SNAPSHOT, &head, &*KNOWN, NOW).verdict else { return None };
-    let host = match parts.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok()?,
-        None => parts.headers.get(header::HOST)?.clone(),
-    };
-    let path = match &target {
-        Target::Unchanged => parts.uri.path_and_query()?,
-        Target::Rewritten(path) => path,
-    };
+fn permit(parts: &Parts) -> Option<(Permit, Target)> {
+    let head =
+        Head { method: &parts.method, uri: &parts.uri, version: parts.version, headers: &parts.headers };
+    match decide(&SNAPSHOT, &head, &*KNOWN, NOW).verdict {
+        Verdict::Permit(permit, target) => Some((permit, target)),
+        _ => None,
+    }
+}
+
+/// What the gateway writes for a permitted request, if it can be told to its end.
+async fn written(permit: &Permit, target: &Target, parts: &Parts, body: Option<Incoming>) -> Option<Vec<u8>> {
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let client = Client::of(peer, &parts.headers, &[]);
-    let mut bytes = HeadBytes::new(&parts.method, path.as_str());
-    let outgoing = Outgoing {
-        client: &client,
+    let way = Way {
+        snapshot: &SNAPSHOT,
+        route: SNAPSHOT.route(permit.route()).expect("it was permitted"),
+        pool: &Pool::new(Arc::clone(&UPSTREAM), || panic!("nothing is connected to")),
+        client: &Client::of(peer, &parts.headers, &[]),
         peer: "127.0.0.1",
         secure: false,
-        version,
-        host: &host,
-        host_field: Some(&host),
         request_id: &REQUEST_ID,
-        forward_token: false,
-        identity_headers: &SNAPSHOT.identity_headers,
-        upgrade: None,
-        trailers: &[],
+        now: Instant::now(),
+        expires: None,
     };
-    headers::to_upstream(&parts.headers, &outgoing, &mut bytes);
-    if streaming && !parts.headers.contains_key(header::CONTENT_LENGTH) {
-        bytes.add(&header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
-    }
-    Some(bytes.finish())
+    let mut bytes = Vec::new();
+    write_http1(permit, target, way, parts, body, &mut bytes).await.ok()?;
+    Some(bytes)
 }
 
 /// A socket on which bytes have arrived, and after a while the end. What is written to it is gone.

@@ -2,19 +2,23 @@
 //! what is known of the caller; the texts follow, each ended by a NUL: owner, route, scope, audience, path, host, subject,
 //! request id.
 //!
-//! 1. The body of a refusal is JSON that says what was put in, the owner and the scopes only to known callers.
-//! 2. A challenge is one of RFC 6750 §3 and RFC 9110 §11.2, with the scopes and the metadata's address as they are.
+//! 1. The body of a refusal is JSON that says what the text of the policy says, the owner and the scopes only to known
+//!    callers.
+//! 2. A challenge is one of RFC 6750 §3 and RFC 9110 §11.2, with the scopes and the metadata's address (RFC 9728 §3.1) that
+//!    follow from the text of the policy. A missing scope always has one that says so.
 //! 3. What the access log prints is one line of JSON, bounded, without anything that a terminal acts on.
 #![no_main]
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use libfuzzer_sys::fuzz_target;
 use scopegate::observe::access_log::{Disposition, Entry, MAX_TEXT};
 use scopegate::reject::{Control, Reason, Reject};
 use scopegate::respond::{Refused, metadata};
-use scopegate::snapshot::{Access, Snapshot};
+use scopegate::snapshot::Snapshot;
 use scopegate::types::{Owner, RouteIndex};
 use scopegate_fuzz::world::{POLICY, compile};
 use serde_json::Value;
@@ -32,13 +36,21 @@ struct Texts<'a> {
     request_id: &'a str,
 }
 
+/// The texts that the policy has, of the input or its own.
+struct Said<'a> {
+    owner: &'a str,
+    route: &'a str,
+    scope: &'a str,
+    audience: &'a str,
+}
+
 fuzz_target!(|data: &[u8]| {
     let [reason, flags, rest @ ..] = data else { return };
     let Some(texts) = texts(rest) else { return };
-    let mut snapshot = policy(&texts);
+    let (mut snapshot, said) = policy(&texts);
     // The policy would refuse some texts; what is written must be right all the same.
-    let owner = Owner::new(texts.owner);
-    snapshot.owners.0 = Control::ALL.into_iter().map(|control| (control, owner.clone())).collect();
+    let owner = |control| (control, Owner::new(owner_of(control, &texts)));
+    snapshot.owners.0 = Control::ALL.into_iter().map(owner).collect();
 
     let reason = Reason::ALL[usize::from(*reason) % Reason::ALL.len()];
     let reject = Reject::because(reason, texts.subject.to_owned());
@@ -55,9 +67,14 @@ fuzz_target!(|data: &[u8]| {
     if refused.grpc {
         assert!(response.body().is_empty());
     } else {
-        check_problem(&refused, response.body());
+        let owner = match (refused.route, reason.row().control) {
+            // What a route demands, its own people answer for.
+            (Some(_), Control::Authorization | Control::Upstream) => said.owner.to_owned(),
+            (_, control) => owner_of(control, &texts),
+        };
+        check_problem(&refused, response.status(), &said, &owner, response.body());
     }
-    check_challenge(&refused, response.headers());
+    check_challenge(&refused, &said, response.headers());
     for resource in &snapshot.resources.0 {
         let document: Value = serde_json::from_slice(metadata::response(resource).body()).expect("JSON");
         assert_eq!(document["resource"], resource.resource.as_str());
@@ -81,51 +98,113 @@ fn texts(data: &[u8]) -> Option<Texts<'_>> {
     })
 }
 
-/// The policy with these texts in it, if it takes them; otherwise without.
-fn policy(texts: &Texts<'_>) -> Snapshot {
-    let quoted = |text: &str| Value::from(text).to_string();
-    let changed = POLICY
-        .replacen("id: api", &format!("id: {}", quoted(texts.route)), 1)
-        .replacen("scopes: [read]", &format!("scopes: [{}]", quoted(texts.scope)), 1)
-        .replacen("audience: https://api.example.com", &format!("audience: {}", quoted(texts.audience)), 1)
-        .replacen("owner: orders-team@example.com", &format!("owner: {}", quoted(texts.owner)), 1);
-    compile(&changed).or_else(|| compile(POLICY)).expect("the policy is valid")
+fn owner_of(control: Control, texts: &Texts<'_>) -> String {
+    format!("{} {}", control.as_str(), texts.owner)
 }
 
-fn check_problem(refused: &Refused<'_>, body: &[u8]) {
+/// Where texts stand in the policy: what is before them, and what is there without them.
+const PLACES: [(&str, &str); 4] = [
+    ("    owner: ", "orders-team@example.com"),
+    ("  - id: ", "api"),
+    ("audience: https://api.example.com, scopes: ", "[read]"),
+    ("    require: { issuers: [corp], audience: ", "https://api.example.com"),
+];
+
+/// The policy with those of the texts in it that it takes, each judged by itself.
+fn policy<'a>(texts: &Texts<'a>) -> (Snapshot, Said<'a>) {
+    let wanted = [texts.owner, texts.route, texts.scope, texts.audience];
+    let mut kept = [Some(texts.owner), Some(texts.route), Some(texts.scope), Some(texts.audience)];
+    let snapshot = compile(&changed(kept)).unwrap_or_else(|| {
+        for (place, text) in wanted.into_iter().enumerate() {
+            kept[place] = fits(place, text).then_some(text);
+        }
+        compile(&changed(kept)).expect("texts that fit one by one fit together")
+    });
+    let [owner, route, scope, audience] = kept;
+    let said = Said {
+        owner: owner.unwrap_or("orders-team@example.com"),
+        route: route.unwrap_or("api"),
+        scope: scope.unwrap_or("read"),
+        audience: audience.unwrap_or("https://api.example.com"),
+    };
+    (snapshot, said)
+}
+
+/// Whether the policy takes this text at this place. Most inputs have most texts of another, so it is remembered for some.
+fn fits(place: usize, text: &str) -> bool {
+    static KNOWN: LazyLock<Mutex<HashMap<(usize, String), bool>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().expect("nobody panicked here");
+    if known.len() > 10_000 {
+        known.clear();
+    }
+    *known.entry((place, text.to_owned())).or_insert_with(|| {
+        let mut alone = [None; 4];
+        alone[place] = Some(text);
+        compile(&changed(alone)).is_some()
+    })
+}
+
+/// The policy with some texts replaced, of its second route.
+fn changed(texts: [Option<&str>; 4]) -> String {
+    let mut policy = POLICY.to_owned();
+    for ((before, own), text) in PLACES.into_iter().zip(texts) {
+        let Some(text) = text else { continue };
+        // What looks like a variable is to be the text that it is.
+        let quoted = Value::from(text.replace("${", "$${")).to_string();
+        let quoted = if own.starts_with('[') { format!("[{quoted}]") } else { quoted };
+        let place = format!("{before}{own}");
+        assert!(policy.contains(&place), "{place:?} is not in the policy");
+        policy = policy.replacen(&place, &format!("{before}{quoted}"), 1);
+    }
+    policy
+}
+
+fn check_problem(refused: &Refused<'_>, status: StatusCode, said: &Said<'_>, owner: &str, body: &[u8]) {
     let problem: Value = serde_json::from_slice(body).expect("a problem is JSON");
     let row = refused.reject.reason.row();
-    assert_eq!(problem["status"], row.status);
+    assert_eq!(problem["status"], status.as_u16());
+    assert_eq!(status.as_u16(), row.status);
     assert_eq!(problem["reason"], row.name);
     assert_eq!(problem["request_id"], refused.request_id);
-    let known = refused.authenticated && row.status == 403;
-    assert!(known || problem.get("owner").is_none(), "strangers are told who answers: {problem}");
-    assert!(known || problem.get("required_scopes").is_none(), "strangers are told scopes: {problem}");
-    if known {
-        let owner = refused.snapshot.owner(refused.route, row.control).expect("each control has an owner");
-        assert_eq!(problem["owner"], owner.as_str());
-    }
-    let route = refused.route.and_then(|index| refused.snapshot.route(index));
-    assert_eq!(problem.get("route").and_then(Value::as_str), route.map(|route| route.id.as_str()));
+    let known = refused.authenticated && status == StatusCode::FORBIDDEN;
+    assert_eq!(problem.get("owner"), known.then(|| Value::from(owner)).as_ref(), "{problem}");
+    // All that the route demands, and nobody else is told.
+    let scopes: &[&str] = if refused.route.is_some() { &[said.scope] } else { &[] };
+    let told = known && refused.reject.reason == Reason::ScopeMissing;
+    assert_eq!(problem.get("required_scopes"), told.then(|| Value::from(scopes)).as_ref(), "{problem}");
+    assert_eq!(problem.get("route"), refused.route.map(|_| Value::from(said.route)).as_ref(), "{problem}");
 }
 
-fn check_challenge(refused: &Refused<'_>, headers: &HeaderMap) {
-    let row = refused.reject.reason.row();
+/// Where the metadata of the policy's host is.
+const METADATA: &str = "https://api.example.com/.well-known/oauth-protected-resource";
+
+fn check_challenge(refused: &Refused<'_>, said: &Said<'_>, headers: &HeaderMap) {
+    let reason = refused.reject.reason;
     let Some(challenge) = headers.get(header::WWW_AUTHENTICATE) else {
-        assert_ne!(row.status, 401, "a 401 has a challenge (RFC 9110 §15.5.2)");
+        assert_ne!(reason.row().status, 401, "a 401 has a challenge (RFC 9110 §15.5.2)");
+        assert_ne!(reason, Reason::ScopeMissing, "a missing scope has a challenge (RFC 6750 §3.1)");
         return;
     };
     let parameters = parameters(challenge);
     let parameter =
         |name: &str| parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-    let route = refused.route.and_then(|index| refused.snapshot.route(index));
-    assert_eq!(parameter("resource_metadata"), route.and_then(|route| route.resource_metadata.as_deref()));
-    if parameter("error") == Some("insufficient_scope") {
-        let Some(Access::Protected(requirement)) = route.map(|route| &route.access) else {
-            return;
-        };
-        let scopes: Vec<&str> = requirement.scopes.listed().iter().map(AsRef::as_ref).collect();
-        assert_eq!(parameter("scope"), Some(scopes.join(" ").as_str()));
+    let lacks_scope = reason == Reason::ScopeMissing;
+    assert_eq!(parameter("error") == Some("insufficient_scope"), lacks_scope, "{challenge:?}");
+    let scope = if refused.route.is_some() { said.scope } else { "" };
+    assert_eq!(parameter("scope"), lacks_scope.then_some(scope));
+    let address = parameter("resource_metadata");
+    assert_eq!(address.is_some(), refused.route.is_some(), "{challenge:?}");
+    let Some(path) = address.map(|address| address.strip_prefix(METADATA).expect("it is the host's")) else {
+        return;
+    };
+    let plain = |path: &&str| {
+        path.len() > 1
+            && path.starts_with('/')
+            && path.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'/')
+    };
+    match said.audience.strip_prefix("https://api.example.com").filter(plain) {
+        Some(wanted) => assert_eq!(path, wanted),
+        None => assert!(path.is_empty() || said.audience.ends_with(path), "{path:?} of {:?}", said.audience),
     }
 }
 

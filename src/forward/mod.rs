@@ -19,12 +19,14 @@ mod pace;
 pub mod pool;
 mod upgrade;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::authorize::Permit;
@@ -101,6 +103,32 @@ pub async fn forward(
         response.body_mut().stream_until(way.expires.map(Expiry::new));
     }
     Ok(response)
+}
+
+/// Writes what [`forward`] sends to an HTTP/1.1 upstream, to the end of its body, and awaits no answer: for tests that read
+/// what an upstream would. Without `body` the request ended with its head. No change of protocols is asked for.
+///
+/// # Errors
+///
+/// What [`forward`] says before there is an answer. What was written until then is not to be used.
+pub async fn write_http1<W: AsyncWrite + Unpin>(
+    permit: &Permit,
+    target: &Target,
+    way: Way<'_>,
+    head: &Parts,
+    body: Option<Incoming>,
+    io: &mut W,
+) -> Result<(), Reject> {
+    let progress = Rc::new(Progress::default());
+    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
+    let body = match body {
+        Some(incoming) => limited(way, incoming, trailers.clone(), &progress)?,
+        None => ClientBody::Empty,
+    };
+    let request = Outbound { permit, target, way, head, trailers: &trailers };
+    let mut sending = request.http1_request(body, None)?;
+    let sent = poll_fn(|cx| sending.poll(cx, io)).await;
+    sent.map_err(|_| Reject::new(progress.fault().unwrap_or(Reason::UpstreamUnreachable)))
 }
 
 impl Way<'_> {

@@ -4,9 +4,10 @@
 //! SETTINGS, PRIORITY, WINDOW_UPDATE and RST_STREAM frames, each of which is work without a request. So the frame headers of
 //! both directions are followed here; payloads are passed over.
 //!
-//! 1. A connection begins with a credit of `control_frames`, and never has more. Each received frame that is neither a header
-//!    block nor data takes 1, a RST_STREAM takes [`RESET`]: it may cancel a request that already costs the upstream work
-//!    (CVE-2023-44487).
+//! 1. A connection begins with a credit of `control_frames`, and never has more. Each received frame takes 1, but HEADERS,
+//!    and DATA that holds or ends something, take nothing, and a RST_STREAM takes [`RESET`]: it may cancel a request that
+//!    already costs the upstream work (CVE-2023-44487). A CONTINUATION takes 1 too: a header block of usual size needs none,
+//!    and one in crumbs is work without a request (CVE-2024-27316). The answer pays for the few that a large block needs.
 //! 2. Credit comes back with time (half of it in a second), with each header section sent ([`ANSWER`]) and each DATA frame
 //!    sent ([`PIECE`] and 1 for each KiB): window updates, pings that measure the bandwidth, and streams that are cancelled
 //!    after their answer come along with answers, however many there are.

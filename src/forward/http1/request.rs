@@ -163,7 +163,7 @@ impl Sending {
     }
 
     /// Sends as much as can be sent now. Ready when all of it was.
-    pub(super) fn poll<W: AsyncWrite + Unpin>(
+    pub(in crate::forward) fn poll<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut W,
