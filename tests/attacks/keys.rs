@@ -14,7 +14,7 @@ use crate::support::{
     AUDIENCE, Alg, Behaviour, Call, Client, Gateway, Policy, Recorded, Reply, Rig, TestIssuer, Upstream, b64,
     eventually, has_keys, ok,
 };
-use crate::trial::{Row, Trial, peak_memory};
+use crate::trial::{Row, Trial};
 
 /// What an issuer named in the path of one shared server does while the server is ill.
 struct Fault {
@@ -298,7 +298,7 @@ async fn j06_j13_whatever_an_endpoint_sends_the_old_keys_stay_and_nobody_else_su
         corp["last_error"].is_null() && corp["key_age_seconds"].as_u64().is_some_and(|age| age < 30),
         "J13: {corp}"
     );
-    let peak = peak_memory(&gateway);
+    let peak = gateway.peak_memory();
     assert!(peak < 200 << 20, "J06: {peak} bytes at the most");
     ward.ill.store(false, Ordering::SeqCst);
     for Fault { name, .. } in FAULTS {

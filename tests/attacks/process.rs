@@ -20,7 +20,6 @@ use crate::support::{
     ADMIN_TOKEN, Behaviour, Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, has_keys,
     ok, soon,
 };
-use crate::trial::peak_memory;
 
 async fn not_ready(gateway: &Gateway) {
     eventually("it is not ready", || async {
@@ -350,7 +349,7 @@ async fn r06_a_mix_of_attacks_stays_within_256_mib() {
     }
     let cache = rig.gateway.metric("scopegate_token_cache_bytes", &[]).await;
     assert!(cache <= f64::from(4 << 20), "R06: {cache} bytes in the token cache");
-    let peak = peak_memory(&rig.gateway);
+    let peak = rig.gateway.peak_memory();
     println!("{peak} bytes at the most");
     assert!(peak < 256 << 20, "R06: {peak} bytes at the most");
     assert_eq!(rig.get("/orders/1").send().await.status, 200, "R06");
@@ -502,7 +501,7 @@ async fn r10_a_hundred_thousand_names_are_no_series() {
             .collect::<std::collections::BTreeSet<_>>()
     };
     attack(0, 1_000).await;
-    let (before, memory) = (series().await, peak_memory(&rig.gateway));
+    let (before, memory) = (series().await, rig.gateway.peak_memory());
     let share = NAMES / 8;
     let mut lanes = tokio::task::JoinSet::new();
     for lane in 0..8 {
@@ -512,7 +511,7 @@ async fn r10_a_hundred_thousand_names_are_no_series() {
     assert_eq!(series().await, before, "R10: new series");
     let counted = rig.gateway.metric("scopegate_decisions_total", &[r#"reason="key_unknown""#]).await;
     assert!(counted >= NAMES as f64, "R13: {counted} counted");
-    let grown = peak_memory(&rig.gateway).saturating_sub(memory);
+    let grown = rig.gateway.peak_memory().saturating_sub(memory);
     assert!(grown < 32 << 20, "R10: {grown} bytes more");
     assert_eq!(rig.issuer.jwks_requests(), 2, "R10: one fetch for {NAMES} key ids");
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{Client, Gateway, Policy, Rig, eventually, has_keys, process};
-use crate::trial::peak_memory;
 
 const DENIED: &str = "401 credential_missing";
 
@@ -155,7 +154,7 @@ async fn n08_to_n24_what_is_no_policy_changes_nothing_here_at_boot_and_in_check(
     let status = gateway.status().await;
     assert!(status["reload"]["error"].is_null() && status["policy"]["hash"] == hash, "N25: {status}");
     assert_eq!(gateway.metric("scopegate_policy_last_reload_successful", &[]).await, 1.0, "N25");
-    assert!(peak_memory(gateway) < 256 << 20, "N09: {} bytes at the most", peak_memory(gateway));
+    assert!(gateway.peak_memory() < 256 << 20, "N09: {} bytes at the most", gateway.peak_memory());
 }
 
 #[tokio::test]
@@ -212,7 +211,7 @@ async fn n08_what_is_no_file_changes_nothing_and_holds_up_nothing() {
     gateway.replace_config(&good);
     assert_eq!(gateway.reload().await.status, 200);
     assert_eq!(gateway.status().await["policy"]["hash"], *hash);
-    assert!(peak_memory(gateway) < 200 << 20, "N08: {} bytes at the most", peak_memory(gateway));
+    assert!(gateway.peak_memory() < 200 << 20, "N08: {} bytes at the most", gateway.peak_memory());
 }
 
 /// A client without a token, asking without pause until told to stop; every answer must be the same refusal.
@@ -456,11 +455,11 @@ async fn n17_n18_reloads_of_a_large_policy_give_their_memory_back() {
         let reload = rig.gateway.reload().await;
         assert_eq!(reload.status, 200, "N18 {n}: {}", reload.text());
         if n == 10 {
-            early = peak_memory(&rig.gateway);
+            early = rig.gateway.peak_memory();
         }
     }
     // Whoever kept each of these policies would need some 60 MiB more.
-    let grown = peak_memory(&rig.gateway) - early;
+    let grown = rig.gateway.peak_memory() - early;
     assert!(grown < 40 << 20, "N18: {grown} bytes more than {early} after 139 more reloads");
     eventually("the last policy is in force", || async {
         (rig.get("/orders/1").send().await.verdict() == "200 -").then_some(())
@@ -522,7 +521,7 @@ async fn n17_a_policy_beyond_its_bounds_says_so_and_changes_nothing() {
         assert_eq!(status["policy"]["hash"], hash, "N17 {what}");
         unweakened(&rig, what).await;
     }
-    let peak = peak_memory(gateway);
+    let peak = gateway.peak_memory();
     assert!(peak < 512 << 20, "N17: {peak} bytes at the most");
     gateway.replace_config(&good);
     assert_eq!(gateway.reload().await.status, 200, "N17");

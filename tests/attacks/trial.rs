@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{Client, Gateway, Policy, Response, Rig, eventually, has_keys, ok};
+use crate::support::{Client, Policy, Response, Rig, eventually, has_keys, ok};
 
 /// One attack.
 pub(crate) struct Row {
@@ -189,15 +189,4 @@ fn check_challenge(name: &str, response: &Response) {
         _ => return,
     };
     assert!(challenge.starts_with("Bearer ") && challenge.contains(wanted), "{name}: {challenge}");
-}
-
-/// The most memory that the process ever held, in bytes.
-pub(crate) fn peak_memory(gateway: &Gateway) -> u64 {
-    memory(gateway, "VmHWM:")
-}
-
-fn memory(gateway: &Gateway, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }

@@ -172,6 +172,22 @@ impl Gateway {
         self.child.id()
     }
 
+    /// Memory that the process holds, in bytes: what is its own, not the pages of its program, which come as they are first run.
+    pub fn memory(&self) -> u64 {
+        self.of_status("RssAnon:")
+    }
+
+    /// The most memory that the process ever held, its program included, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.of_status("VmHWM:")
+    }
+
+    fn of_status(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// A request to the public listener.
     pub fn call(&self, method: &str, target: &str) -> Call {
         Call::new(self.address(), method, target)
