@@ -1,9 +1,10 @@
 //! Real programs: run to their end, or kept in the background on free ports.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Call, PATIENCE, eventually};
 
@@ -93,9 +94,18 @@ pub fn kill(pid: u32, signal: &str) {
     assert!(status.unwrap().success(), "kill -{signal} {pid}");
 }
 
-/// An address whose port is free now. For programs that cannot choose one themselves.
+/// An address whose port is free, for programs that cannot choose one themselves. Between this and their own start nobody
+/// else gets it: it is below the ports that systems give to whoever does not care, and each process of tests begins elsewhere.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const LOWEST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let next = || std::process::id().wrapping_mul(16).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+    let mut addresses = (0..COUNT).map(|_| {
+        let port = u16::try_from(LOWEST + next() % COUNT).unwrap();
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    });
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
 /// A program in the background; killed when dropped.
