@@ -44,7 +44,7 @@ async fn a_head_that_drips_in_is_cut_off() {
     );
     let drip = async {
         for byte in
-            b"GET /status HTTP/1.1\r\nHost: api.example.com\r\nX-Slow: ".iter().chain([b'x'; 10_000].iter())
+            b"GET /status HTTP/1.1\r\nHost: api.example.com\r\nX-Slow: ".iter().chain([b'x'; 1000].iter())
         {
             if slow.write_all(&[*byte]).await.is_err() {
                 return;
@@ -53,8 +53,7 @@ async fn a_head_that_drips_in_is_cut_off() {
         }
     };
     let (_, ()) = tokio::join!(rest(&mut silent), drip);
-    // All of it takes two hundred seconds.
-    assert!(started.elapsed() < Duration::from_secs(100), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let entry = rig.gateway.wait_for_log(|entry| entry["reason"] == "request_timeout").await;
     assert_eq!(entry["status"], 408, "{entry}");
     assert_eq!(rig.upstream.requests().len(), 0);
