@@ -33,9 +33,11 @@ fuzz_target!(|data: (u8, u8, u8, &[u8])| {
     let bytes = bytes.repeat((usize::from(times) + 1).min(MOST / bytes.len().max(1)).max(1));
     let conversation = Conversation::read(&bytes);
 
-    let passed = conversation.run(fields, usize::MAX);
-    assert_eq!(conversation.run(fields, usize::from(step) + 1), passed, "in pieces of {}", step);
-    assert_eq!(conversation.run(fields, 1), passed, "byte by byte");
+    let whole = conversation.run(fields, usize::MAX);
+    assert_eq!(conversation.run(fields, usize::from(step) + 1), whole, "in pieces of {}", step);
+    assert_eq!(conversation.run(fields, 1), whole, "byte by byte");
+    // Malformed trailers end a connection within their frame.
+    let Some(passed) = whole else { return };
 
     let (frames, ended) = match passed.0 {
         Some(length) => (conversation.received_in(length), true),
@@ -69,16 +71,16 @@ impl<'a> Conversation<'a> {
     }
 
     /// Runs it, what goes in one direction in pieces of so many bytes. Gives how many bytes are let through behind the
-    /// preface, if not all are, and the codes of the resets that were sent.
-    fn run(&self, fields: usize, step: usize) -> (Option<usize>, Vec<u8>) {
+    /// preface, if not all are, and the codes of the resets that were sent. `None` if trailers are malformed.
+    fn run(&self, fields: usize, step: usize) -> Option<(Option<usize>, Vec<u8>)> {
         let mut gateway = Frames::new(fields, CONTROL_FRAMES, *NOW);
         let (mut passed, mut codes) = (0, Vec::new());
         let mut receive = |gateway: &mut Frames, bytes: &[u8]| {
             for piece in bytes.chunks(step) {
                 let was_flooded = gateway.flooded();
                 let taken = gateway.received(piece, || *NOW);
-                assert!(taken == piece.len() || gateway.flooded(), "only a flood is held back");
-                assert!(!was_flooded || gateway.flooded(), "a flood does not end");
+                assert!(taken == piece.len() || gateway.breach().is_some(), "only a breach is held back");
+                assert!(!was_flooded || gateway.breach().is_some(), "a flood does not end");
                 passed += taken;
             }
         };
@@ -92,7 +94,8 @@ impl<'a> Conversation<'a> {
                 _ => receive(&mut gateway, &bytes),
             }
         }
-        (gateway.flooded().then(|| passed - PREFACE), codes)
+        let malformed = gateway.breach().is_some() && !gateway.flooded();
+        (!malformed).then(|| (gateway.flooded().then(|| passed - PREFACE), codes))
     }
 
     /// The frames up to the one with which so many received bytes end.

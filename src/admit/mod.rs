@@ -8,8 +8,9 @@
 //! 2. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
 //!    removes a Content-Length beside Transfer-Encoding and closes; what it leaves is judged here.
 //! 3. HTTP/1.1 without Host is refused here, all else about the host in [`crate::route::host`].
-//! 4. HTTP/2 knows no field that is about a connection.
-//! 5. Expect is `100-continue` or absent. A request that asks for an upgrade has no body.
+//! 4. HTTP/2 has no field that is about a connection, and no white space around a value (RFC 9113 §8.2.1).
+//! 5. Expect is `100-continue` or absent. A request for a WebSocket has no body; any other offer to
+//!    upgrade is ignored (RFC 9110 §7.8), with a body or without.
 //! 6. Number and size of fields are bounded in both protocols; each crumb of a Cookie counts.
 //!
 //! The head alone is looked at: no I/O, one pass over the fields, no allocation for a request that is taken.
@@ -87,7 +88,8 @@ struct Fields<'a> {
     content_length: Once<'a>,
     expect: Once<'a>,
     has_host: bool,
-    has_upgrade: bool,
+    offers_websocket: bool,
+    has_padding: bool,
     wants_upgrade: bool,
 }
 
@@ -123,13 +125,14 @@ impl<'a> Fields<'a> {
             if bytes > limits.header_bytes {
                 return Err(Reject::because(Reason::HeadersTooLarge, "too many bytes in fields"));
             }
+            fields.has_padding |= is_padded(value.as_bytes());
             match name.as_str() {
-                "connection" => fields.wants_upgrade |= names_upgrade(value),
+                "connection" => fields.wants_upgrade |= lists(value, b"upgrade"),
                 "content-length" => fields.content_length.note(value),
                 "expect" => fields.expect.note(value),
                 "host" => fields.has_host = true,
                 "transfer-encoding" => fields.transfer_encoding.note(value),
-                "upgrade" => fields.has_upgrade = true,
+                "upgrade" => fields.offers_websocket |= lists(value, b"websocket"),
                 _ => {}
             }
         }
@@ -156,14 +159,17 @@ impl<'a> Fields<'a> {
             }
         }
         let has_body = !self.transfer_encoding.is_absent() || length.is_some_and(|length| length > 0);
-        if self.wants_upgrade && self.has_upgrade && has_body {
-            return Err(invalid("an upgrade with a body"));
+        if self.wants_upgrade && self.offers_websocket && has_body {
+            return Err(invalid("a WebSocket handshake with a body"));
         }
         Ok(())
     }
 
-    /// RFC 9113 §8.2.2.
+    /// RFC 9113 §8.2.1, §8.2.2.
     fn check_http2(&self, headers: &HeaderMap) -> Result<(), Reject> {
+        if self.has_padding {
+            return Err(invalid("white space before or after a field value in HTTP/2"));
+        }
         self.length()?;
         let of_connection = [
             "connection",
@@ -210,12 +216,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether a Connection field lists `upgrade`.
-fn names_upgrade(value: &HeaderValue) -> bool {
-    value
-        .as_bytes()
-        .split(|byte| *byte == b',')
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+/// Whether white space stands before or after the value. HTTP/1 parsers remove it, HTTP/2 does not.
+const fn is_padded(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+}
+
+/// Whether a field that is a list of tokens holds this one, in any letter case.
+fn lists(value: &HeaderValue, token: &[u8]) -> bool {
+    value.as_bytes().split(|byte| *byte == b',').any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 fn invalid(cause: &'static str) -> Reject {

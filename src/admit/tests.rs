@@ -41,6 +41,9 @@ fn plain_requests_are_taken() {
         &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")],
         &[("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "0")],
         &[("connection", "close"), ("upgrade", "h2c"), ("content-length", "5")],
+        &[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("content-length", "5")],
+        &[("connection", "Upgrade"), ("upgrade", "TLS/1.2"), ("transfer-encoding", "chunked")],
+        &[("connection", "Upgrade"), ("upgrade", "foo"), ("content-length", "40")],
         &[("x-user-2", "a"), ("cookie", "a=1"), ("cookie", "b=2")],
         &[("te", "trailers, gzip")],
     ] {
@@ -84,8 +87,8 @@ fn framing_that_two_servers_read_differently_is_refused() {
         &[("transfer-encoding", "identity")],
         &[("transfer-encoding", "")],
         &[("transfer-encoding", "chunked ")],
-        &[("connection", "Upgrade"), ("upgrade", "foo"), ("content-length", "40")],
-        &[("connection", "x,upgrade"), ("upgrade", "foo"), ("transfer-encoding", "chunked")],
+        &[("connection", "Upgrade"), ("upgrade", "websocket"), ("content-length", "40")],
+        &[("connection", "x,upgrade"), ("upgrade", "h2c, WebSocket"), ("transfer-encoding", "chunked")],
     ] {
         assert_eq!(http1(fields), Err(Reason::RequestInvalid), "{fields:?}");
     }
@@ -140,6 +143,23 @@ fn http2_knows_no_connection_fields() {
     }
     for (name, value) in [("te", "trailers"), ("content-length", "5"), ("cookie", "a=1")] {
         assert_eq!(check_fields(Version::HTTP_2, &[(name, value.as_bytes())]), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn http2_values_have_no_white_space_around() {
+    for (value, expected, why) in [
+        (&b"a"[..], Ok(()), "a plain value"),
+        (b"a b\tc", Ok(()), "white space within"),
+        (b"", Ok(()), "an empty value"),
+        (b" a", Err(Reason::RequestInvalid), "a space before"),
+        (b"a ", Err(Reason::RequestInvalid), "a space after"),
+        (b"\ta", Err(Reason::RequestInvalid), "a tab before"),
+        (b"a\t", Err(Reason::RequestInvalid), "a tab after"),
+        (b" ", Err(Reason::RequestInvalid), "a space alone"),
+    ] {
+        let result = check_fields(Version::HTTP_2, &[("x-user-2", value)]);
+        assert_eq!(result.map_err(|reject| reject.reason), expected, "{why}");
     }
 }
 

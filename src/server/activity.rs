@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::frames::Breach;
 use super::reader::Reader;
 use crate::observe::metrics::StreamError;
 
@@ -42,7 +43,8 @@ pub(super) struct Activity {
     requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
     with_body: AtomicBool,
-    /// Whether a flood of frames ended it.
+    /// Whether frames of the client ended it, and whether they were a flood.
+    broke: AtomicBool,
     flooded: AtomicBool,
     /// Streams that were reset and are not counted yet, at the places of their error codes; and whether there are any.
     resets: [AtomicU32; StreamError::COUNT],
@@ -62,6 +64,7 @@ impl Activity {
             reader: Reader::new(least),
             requests: AtomicU32::new(0),
             with_body: AtomicBool::new(false),
+            broke: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             resets: Default::default(),
             has_resets: AtomicBool::new(false),
@@ -107,14 +110,16 @@ impl Activity {
         self.multiplexed
     }
 
-    /// The client sends more frames than allowed.
-    pub(super) fn flooded(&self) {
-        self.flooded.store(true, Ordering::Relaxed);
+    /// The client sent frames that end the connection.
+    pub(super) fn broke(&self, breach: Breach) {
+        self.flooded.store(breach == Breach::Flood, Ordering::Relaxed);
+        self.broke.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client sent more frames than allowed.
-    pub(super) fn was_flooded(&self) -> bool {
-        self.flooded.load(Ordering::Relaxed)
+    /// Why frames of the client ended the connection.
+    pub(super) fn breach(&self) -> Option<Breach> {
+        let breach = if self.flooded.load(Ordering::Relaxed) { Breach::Flood } else { Breach::Malformed };
+        self.broke.load(Ordering::Relaxed).then_some(breach)
     }
 
     /// A stream was reset with this error code.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Tracked, Waiting};
 use super::answers::{Offering, Streams};
+use super::frames::Breach;
 use super::open::{Opened, open};
 use super::reader::Patience;
 use super::share::Shares;
@@ -218,12 +219,22 @@ impl<H: Handler> Connection<H> {
         Cause::Frames
     }
 
+    /// The client violated HTTP/2 in a way that h2 does not see.
+    fn malformed(&self) -> Cause {
+        self.handler.aborted(&self.peer, Abort::Malformed);
+        Cause::Error
+    }
+
     /// Logs what deserves it.
     fn report(&self, ended: Ended) -> Cause {
         let client = &self.peer.address;
         self.activity.count_resets(|error| self.handler.reset(error));
+        match self.activity.breach() {
+            Some(Breach::Flood) => return self.flood(),
+            Some(Breach::Malformed) => return self.malformed(),
+            None => {}
+        }
         match ended {
-            Ended::By(_) | Ended::Failed(_) if self.activity.was_flooded() => self.flood(),
             Ended::Failed(error) if is_calmed(&error) => {
                 tracing::debug!(%error, %client, "HTTP/2 abused");
                 self.flood()

@@ -13,7 +13,9 @@
 //!    after their answer come along with answers, however many there are.
 //! 3. A header block may hold twice as many fields as a request may have: a client that is only careless is told so in an
 //!    answer, and memory does not fill with fields of one byte each (CVE-2026-49975, `fields`). Trailers count alike.
-//! 4. The frame that finds no credit, or holds too many fields, is the last that is let through. The connection then ends
+//! 4. Trailers with a pseudo-field make their request malformed (RFC 9113 §8.1), and h2 does not see them. The connection
+//!    ends with GOAWAY (PROTOCOL_ERROR), and nothing of these trailers is let through, so that their request is never whole.
+//! 5. The frame that finds no credit, or holds too many fields, is the last that is let through. The connection then ends
 //!    with GOAWAY (ENHANCE_YOUR_CALM).
 //!
 //! For comparison: Envoy allows 100 PRIORITY frames a stream and 20 WINDOW_UPDATE frames for each DATA frame sent; sozu 100
@@ -51,9 +53,36 @@ pub(super) const CONTINUATION: u8 = 9;
 /// The flag of DATA and HEADERS that ends a stream.
 const END_STREAM: u8 = 1;
 
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7). It names the highest stream there can be: requests that were read may
+/// GOAWAY with an error code (RFC 9113 §6.8). It names the highest stream there can be: requests that were read may
 /// have been acted on.
-pub(super) const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 11];
+const fn goaway(code: u8) -> [u8; 17] {
+    [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, code]
+}
+
+/// Error codes (RFC 9113 §7).
+const PROTOCOL_ERROR: u8 = 1;
+const ENHANCE_YOUR_CALM: u8 = 11;
+
+/// Why a connection ends here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// A frame found no credit, or a block held too many fields.
+    Flood,
+    /// Trailers held a pseudo-field.
+    Malformed,
+}
+
+impl Breach {
+    /// The last frame that the client gets.
+    pub(super) const fn goaway(self) -> &'static [u8] {
+        const FLOOD: [u8; 17] = goaway(ENHANCE_YOUR_CALM);
+        const MALFORMED: [u8; 17] = goaway(PROTOCOL_ERROR);
+        match self {
+            Self::Flood => &FLOOD,
+            Self::Malformed => &MALFORMED,
+        }
+    }
+}
 
 /// A frame header, as far as it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +93,16 @@ pub(super) struct Frame {
     pub(super) kind: u8,
     /// Its flags.
     pub(super) flags: u8,
+    /// Its stream.
+    pub(super) stream: u32,
 }
 
 impl Frame {
     const fn parse(header: [u8; HEADER]) -> Self {
-        let [a, b, c, kind, flags, ..] = header;
-        Self { length: u32::from_be_bytes([0, a, b, c]), kind, flags }
+        let [a, b, c, kind, flags, s, t, u, v] = header;
+        // The highest bit is reserved (RFC 9113 §4.1).
+        let stream = u32::from_be_bytes([s & 0x7f, t, u, v]);
+        Self { length: u32::from_be_bytes([0, a, b, c]), kind, flags, stream }
     }
 
     /// The credit it takes when received.
@@ -151,8 +184,8 @@ pub struct Frames {
     most_credit: u64,
     /// Up to when time has brought credit.
     refilled: Instant,
-    /// A frame found no credit: it is the last.
-    flooded: bool,
+    /// Why no more is let through.
+    breach: Option<Breach>,
 }
 
 impl Frames {
@@ -171,7 +204,7 @@ impl Frames {
             credit: most_credit,
             most_credit,
             refilled: now,
-            flooded: false,
+            breach: None,
         }
     }
 
@@ -179,17 +212,28 @@ impl Frames {
     pub fn received(&mut self, bytes: &[u8], clock: impl Fn() -> Instant) -> usize {
         let mut rest = bytes;
         loop {
+            if self.breach == Some(Breach::Malformed) {
+                return bytes.len() - rest.len();
+            }
             let (payload, behind) = self.received.payload(rest);
             self.block.add(payload);
-            self.flooded |= self.block.fields() > self.most_fields;
-            if self.flooded {
+            if self.block.has_late_pseudo_field() {
+                self.breach = Some(Breach::Malformed);
+                continue;
+            }
+            if self.block.fields() > self.most_fields {
+                self.breach = Some(Breach::Flood);
+            }
+            if self.breach.is_some() {
                 return bytes.len() - behind.len();
             }
             let Some((frame, behind)) = self.received.header(behind) else {
                 return bytes.len();
             };
             self.block.begin(frame);
-            self.flooded = !self.spend(frame.cost(), &clock);
+            if !self.spend(frame.cost(), &clock) {
+                self.breach = Some(Breach::Flood);
+            }
             rest = behind;
         }
     }
@@ -212,10 +256,21 @@ impl Frames {
         }
     }
 
-    /// Whether a frame found no credit.
+    /// Whether all frames that were begun to be sent are sent whole.
+    pub(super) const fn sent_whole(&self) -> bool {
+        self.sent.skip == 0 && self.sent.filled == 0
+    }
+
+    /// Why no more is let through.
+    #[must_use]
+    pub const fn breach(&self) -> Option<Breach> {
+        self.breach
+    }
+
+    /// Whether a frame found no credit, or a block held too many fields.
     #[must_use]
     pub const fn flooded(&self) -> bool {
-        self.flooded
+        matches!(self.breach, Some(Breach::Flood))
     }
 
     fn spend(&mut self, cost: u64, clock: impl Fn() -> Instant) -> bool {
@@ -318,18 +373,18 @@ mod tests {
 
     #[test]
     fn fields_are_bounded_in_each_block() {
-        let block = |fields: usize| [&frame(HEADERS, 4, fields)[..HEADER], &vec![0x82; fields]].concat();
+        let block = |fields: usize| [&frame(HEADERS, 4, fields)[..HEADER], &vec![0x90; fields]].concat();
         let (mut frames, now) = opened();
         assert_eq!(admitted(&mut frames, &block(205), now), 100_000);
         assert_eq!(frames.received(&[block(206), block(1)].concat(), || now), block(206).len());
         assert!(frames.flooded());
         let (mut frames, now) = opened();
-        let promise = [&frame(PUSH_PROMISE, 4, 210)[..HEADER], &[0; 4], &[0x82; 206]].concat();
+        let promise = [&frame(PUSH_PROMISE, 4, 210)[..HEADER], &[0; 4], &[0x90; 206]].concat();
         assert_eq!(frames.received(&promise, || now), promise.len());
         assert!(frames.flooded(), "what a client may not send is decoded before it is refused");
         let (mut frames, now) = opened();
         let mut pieces = frame(HEADERS, 0, 0);
-        pieces.extend([&frame(CONTINUATION, 0, 50)[..HEADER], &[0x82; 50]].concat().repeat(5));
+        pieces.extend([&frame(CONTINUATION, 0, 50)[..HEADER], &[0x90; 50]].concat().repeat(5));
         assert_eq!(frames.received(&pieces, || now), pieces.len());
         assert!(frames.flooded(), "pieces of a block add up");
     }
@@ -390,10 +445,27 @@ mod tests {
     }
 
     #[test]
+    fn malformed_trailers_are_never_let_through_whole() {
+        let block = |field: &[u8]| [&frame(HEADERS, 5, field.len())[..HEADER], field].concat();
+        let bytes =
+            [block(&[0x82, 0x84]), frame(DATA, 0, 3), block(&[0x90, 0x84, 0x90]), frame(PING, 0, 8)].concat();
+        let whole = block(&[0x82, 0x84]).len() + frame(DATA, 0, 3).len() + HEADER;
+        for size in 1..=bytes.len() {
+            let (mut frames, now) = opened();
+            let passed: usize = bytes.chunks(size).map(|piece| frames.received(piece, || now)).sum();
+            assert!((whole..whole + 3).contains(&passed), "{passed} octets, {size} at a time");
+            assert_eq!(frames.breach(), Some(Breach::Malformed), "{size} at a time");
+        }
+    }
+
+    #[test]
     fn the_goodbye_is_a_frame() {
-        let frame = Frame::parse(*GOAWAY.first_chunk().unwrap());
-        assert_eq!(frame, Frame { length: 8, kind: 7, flags: 0 });
-        assert_eq!(GOAWAY.len(), HEADER + 8);
+        for (breach, code) in [(Breach::Flood, 11), (Breach::Malformed, 1)] {
+            let goaway = breach.goaway();
+            let frame = Frame::parse(*goaway.first_chunk().unwrap());
+            assert_eq!(frame, Frame { length: 8, kind: 7, flags: 0, stream: 0 });
+            assert_eq!((goaway.len(), goaway.last()), (HEADER + 8, Some(&code)));
+        }
     }
 
     /// What a reader sees that has all bytes before it.
@@ -401,7 +473,12 @@ mod tests {
         let (mut at, mut found) = (0, Vec::new());
         while let Some(header) = bytes.get(at..at + HEADER) {
             let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
-            found.push(Frame { length: u32::try_from(length).unwrap(), kind: header[3], flags: header[4] });
+            found.push(Frame {
+                length: u32::try_from(length).unwrap(),
+                kind: header[3],
+                flags: header[4],
+                stream: 1,
+            });
             at += HEADER + length;
         }
         found

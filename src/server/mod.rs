@@ -10,7 +10,7 @@
 //! 6. A client has a share of all connections (`share`), a connection an age and a number of requests.
 //! 7. Where a listener is behind a load balancer, a connection may begin with whose it is (`proxy_protocol`).
 //! 8. An HTTP/2 connection ends whose client sends much beside requests: pings, resets, window updates (`frames`), or far
-//!    too many fields (`fields`).
+//!    too many fields (`fields`), or whose trailers hold pseudo-fields.
 //! 9. On notice of a drain, an answer over HTTP/1 ends its connection and HTTP/2 gets GOAWAY, but everybody is served. On
 //!    drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
@@ -39,7 +39,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use activity::Tracked;
-pub use frames::Frames;
+pub use frames::{Breach, Frames};
 pub use proxy_protocol::Introduction;
 
 use crate::limits::{Limits, Timeouts};

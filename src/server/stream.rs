@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::counted::Counted;
-use super::frames::{Frames, GOAWAY};
+use super::frames::{Breach, Frames};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,7 +41,7 @@ pub(super) struct Stream {
     activity: Option<Arc<Activity>>,
     /// Of an HTTP/2 connection.
     frames: Option<Box<Frames>>,
-    /// How much of the GOAWAY that ends a flood is sent.
+    /// How much of the GOAWAY that a breach ends with is sent.
     goodbye: usize,
     turn: Turn,
     /// Whether this side has said its last word.
@@ -145,20 +145,18 @@ impl Stream {
         self.frames = Some(Box::new(Frames::new(fields, control_frames, Instant::now())));
     }
 
-    fn flooded(&self) -> bool {
-        self.frames.as_ref().is_some_and(|frames| frames.flooded())
+    fn breach(&self) -> Option<Breach> {
+        self.frames.as_ref().and_then(|frames| frames.breach())
     }
 
-    /// Follows what was read into the buffer behind `start`, and takes away what comes after a flood: for whoever reads, the
+    /// Follows what was read into the buffer behind `start`, and takes away what comes after a breach: for whoever reads, the
     /// client has ended the connection there.
     fn follow_received(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         let Some(frames) = &mut self.frames else { return };
         let passed = frames.received(buf.filled().get(start..).unwrap_or_default(), Instant::now);
         buf.set_filled(start + passed);
-        if frames.flooded()
-            && let Some(activity) = &self.activity
-        {
-            activity.flooded();
+        if let (Some(breach), Some(activity)) = (frames.breach(), &self.activity) {
+            activity.broke(breach);
         }
     }
 
@@ -173,9 +171,10 @@ impl Stream {
         }
     }
 
-    /// Tells the client of a flood why the connection ends.
+    /// Tells the client why the connection ends.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = GOAWAY.get(self.goodbye..).filter(|rest| !rest.is_empty()) {
+        let goaway = self.breach().map_or(&[][..], Breach::goaway);
+        while let Some(rest) = goaway.get(self.goodbye..).filter(|rest| !rest.is_empty()) {
             self.goodbye += ready!(match &mut self.transport {
                 Transport::Plain(socket) => Pin::new(socket).poll_write(cx, rest),
                 Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, rest),
@@ -234,9 +233,27 @@ impl Stream {
         polled
     }
 
+    /// Ends this side: says why if there was a breach, and reads for a while what the client still sends.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ended {
+            // Within a frame that was begun, GOAWAY would be read as a part of it.
+            if self.frames.as_ref().is_some_and(|frames| frames.breach().is_some() && frames.sent_whole()) {
+                ready!(self.poll_goodbye(cx))?;
+            }
+            ready!(match &mut self.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+                Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
+            })?;
+            self.ended = true;
+        }
+        self.poll_linger(cx).map(Ok)
+    }
+
     /// Reads and throws away what a client still sends of a body that nobody wants, to its end or for a while.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.flooded() && !self.activity.as_ref().is_some_and(|activity| activity.may_be_sending()) {
+        if self.breach().is_none()
+            && !self.activity.as_ref().is_some_and(|activity| activity.may_be_sending())
+        {
             return Poll::Ready(());
         }
         // Looked at first: a client that never stops uses up what the runtime lets a task do at a time.
@@ -276,14 +293,18 @@ fn joined<'s>(parts: &[io::IoSlice<'_>], scratch: &'s mut ReadBuf<'_>) -> Option
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.flooded() {
-            return Poll::Ready(Ok(()));
+        match this.breach() {
+            Some(Breach::Flood) => return Poll::Ready(Ok(())),
+            // The reader is within a frame: it takes the end for an error, and drops the stream without a word.
+            Some(Breach::Malformed) => return this.poll_end(cx),
+            None => {}
         }
         let start = buf.filled().len();
         // The rest is read at once too: for two reads of one request hyper would double its buffer, for the whole life of
         // the connection.
         let ahead = this.ahead.take(buf);
         if ahead > 0 && buf.remaining() == 0 {
+            // The preface, in front of all frames.
             this.follow_received(buf, start);
             return Poll::Ready(Ok(()));
         }
@@ -301,6 +322,9 @@ impl AsyncRead for Stream {
             }
         }
         this.follow_received(buf, start);
+        if this.breach() == Some(Breach::Malformed) && buf.filled().len() == start {
+            return this.poll_end(cx);
+        }
         // An end comes again, and so does an error, at least as an end.
         if ahead > 0 { Poll::Ready(Ok(())) } else { polled }
     }
@@ -360,19 +384,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.ended {
-            // By now all frames that were begun are sent whole.
-            if this.flooded() {
-                ready!(this.poll_goodbye(cx))?;
-            }
-            ready!(match &mut this.transport {
-                Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-                Transport::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
-            })?;
-            this.ended = true;
-        }
-        this.poll_linger(cx).map(Ok)
+        self.get_mut().poll_end(cx)
     }
 }
 

@@ -309,6 +309,18 @@ async fn fields_about_a_connection_are_refused() {
                 &["reset 1", "goaway 1"],
                 Nothing,
             ),
+            Row("D a space before a value", with("x", " 1"), INVALID, Nothing),
+            Row("D a space after a value", with("x", "1 "), INVALID, Nothing),
+            Row("D a tab before a value", with("x", "\t1"), INVALID, Nothing),
+            Row("D a tab after a value", with("x", "1\t"), INVALID, Nothing),
+            Row("D a space before the token", with("authorization", " Bearer x"), INVALID, Nothing),
+            Row("D a space after a Host", with("host", "api.example.com "), INVALID, Nothing),
+            Row(
+                "D white space within a value",
+                with("x", "1 \t2"),
+                &["200"],
+                Whole(|r| assert_eq!(r.header("x"), Some("1 \t2"))),
+            ),
             Row("D a NUL in a value", with("x", "1\0"), &["reset 1", "goaway 1"], Nothing),
             Row("D an empty name", with("", "1"), &["reset 1", "goaway 1"], Nothing),
             Row("D a space in a name", with("x y", "1"), &["reset 1", "goaway 1"], Nothing),
@@ -573,7 +585,41 @@ async fn trailers_are_trailers_and_no_more() {
             field("x-user", "root"),
         ];
         vec![
-            Row("F17 a pseudo-header", with(END_STREAM, field(":path", "/status")), either, stripped),
+            Row("F17 a pseudo-header", with(END_STREAM, field(":path", "/status")), GONE, Cut),
+            Row("F17 a pseudo-header without a value", with(END_STREAM, field(":path", "")), GONE, Cut),
+            Row("F17 a pseudo-header of the static table", with(END_STREAM, indexed(4)), GONE, Cut),
+            Row(
+                "F17 a pseudo-header behind a field",
+                with(END_STREAM, [field("x-sum", "1"), field(":authority", "evil.example.com")].concat()),
+                GONE,
+                Cut,
+            ),
+            Row(
+                "F17 a pseudo-header of the dynamic table",
+                [
+                    headers(
+                        1,
+                        0,
+                        &[kept_field(":method", "POST"), post(token).without(":method").bytes()].concat(),
+                    ),
+                    data(1, 0, "abc"),
+                    headers(1, END_STREAM, &indexed(62)),
+                ]
+                .concat(),
+                GONE,
+                Cut,
+            ),
+            Row(
+                "F17 a field of the dynamic table",
+                [
+                    headers(1, 0, &[post(token).bytes(), kept_field("x-sum", "1")].concat()),
+                    data(1, 0, "abc"),
+                    headers(1, END_STREAM, &indexed(62)),
+                ]
+                .concat(),
+                &["200"],
+                stripped,
+            ),
             Row("F17 no end", with(0, field("x-sum", "1")), MALFORMED, Cut),
             Row(
                 "F17 a field of a connection",

@@ -99,6 +99,25 @@ async fn without_a_101_everything_is_a_request() {
                 .await;
         }
     }
+    // Java's default client offers h2c with each request, curl with `--http2`.
+    for protocol in ["h2c", "TLS/1.2", "foo"] {
+        for body in
+            ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+        {
+            let raw = format!(
+                "POST /public/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\
+                HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n{body}"
+            );
+            let row =
+                Row::new("E03", format!("{protocol} offered with {body:?}"), "RFC 9110 §7.8", raw + SMUGGLED);
+            stage
+                .run([row
+                    .answers([forwarded("/public/a"), refused("401 credential_missing")])
+                    .stays()
+                    .without(plain)])
+                .await;
+        }
+    }
     stage.finish().await;
 }
 
