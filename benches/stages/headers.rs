@@ -58,7 +58,7 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     for (size, came) in [("4 fields", &usual), ("20 fields", &many)] {
         let tokens = TokenCache::new(1 << 20);
         group.bench_function(format!("to HTTP/1.1, {size}"), |bencher| {
-            rewriting(bencher, &live, &tokens, (came, true), || HeadBytes::new(&Method::GET, target));
+            rewriting(bencher, &live, &tokens, (came, true), || HeadBytes::new(&Method::GET, target, None));
         });
         group.bench_function(format!("to HTTP/2, {size}"), |bencher| {
             rewriting(bencher, &live, &tokens, (came, false), || HeaderMap::with_capacity(came.len() + 12));

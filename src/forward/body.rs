@@ -14,6 +14,7 @@ use super::headers::{self, TrailerNames};
 use super::pace::Pace;
 use crate::limits::BodyLimits;
 use crate::reject::Reason;
+use crate::types::BodySignal;
 
 /// What is known of a request body while it is sent.
 #[derive(Debug, Default)]
@@ -110,6 +111,7 @@ pub enum ClientBody {
 #[derive(Debug)]
 pub struct Streaming {
     body: Incoming,
+    signal: Option<BodySignal>,
     left: u64,
     trailers: TrailerNames,
     pace: Pace,
@@ -120,6 +122,7 @@ impl ClientBody {
     /// Wraps a body of a request that came at `began`: within `limits`, with no trailer fields but `trailers`.
     pub(super) fn new(
         body: Incoming,
+        signal: Option<BodySignal>,
         limits: BodyLimits,
         began: Instant,
         trailers: TrailerNames,
@@ -131,6 +134,7 @@ impl ClientBody {
         }
         Self::Streaming(Box::new(Streaming {
             body,
+            signal,
             left: limits.bytes,
             trailers,
             pace: Pace::new(limits, began),
@@ -157,11 +161,19 @@ impl Streaming {
                     return Poll::Ready(Some(Err(Broken::Client)));
                 }
                 Poll::Ready(None) => {
-                    self.progress.ended.set(true);
+                    self.end();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => return self.poll_pause(cx),
             }
+        }
+    }
+
+    /// All of it has been read.
+    fn end(&self) {
+        self.progress.ended.set(true);
+        if let Some(signal) = &self.signal {
+            signal.end();
         }
     }
 
@@ -170,7 +182,7 @@ impl Streaming {
         let Some(data) = frame.data_ref() else {
             let trailers = frame.into_trailers().ok().map(|all| headers::keep_trailers(all, &self.trailers));
             // Nothing follows, and whoever sends it on does not ask.
-            self.progress.ended.set(true);
+            self.end();
             return Ok(trailers.filter(|trailers| !trailers.is_empty()).map(Frame::trailers));
         };
         let length = data.len() as u64;
@@ -179,7 +191,7 @@ impl Streaming {
             Some(left) => {
                 self.left = left;
                 if self.body.is_end_stream() {
-                    self.progress.ended.set(true);
+                    self.end();
                 }
                 Ok(Some(frame))
             }

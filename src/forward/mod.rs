@@ -33,7 +33,7 @@ use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
-use crate::types::Timestamp;
+use crate::types::{BodySignal, RawQuery, Timestamp};
 use answer::{Http1Source, Source, UpstreamBody};
 use body::{ClientBody, Progress};
 use expiry::Expiry;
@@ -71,6 +71,8 @@ pub struct Way<'a> {
 pub struct RequestBody {
     /// The body.
     pub incoming: Incoming,
+    /// Told when the body has been read, if the connection asks.
+    pub signal: Option<BodySignal>,
     /// The client's side of a tunnel, if the request asks for one.
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
@@ -89,7 +91,7 @@ pub async fn forward(
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
     let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
-    let incoming = limited(way, body.incoming, trailers.clone(), &progress)?;
+    let incoming = limited(way, body.incoming, body.signal, trailers.clone(), &progress)?;
     let request = Outbound { permit, target, way, head, trailers: &trailers };
     let mut response = match way.pool.cell.policy.protocol {
         UpstreamProtocol::Http1 => request.over_http1(incoming, body.upgrade, &progress).await?,
@@ -122,7 +124,7 @@ pub async fn write_http1<W: AsyncWrite + Unpin>(
     let progress = Rc::new(Progress::default());
     let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
     let body = match body {
-        Some(incoming) => limited(way, incoming, trailers.clone(), &progress)?,
+        Some(incoming) => limited(way, incoming, None, trailers.clone(), &progress)?,
         None => ClientBody::Empty,
     };
     let request = Outbound { permit, target, way, head, trailers: &trailers };
@@ -146,6 +148,7 @@ impl Way<'_> {
 fn limited(
     way: Way<'_>,
     incoming: Incoming,
+    signal: Option<BodySignal>,
     trailers: TrailerNames,
     progress: &Rc<Progress>,
 ) -> Result<ClientBody, Reject> {
@@ -154,7 +157,7 @@ fn limited(
     if declared > limits.bytes {
         return Err(Reject::new(Reason::BodyTooLarge));
     }
-    Ok(ClientBody::new(incoming, limits, way.now, trailers, progress))
+    Ok(ClientBody::new(incoming, signal, limits, way.now, trailers, progress))
 }
 
 /// A permitted request, to be told to its upstream.
@@ -195,7 +198,9 @@ impl Outbound<'_> {
     /// The request as it is sent over HTTP/1.1.
     fn http1_request(&self, body: ClientBody, upgrade: Option<&'static str>) -> Result<Sending, Reject> {
         let asked = authority(self.head)?;
-        let mut head = HeadBytes::new(&self.head.method, self.path().map_or("/", PathAndQuery::as_str));
+        let raw_query = self.head.extensions.get::<RawQuery>();
+        let target = self.path().map_or("/", PathAndQuery::as_str);
+        let mut head = HeadBytes::new(&self.head.method, target, raw_query);
         self.add_fields(&asked, Some(self.host(&asked)), upgrade, &mut head);
         let delimiter = delimiter(&self.head.headers, &body)?;
         if delimiter == Delimiter::Chunked {

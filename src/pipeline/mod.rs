@@ -185,7 +185,8 @@ impl Handler for Gateway {
 
     async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Body> {
         let (mut head, incoming) = request.into_parts();
-        let body = RequestBody { incoming, upgrade: head.extensions.remove() };
+        let body =
+            RequestBody { incoming, signal: head.extensions.remove(), upgrade: head.extensions.remove() };
         let exchange = Exchange::begin(&self, &peer, head);
         if !exchange.is_admitted() {
             return exchange.turn_away(Reason::Overloaded);
@@ -231,18 +232,23 @@ impl Handler for Gateway {
     }
 
     fn aborted(&self, peer: &Peer, abort: Abort) {
-        let reason = match abort {
+        let (reason, cause) = match abort {
             Abort::Flood => {
                 let cause = "more HTTP/2 frames beside requests, stream errors or fields than allowed";
                 return aborted::record(self, peer, Reason::RequestInvalid, cause);
             }
-            Abort::Malformed => Reason::RequestInvalid,
-            Abort::TooLarge => Reason::HeadersTooLarge,
-            Abort::HeaderTimeout => Reason::RequestTimeout,
-            Abort::TooMany => Reason::Overloaded,
+            Abort::Malformed => (Reason::RequestInvalid, "the bytes are not a valid HTTP request"),
+            Abort::Fragment => (Reason::RequestInvalid, "the request target has a fragment (`#`)"),
+            Abort::TooLarge => {
+                (Reason::HeadersTooLarge, "the request line or the header section is too large")
+            }
+            Abort::HeaderTimeout => {
+                (Reason::RequestTimeout, "the header section did not arrive within `timeouts.header`")
+            }
+            Abort::TooMany => (Reason::Overloaded, "the connection is above a limit of connections"),
             Abort::Handshake => return,
         };
-        aborted::record(self, peer, reason, "the connection ended before a request could be read");
+        aborted::record(self, peer, reason, cause);
     }
 
     fn closed(&self, cause: Cause) {

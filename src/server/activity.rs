@@ -5,8 +5,8 @@
 //! poll. Everything runs on one thread; the atomics are relaxed and only make the type `Send`, as upgrades ask.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 use super::frames::Breach;
 use super::reader::Reader;
+use super::request_line::Found;
 use crate::observe::metrics::StreamError;
+use crate::types::{BodySignal, RawQuery};
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,12 @@ pub(super) struct Activity {
     /// Requests so far.
     requests: AtomicU32,
     /// Whether the last request had a body, of which the client may still send.
-    with_body: AtomicBool,
+    body: BodySignal,
+    /// The raw octets in the query of the request that is about to begin, if it has any.
+    raw_query: Mutex<Option<RawQuery>>,
+    has_raw_query: AtomicBool,
+    /// Whether the target of a request had a fragment.
+    fragment: AtomicBool,
     /// Whether frames of the client ended it, and whether they were a flood.
     broke: AtomicBool,
     flooded: AtomicBool,
@@ -63,7 +70,10 @@ impl Activity {
             since: AtomicU64::new(u64::from(!multiplexed)),
             reader: Reader::new(least),
             requests: AtomicU32::new(0),
-            with_body: AtomicBool::new(false),
+            body: BodySignal::default(),
+            raw_query: Mutex::new(None),
+            has_raw_query: AtomicBool::new(false),
+            fragment: AtomicBool::new(false),
             broke: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             resets: Default::default(),
@@ -144,15 +154,52 @@ impl Activity {
     /// Whether the client may still be sending the body of its last request, or the rest of a header section.
     pub(super) fn may_be_sending(&self) -> bool {
         let within_header = self.since.load(Ordering::Relaxed) & 1 == 1;
-        !self.multiplexed && (within_header || self.with_body.load(Ordering::Relaxed))
+        !self.multiplexed && (within_header || self.body.is_open())
     }
 
     /// A request begins; it ends when the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, with_body: bool) -> Running {
-        self.with_body.store(with_body, Ordering::Relaxed);
+        self.body.begin(with_body);
         self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
+    }
+
+    /// Whether what arrives next on HTTP/1 belongs to the head of a request: none runs, and no body is outstanding.
+    pub(super) fn awaits_head(&self) -> bool {
+        !self.multiplexed && self.running.load(Ordering::Relaxed) == 0 && !self.body.is_open()
+    }
+
+    /// Told when the body of the current request has been read.
+    pub(super) fn body_signal(&self) -> BodySignal {
+        self.body.clone()
+    }
+
+    /// Notes what the request line of the next request holds.
+    pub(super) fn found(&self, found: Found) {
+        match found {
+            Found::Fragment => self.fragment.store(true, Ordering::Relaxed),
+            Found::RawQuery(query) => {
+                if let Ok(mut raw_query) = self.raw_query.lock() {
+                    *raw_query = Some(query);
+                    self.has_raw_query.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The raw octets in the query of the request that begins.
+    pub(super) fn take_raw_query(&self) -> Option<RawQuery> {
+        if !self.has_raw_query.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.has_raw_query.store(false, Ordering::Relaxed);
+        self.raw_query.lock().ok()?.take()
+    }
+
+    /// Whether the target of a request had a fragment.
+    pub(super) fn had_fragment(&self) -> bool {
+        self.fragment.load(Ordering::Relaxed)
     }
 
     /// What the connection waits for. Bytes that are ready for the client come first: it may have no running request, and

@@ -127,9 +127,16 @@ impl<H: Handler> Connection<H> {
 
     fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Tracked<H::Body>>, std::convert::Infallible>> + use<H> {
-        let running = self.activity.begin(!request.body().is_end_stream());
+        let with_body = !request.body().is_end_stream();
+        let running = self.activity.begin(with_body);
+        if with_body && !self.activity.is_multiplexed() {
+            request.extensions_mut().insert(self.activity.body_signal());
+        }
+        if let Some(query) = self.activity.take_raw_query() {
+            request.extensions_mut().insert(query);
+        }
         // Boxed: hyper keeps room for this future for as long as the connection lasts, and it is moved around. Between two
         // requests a connection shall not hold the state of one.
         let answered = Box::pin(Rc::clone(&self.handler).handle(Rc::clone(&self.peer), request));
@@ -252,7 +259,8 @@ impl<H: Handler> Connection<H> {
             }
             Ended::Failed(error) if error.is_parse() => {
                 tracing::debug!(%error, %client, "no HTTP request");
-                self.handler.aborted(&self.peer, Abort::Malformed);
+                let fragment = self.activity.had_fragment();
+                self.handler.aborted(&self.peer, if fragment { Abort::Fragment } else { Abort::Malformed });
                 Cause::Malformed
             }
             Ended::Failed(error) => {

@@ -24,6 +24,7 @@ pub mod listener;
 mod open;
 mod proxy_protocol;
 mod reader;
+mod request_line;
 mod share;
 pub mod shutdown;
 mod stream;
@@ -154,6 +155,8 @@ pub struct TlsPeer {
 pub enum Abort {
     /// The bytes were no HTTP request; the client got a bare 400 where it could.
     Malformed,
+    /// The request target had a fragment; the client got a bare 400.
+    Fragment,
     /// The head was larger than allowed; the client got a bare 414 or 431.
     TooLarge,
     /// The header section did not arrive in time.

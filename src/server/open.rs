@@ -72,7 +72,7 @@ pub(super) async fn open<H: Handler>(
         Ok(Err(Some(abort))) => {
             handler.aborted(peer, abort);
             Err(match abort {
-                Abort::Malformed => Cause::Malformed,
+                Abort::Fragment | Abort::Malformed => Cause::Malformed,
                 Abort::TooMany => Cause::ClientLimit,
                 Abort::Handshake | Abort::TooLarge | Abort::HeaderTimeout | Abort::Flood => Cause::Handshake,
             })

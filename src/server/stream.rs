@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::activity::Activity;
 use super::counted::Counted;
 use super::frames::{Breach, Frames};
+use super::request_line::RequestLine;
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -39,6 +40,8 @@ pub(super) struct Stream {
     transport: Transport,
     ahead: Ahead,
     activity: Option<Arc<Activity>>,
+    /// Of an HTTP/1 connection.
+    line: RequestLine,
     /// Of an HTTP/2 connection.
     frames: Option<Box<Frames>>,
     /// How much of the GOAWAY that a breach ends with is sent.
@@ -98,6 +101,7 @@ impl Stream {
                 transport,
                 ahead,
                 activity: None,
+                line: RequestLine::default(),
                 frames: None,
                 goodbye: 0,
                 turn: Turn::Asked,
@@ -147,6 +151,17 @@ impl Stream {
 
     fn breach(&self) -> Option<Breach> {
         self.frames.as_ref().and_then(|frames| frames.breach())
+    }
+
+    /// Reads the request line in the buffer behind `start`, if a head begins there.
+    fn read_line(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
+        let Some(activity) = &self.activity else { return };
+        if buf.filled().len() > start
+            && activity.awaits_head()
+            && let Some(found) = self.line.read(buf, start, activity.requests())
+        {
+            activity.found(found);
+        }
     }
 
     /// Follows what was read into the buffer behind `start`, and takes away what comes after a breach: for whoever reads, the
@@ -299,12 +314,16 @@ impl AsyncRead for Stream {
             Some(Breach::Malformed) => return this.poll_end(cx),
             None => {}
         }
+        if this.line.take_rest(buf) {
+            return Poll::Ready(Ok(()));
+        }
         let start = buf.filled().len();
         // The rest is read at once too: for two reads of one request hyper would double its buffer, for the whole life of
         // the connection.
         let ahead = this.ahead.take(buf);
         if ahead > 0 && buf.remaining() == 0 {
-            // The preface, in front of all frames.
+            // The preface of HTTP/2, in front of all frames, or the beginning of a request line.
+            this.read_line(buf, start);
             this.follow_received(buf, start);
             return Poll::Ready(Ok(()));
         }
@@ -321,6 +340,7 @@ impl AsyncRead for Stream {
                 activity.received();
             }
         }
+        this.read_line(buf, start);
         this.follow_received(buf, start);
         if this.breach() == Some(Breach::Malformed) && buf.filled().len() == start {
             return this.poll_end(cx);

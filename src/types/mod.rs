@@ -1,15 +1,19 @@
 //! Nouns of the gateway as types that are parsed once and never checked again.
 
+mod body_signal;
 mod checks;
 mod index;
 mod names;
+mod raw_query;
 mod secret;
 mod shared;
 mod timestamp;
 
+pub use body_signal::BodySignal;
 pub use checks::{Check, CheckResult, Checks, Outcome};
 pub use index::{IssuerIndex, RouteIndex, UpstreamIndex};
 pub use names::{Audience, Issuer, IssuerName, Owner, RouteId, Scope, UpstreamName};
+pub use raw_query::RawQuery;
 pub use secret::Secret;
 pub use shared::Shared;
 pub use timestamp::Timestamp;

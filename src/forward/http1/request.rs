@@ -17,6 +17,7 @@ use tokio::io::AsyncWrite;
 use crate::forward::body::ClientBody;
 use crate::forward::headers::Fields;
 use crate::forward::is_idempotent;
+use crate::types::RawQuery;
 
 /// The bytes of a request's head, while it is put together.
 #[derive(Debug)]
@@ -27,11 +28,19 @@ const USUAL_HEAD: usize = 2 * 1024;
 
 impl HeadBytes {
     /// Begins with the request line. `target` is a path with its query, parsed before: nothing in it ends a line.
-    pub fn new(method: &Method, target: &str) -> Self {
+    /// `raw_query` says which octets of the query the client sent without encoding.
+    pub fn new(method: &Method, target: &str, raw_query: Option<&RawQuery>) -> Self {
         let mut bytes = Vec::with_capacity(USUAL_HEAD);
         bytes.extend_from_slice(method.as_str().as_bytes());
         bytes.push(b' ');
-        bytes.extend_from_slice(target.as_bytes());
+        match raw_query.zip(target.split_once('?')) {
+            None => bytes.extend_from_slice(target.as_bytes()),
+            Some((raw, (path, query))) => {
+                bytes.extend_from_slice(path.as_bytes());
+                bytes.push(b'?');
+                bytes.extend_from_slice(&raw.decode(query));
+            }
+        }
         bytes.extend_from_slice(b" HTTP/1.1\r\n");
         Self(bytes)
     }
@@ -322,7 +331,7 @@ mod tests {
     }
 
     fn sending(method: &Method) -> Sending {
-        let mut head = HeadBytes::new(method, "/a?b=c");
+        let mut head = HeadBytes::new(method, "/a?b=c", None);
         head.add(&header::HOST, &HeaderValue::from_static("example.com"));
         head.add_text(&header::VIA, "1.1 x");
         head.add_text(&header::FROM, "no\r\nsecond: line");
