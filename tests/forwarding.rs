@@ -190,6 +190,68 @@ async fn the_upstream_learns_where_a_request_comes_from_and_from_no_forger() {
 }
 
 #[tokio::test]
+async fn fields_that_override_the_request_are_removed() {
+    let rig = Rig::start().await;
+    let names = [
+        // Another host, scheme, port or prefix.
+        "X-Host",
+        "X-HTTP-Host-Override",
+        "X-Host-Override",
+        "X-Original-Host",
+        "X-Original-Scheme",
+        "X-Forwarded-Server",
+        "X-Forwarded-Prefix",
+        "X-Url-Scheme",
+        "X-ARR-SSL",
+        "Front-End-Https",
+        // Another path or method.
+        "X-Original-URL",
+        "X-Override-URL",
+        "X-Rewrite-URL",
+        "X-Replaced-Path",
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        // Another client.
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "Fastly-Client-IP",
+        "X-Cluster-Client-IP",
+        "X-ProxyUser-Ip",
+        // A variable of CGI.
+        "Proxy",
+    ];
+    for target in ["/status", "/orders/1"] {
+        let call = names.iter().fold(rig.get(target), |call, name| call.header(name, "evil.example"));
+        assert_eq!(call.header("X-Custom", "kept").send().await.status, 200, "{target}");
+        let seen = rig.upstream.last();
+        for name in names {
+            assert!(!seen.fields.has(name), "{target}: {name}");
+        }
+        assert_eq!(seen.header("x-custom"), Some("kept"), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn lines_of_forwarded_for_are_one_list() {
+    let rig = Rig::with(Policy::default().gateway("trusted_proxies: [127.0.0.0/8, 10.0.0.0/8]")).await;
+    for (lines, client) in [
+        // A load balancer adds its line behind that of the client.
+        (&["192.0.2.1", "203.0.113.7"][..], "203.0.113.7"),
+        (&["192.0.2.1, 203.0.113.8", "10.0.0.1"], "203.0.113.8"),
+        (&["192.0.2.1", "unknown"], "127.0.0.1"),
+    ] {
+        let call = lines.iter().fold(rig.get("/orders/1"), |call, line| call.header("X-Forwarded-For", line));
+        let response = call.send().await;
+        let id = response.header("x-request-id").unwrap();
+        let entry = rig.gateway.wait_for_log(|entry| entry["request_id"] == *id).await;
+        assert_eq!(entry["address"], *client, "{lines:?}");
+        let chain = format!("{}, 127.0.0.1", lines.join(", "));
+        assert_eq!(rig.upstream.last().header("x-forwarded-for"), Some(chain.as_str()), "{lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_may_speak_for_its_client() {
     let rig = Rig::with(Policy::default().gateway("trusted_proxies: [127.0.0.0/8]")).await;
     rig.get("/orders/1").header("X-Forwarded-For", "203.0.113.9").send().await;

@@ -39,28 +39,77 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// Fields that a client could use to speak for the gateway, or to have an upstream see another request than the one that
-/// was decided on. `expect` is answered here; early data is never accepted.
+/// was decided on. The one list, with who reads them:
+///
+/// - Client address: load balancers and content delivery networks (nginx, Envoy, Akamai, Cloudflare, Fastly, Fly, Azure,
+///   App Engine, Incapsula) and the frameworks that believe them.
+/// - Host, scheme, port, prefix: Rails and Rack (`X-Forwarded-*`, `X-Original-Host`), Symfony (`X-Forwarded-Prefix`),
+///   ASP.NET (`X-Original-*`, `X-ARR-SSL`), WSGI and IIS (`Front-End-Https`, `X-Url-Scheme`), PHP (`X-Host`,
+///   `X-HTTP-Host-Override`).
+/// - Path: IIS with URL Rewrite, Symfony and Zend (`X-Original-URL`, `X-Rewrite-URL`), Envoy, Traefik (`X-Replaced-Path`).
+/// - Method: Rails, Laravel, Spring, Express and OData (`X-HTTP-Method-Override` and its spellings).
+/// - `Proxy` becomes the variable `HTTP_PROXY` in CGI (CVE-2016-5385 and its kin).
+/// - Certificates of clients (RFC 9440), transaction tokens, early data (RFC 8470). The gateway answers `Expect` itself.
 fn is_gateway_only(name: &str) -> bool {
     matches!(
         name,
         "forwarded"
             | "x-forwarded"
+            | "forwarded-for"
+            | "forwarded-for-ip"
             | "x-original-forwarded-for"
-            | "x-original-host"
+            | "x-original-remote-addr"
             | "x-real-ip"
             | "x-client-ip"
             | "x-cluster-client-ip"
+            | "x-remote-ip"
+            | "x-remote-addr"
+            | "x-originating-ip"
+            | "x-proxyuser-ip"
+            | "x-appengine-user-ip"
+            | "x-azure-clientip"
+            | "x-azure-socketip"
+            | "x-envoy-external-address"
             | "true-client-ip"
             | "client-ip"
             | "cf-connecting-ip"
+            | "cf-connecting-ipv6"
+            | "cf-pseudo-ipv4"
+            | "fastly-client-ip"
+            | "fly-client-ip"
+            | "incap-client-ip"
+            | "wl-proxy-client-ip"
+            | "proxy-client-ip"
+            | "x-host"
+            | "x-http-host-override"
+            | "x-host-override"
+            | "x-original-host"
+            | "x-original-proto"
+            | "x-original-scheme"
+            | "x-original-for"
+            | "x-original-port"
+            | "x-original-prefix"
+            | "x-scheme"
+            | "x-url-scheme"
+            | "x-arr-ssl"
+            | "front-end-https"
+            | "x-script-name"
             | "x-original-url"
             | "x-original-uri"
-            | "x-original-method"
+            | "x-original-path"
+            | "x-override-url"
             | "x-rewrite-url"
+            | "x-rewrite-uri"
+            | "x-rewrite-path"
+            | "x-replaced-path"
             | "x-envoy-original-path"
+            | "x-envoy-original-host"
+            | "x-original-method"
             | "x-http-method"
             | "x-http-method-override"
+            | "x-method"
             | "x-method-override"
+            | "proxy"
             | "x-request-id"
             | "client-cert"
             | "client-cert-chain"
@@ -90,6 +139,9 @@ pub struct Client {
 
 impl Client {
     /// Finds the client's address: from a trusted peer, the last address in X-Forwarded-For that is not itself trusted.
+    ///
+    /// Several X-Forwarded-For lines are one list (RFC 9110 §5.3): HAProxy adds a line of its own. Several
+    /// X-Forwarded-Proto lines say nothing. `Forwarded` is not read.
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
@@ -102,8 +154,7 @@ impl Client {
             Some(b"http") => Some(false),
             Some(_) | None => None,
         };
-        let Some(chain) = single(headers, &X_FORWARDED_FOR) else { return client };
-        client.chain = Some(chain.clone());
+        let Some(chain) = joined(headers, &X_FORWARDED_FOR, b", ") else { return client };
         for hop in chain.to_str().unwrap_or_default().rsplit(',') {
             let Some(hop) = parse_hop(hop.trim()) else { break };
             client.address = hop;
@@ -111,6 +162,7 @@ impl Client {
                 break;
             }
         }
+        client.chain = Some(chain);
         client
     }
 }
@@ -197,7 +249,8 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
         if *name != header::COOKIE {
             fields.add(name, value);
         } else if !std::mem::replace(&mut cookie_seen, true) {
-            fields.add(name, joined_cookies(headers).as_ref().unwrap_or(value));
+            // HTTP/2 may split Cookie into several fields; HTTP/1 has one (RFC 9113 §8.2.3).
+            fields.add(name, joined(headers, name, b"; ").as_ref().unwrap_or(value));
         }
     }
     let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
@@ -241,13 +294,14 @@ fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
         .collect()
 }
 
-/// HTTP/2 may split Cookie into several fields; HTTP/1 has one (RFC 9113 §8.2.3). `None` if there are not several.
-fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut values = headers.get_all(header::COOKIE).iter();
-    let (first, second) = (values.next()?, values.next()?);
+/// The lines of a field in one, with this text between them. `None` if there are none.
+fn joined(headers: &HeaderMap, name: &HeaderName, between: &[u8]) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let Some(second) = values.next() else { return Some(first.clone()) };
     let mut joined = first.as_bytes().to_vec();
     for value in std::iter::once(second).chain(values) {
-        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(between);
         joined.extend_from_slice(value.as_bytes());
     }
     HeaderValue::from_bytes(&joined).ok()

@@ -357,7 +357,7 @@ async fn a_client_does_not_say_where_it_comes_from() {
         "RFC 7239 §5.2",
         public("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 6.6.6.7\r\n"),
     );
-    stage.run([row.forwarded("/public/a").with("x-forwarded-for", "127.0.0.1")]).await;
+    stage.run([row.forwarded("/public/a").with("x-forwarded-for", "6.6.6.6, 6.6.6.7, 127.0.0.1")]).await;
     stage.finish().await;
 }
 
