@@ -163,6 +163,10 @@ reasons! {
     CredentialAmbiguous = "credential_ambiguous", 400, REQUEST, Authentication, "More than one credential",
         "The request carries more than one credential.",
         "Send exactly one Authorization header with one token.";
+    /// The credential authenticates a connection, not a request.
+    CredentialUnsupported = "credential_unsupported", 400, NONE, Request, "Credential not supported",
+        "The Authorization scheme authenticates a connection, which a gateway shares between clients.",
+        "Use a scheme that authenticates each request, such as Bearer or Basic; NTLM cannot pass a gateway.";
     /// The token is not a well-formed compact JWS.
     TokenMalformed = "token_malformed", 401, TOKEN, Authentication, "Access token not accepted",
         "The access token is not valid.",

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod body;
+mod bound;
 mod connect;
 mod expiry;
 pub mod headers;
@@ -36,6 +37,7 @@ use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
 use crate::types::{BodySignal, RawQuery, Timestamp};
 use answer::{Http1Source, Source, UpstreamBody};
 use body::{ClientBody, Progress};
+use bound::Bound;
 use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
@@ -81,7 +83,7 @@ pub struct RequestBody {
 ///
 /// # Errors
 ///
-/// `body_too_large`, `request_timeout`, or why the upstream gave no answer.
+/// `body_too_large`, `request_timeout`, `credential_unsupported`, or why the upstream gave no answer.
 pub async fn forward(
     permit: &Permit,
     target: &Target,
@@ -178,12 +180,14 @@ impl Outbound<'_> {
     ) -> Result<Response<UpstreamBody>, Reject> {
         let client = client.filter(|_| self.way.route.websocket && upgrade::asks(self.head));
         let upgrade = client.as_ref().map(|_| upgrade::WEBSOCKET);
+        let bound = self.bound(false)?;
         let sending = self.http1_request(body, upgrade)?;
         let (head, rest, lease) = http1_exchange(self.way, sending, progress).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(head, client, lease, progress);
         }
         let Head { status, headers, framing, reusable, keeps, .. } = head;
+        let reusable = reusable && bound == Bound::No && !bound::challenges(status, &headers);
         let most = match self.head.version {
             Version::HTTP_2 => STREAM_ROOM,
             _ => self.way.snapshot.gateway.limits.buffer.min(BODY_ROOM),
@@ -193,6 +197,15 @@ impl Outbound<'_> {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    /// Whether the client's credential, if the upstream gets it, binds the connection. `shared` is whether others use it.
+    fn bound(&self, shared: bool) -> Result<Bound, Reject> {
+        if self.way.route.forward_token {
+            bound::credential(&self.head.headers, shared)
+        } else {
+            Ok(Bound::No)
+        }
     }
 
     /// The request as it is sent over HTTP/1.1.
@@ -215,6 +228,7 @@ impl Outbound<'_> {
         progress: &Rc<Progress>,
     ) -> Result<Response<UpstreamBody>, Reject> {
         let asked = authority(self.head)?;
+        self.bound(true)?;
         let secure = self.way.pool.cell.policy.protocol == UpstreamProtocol::H2;
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.path().cloned().unwrap_or(PathAndQuery::from_static("/")));

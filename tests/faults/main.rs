@@ -11,6 +11,7 @@ mod support;
 mod bodies;
 mod clients;
 mod connect;
+mod credentials;
 mod heads;
 mod http2;
 mod leftovers;
