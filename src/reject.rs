@@ -211,6 +211,10 @@ reasons! {
     TokenClaimInvalid = "token_claim_invalid", 401, TOKEN, Authentication, "Access token not accepted",
         "The access token is not valid.",
         "Have the issuer correct the claim's type; the log names it.";
+    /// The token is bound to a key or certificate that the request does not prove.
+    BindingMissing = "binding_missing", 401, TOKEN, Authentication, "Access token not accepted",
+        "The access token is not valid.",
+        "The token has a `cnf` claim: it is no bearer token. Get one that is not bound to its sender.";
     /// The token is not a JWT, and no issuer is configured for such tokens.
     TokenOpaque = "token_opaque", 401, TOKEN, Authentication, "Access token not accepted",
         "The access token is not valid.",

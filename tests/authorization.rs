@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::json;
-use support::{AUDIENCE, Policy, Rig, TokenBuilder};
+use support::{AUDIENCE, Policy, Rig, TestIssuer, TokenBuilder};
 
 /// The verdict on `/orders/1` for each of these tokens.
 async fn check(rig: &Rig, rows: &[(&str, TokenBuilder, &str)]) {
@@ -354,4 +354,176 @@ async fn protected_resource_metadata_is_made_from_the_policy() {
     assert_eq!(metadata["scopes_supported"], json!(["orders:read"]));
     assert_eq!(metadata["bearer_methods_supported"], json!(["header"]));
     assert_eq!(rig.upstream.requests().len(), 0);
+}
+
+/// A gateway that accepts two issuers at the route `orders`, with these members of each and these requirements.
+async fn two_issuers(corp: &str, partner: &str, route: &str) -> (Rig, TestIssuer) {
+    let partner_issuer = TestIssuer::with_own_keys().await;
+    let issuers = format!(
+        "partner:\n  issuer: {}\n  keys: {{ discovery: true }}\n  algorithms: [ES256]\n{}",
+        partner_issuer.url(),
+        partner.lines().map(|line| format!("  {line}\n")).collect::<String>()
+    );
+    let rig = Rig::with(Policy::default().issuer(corp).issuers(&issuers).routes(route)).await;
+    (rig, partner_issuer)
+}
+
+#[tokio::test]
+async fn issuer_asserts_no_tenant_of_another() {
+    let route = |tenant: &str| {
+        format!(
+            "
+- id: orders
+  match: {{ host: api.example.com, path: '/t/{{tenant}}' }}
+  require: {{ issuers: [corp, partner], audience: {AUDIENCE}, scopes: any_authenticated{tenant} }}
+  upstream: orders
+  forward: {{ identity_headers: {{ X-Tenant: tenant }} }}
+"
+        )
+    };
+    let listed = ("claims: { tenant: tid }\ntenants: [acme]", "claims: { tenant: tid }\ntenants: [globex]");
+    let constant = ("claims: { client: client_id }\ntenant: acme", "tenant: globex");
+    for (corp, partner) in [listed, constant] {
+        let (rig, partner_issuer) =
+            two_issuers(corp, partner, &route(", tenant: { from: path.tenant }")).await;
+        for (path, issuer, claim, wanted) in [
+            ("/t/acme", &rig.issuer, "acme", "200 -"),
+            ("/t/globex", &partner_issuer, "globex", "200 -"),
+            ("/t/globex", &rig.issuer, "globex", "403 tenant_mismatch"),
+            ("/t/globex", &rig.issuer, "acme", "403 tenant_mismatch"),
+            ("/t/acme", &partner_issuer, "acme", "403 tenant_mismatch"),
+        ] {
+            let token = issuer.token().claim("tid", claim).mint();
+            let response = rig.gateway.get(path).token(&token).send().await;
+            assert_eq!(response.verdict(), wanted, "{corp:?}: {path} with {claim}");
+        }
+        assert_eq!(rig.upstream.requests().len(), 2, "a refused request reached the upstream");
+    }
+    // A route without a tenant rule does not vouch for such a tenant either.
+    let (rig, partner_issuer) = two_issuers(listed.0, listed.1, &route("")).await;
+    for (claim, tenant) in [("acme", None), ("globex", Some("globex"))] {
+        let token = partner_issuer.token().claim("tid", claim).mint();
+        assert_eq!(rig.gateway.get("/t/x").token(&token).send().await.status, 200, "{claim}");
+        assert_eq!(rig.upstream.last().header("x-tenant"), tenant, "{claim}");
+    }
+}
+
+#[tokio::test]
+async fn qualified_names_count_for_their_issuer() {
+    let route = |rule: &str| {
+        format!(
+            "
+- id: orders
+  match: {{ host: api.example.com, path: '/orders' }}
+  require: {{ issuers: [corp, partner], audience: {AUDIENCE}, scopes: any_authenticated, {rule} }}
+  upstream: orders
+"
+        )
+    };
+    for (rule, corp, partner) in [
+        ("clients: [corp/mobile-app]", "200 -", "403 client_refused"),
+        ("subjects: [partner/alice, corp/bob]", "403 subject_refused", "200 -"),
+        ("subjects: [alice]", "200 -", "200 -"),
+        ("subjects: [other/alice]", "403 subject_refused", "403 subject_refused"),
+    ] {
+        let (rig, partner_issuer) = two_issuers("", "", &route(rule)).await;
+        for (issuer, wanted) in [(&rig.issuer, corp), (&partner_issuer, partner)] {
+            let response = rig.gateway.get("/orders").token(&issuer.token().mint()).send().await;
+            assert_eq!(response.verdict(), wanted, "{rule}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tenant_label_is_the_only_one_of_a_wildcard() {
+    let rig = Rig::with(Policy::default().issuer("claims: { tenant: tid }").routes(&format!(
+        "
+- id: orders
+  match: {{ host: '*.tenants.example.com', path: '/orders' }}
+  require:
+    issuers: [corp]
+    audience: {AUDIENCE}
+    scopes: any_authenticated
+    tenant: {{ from: host.1 }}
+  upstream: orders
+"
+    )))
+    .await;
+    let token = rig.issuer.token().claim("tid", "acme").mint();
+    for (host, wanted) in [
+        ("acme.tenants.example.com", "200 -"),
+        ("globex.tenants.example.com", "403 tenant_mismatch"),
+        ("acme.globex.tenants.example.com", "403 tenant_mismatch"),
+        ("acme.acme.tenants.example.com", "403 tenant_mismatch"),
+    ] {
+        let response = rig.gateway.get("/orders").host(host).token(&token).send().await;
+        assert_eq!(response.verdict(), wanted, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn shadow_mode_vouches_for_accepted_issuers_only() {
+    let route = format!(
+        "
+- id: orders
+  match: {{ host: api.example.com, path: '/orders' }}
+  require: {{ issuers: [corp], audience: {AUDIENCE}, scopes: [admin] }}
+  upstream: orders
+  mode: shadow
+  forward: {{ identity_headers: {{ X-User: sub, X-Issuer: issuer }} }}
+- id: partners
+  match: {{ host: api.example.com, path: '/partners' }}
+  require: {{ issuers: [partner], audience: {AUDIENCE}, scopes: any_authenticated }}
+  upstream: orders
+"
+    );
+    let (rig, partner_issuer) = two_issuers("", "", &route).await;
+    for (issuer, user) in [(&rig.issuer, Some("alice")), (&partner_issuer, None)] {
+        let call = rig.gateway.get("/orders").token(&issuer.token().mint()).header("X-User", "ceo");
+        assert_eq!(call.send().await.status, 200);
+        let seen = rig.upstream.last();
+        assert_eq!(seen.header("x-user"), user);
+        assert_eq!(seen.fields.has("x-issuer"), user.is_some());
+    }
+}
+
+#[tokio::test]
+async fn sender_bound_token_is_refused_everywhere() {
+    let rig = Rig::start().await;
+    let token =
+        rig.issuer.token().claim("cnf", json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}));
+    for _ in 0..2 {
+        let response = rig.gateway.get("/orders/1").token(&token.mint()).send().await;
+        assert_eq!(response.verdict(), "401 binding_missing");
+        assert!(response.challenge().contains("invalid_token"));
+    }
+    assert!(rig.upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn rounded_numbers_identify_nobody() {
+    let rig = Rig::routes(&format!(
+        "
+- id: orders
+  match: {{ host: api.example.com, path: '/orders' }}
+  require: {{ issuers: [corp], audience: {AUDIENCE}, scopes: any_authenticated }}
+  upstream: orders
+  forward: {{ identity_headers: {{ X-Account: claim.account }} }}
+"
+    ))
+    .await;
+    for (number, header) in [
+        ("18446744073709551615", Some("18446744073709551615")),
+        ("-7", Some("-7")),
+        ("100000000000000000001", None),
+        ("1e20", None),
+        ("1.0", None),
+        ("[1, 1e20]", None),
+    ] {
+        let template = rig.issuer.token().claim("account", "NUMBER");
+        let claims = template.claims().to_string().replace("\"NUMBER\"", number);
+        let token = template.mint_bytes(template.header_value().to_string(), claims);
+        assert_eq!(rig.gateway.get("/orders").token(&token).send().await.verdict(), "200 -", "{number}");
+        assert_eq!(rig.upstream.last().header("x-account"), header, "{number}");
+    }
 }

@@ -3,7 +3,7 @@
 //! What hyper lets through although two servers could read it differently (RFC 9112 §6, RFC 9113 §8.2.2) is refused here,
 //! before anything is decided on it:
 //!
-//! 1. Method: CONNECT and TRACE are never answered. Target: within the limit, not `*`, no octets beyond ASCII. A fragment is
+//! 1. Method: CONNECT and TRACE are never answered, nor is one that differs from a known one only in letter case. Target: within the limit, not `*`, no octets beyond ASCII. A fragment is
 //!    gone before: [`Uri`] drops it, so nothing is decided on it and it is not sent on.
 //! 2. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
 //!    removes a Content-Length beside Transfer-Encoding and closes; what it leaves is judged here.
@@ -61,7 +61,62 @@ fn check_method(method: &Method) -> Result<(), Reject> {
         Method::CONNECT | Method::TRACE => {
             Err(Reject::because(Reason::MethodNotAllowed, "CONNECT and TRACE are never answered"))
         }
-        _ => Ok(()),
+        Method::GET
+        | Method::POST
+        | Method::HEAD
+        | Method::PUT
+        | Method::DELETE
+        | Method::OPTIONS
+        | Method::PATCH => Ok(()),
+        _ => check_extension(method.as_str()),
+    }
+}
+
+/// Methods of the IANA registry that servers serve beyond the common ones.
+const REGISTERED: [&str; 31] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "ORDERPATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+    "PURGE",
+];
+
+/// Refuses a method that differs from a known one only in letter case. Some servers serve `delete` as DELETE, which another
+/// route may protect.
+fn check_extension(method: &str) -> Result<(), Reject> {
+    if !method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Ok(());
+    }
+    let common = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
+    match common.iter().chain(&REGISTERED).any(|known| known.eq_ignore_ascii_case(method)) {
+        true => Err(invalid("the method differs from a known one only in letter case")),
+        false => Ok(()),
     }
 }
 

@@ -24,7 +24,7 @@ pub struct TokenFacts {
     pub subject: Option<Box<str>>,
     /// The client, from the first of the issuer's `claims.client` paths that is there.
     pub client: Option<Box<str>>,
-    /// The tenant, from the issuer's `claims.tenant` path.
+    /// The tenant that the issuer asserts: its constant one, or that of its `claims.tenant` path if it may assert it.
     pub tenant: Option<Box<str>>,
     /// `act.sub` of the outermost actor (RFC 8693 §4.1): who really calls.
     pub actor: Option<Box<str>>,

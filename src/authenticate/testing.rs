@@ -194,9 +194,11 @@ pub(crate) fn policy() -> IssuerPolicy {
         },
         max_lifetime: Duration::from_secs(3_600),
         leeway: Duration::from_secs(10),
+        tenants: super::TenantAssertion::Any,
         claims: ClaimMap {
             scope: paths(&["scope", "scp"]),
             client: paths(&["client_id", "azp"]),
+            audience: vec![ClaimPath::parse("aud").unwrap()],
             tenant: Some(ClaimPath::parse("tenant_id").unwrap()),
             roles: None,
         },

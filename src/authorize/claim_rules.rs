@@ -21,8 +21,8 @@ pub enum ClaimTest {
     Equals(Json),
     /// It is one of these values.
     OneOf(Vec<Json>),
-    /// It is an array that holds this value. A string is never searched for a part.
-    Contains(Json),
+    /// It is an array that holds one of these values. A string is never searched for a part.
+    ContainsAny(Vec<Json>),
 }
 
 impl ClaimTest {
@@ -30,8 +30,8 @@ impl ClaimTest {
         match self {
             Self::Equals(value) => claim == value,
             Self::OneOf(values) => values.contains(claim),
-            Self::Contains(value) => match claim {
-                Json::Array(items) => items.contains(value),
+            Self::ContainsAny(values) => match claim {
+                Json::Array(items) => items.iter().any(|item| values.contains(item)),
                 Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_) => false,
             },
         }

@@ -2,7 +2,8 @@
 //!
 //! The checks in their order: issuer, audience, token age (these three answer 401 as RFC 6750 §3.1 and RFC 9068 §4 ask),
 //! then scope, client, subject, tenant, claim rules (403). The first that fails is the reason. In shadow mode a failure is
-//! recorded and let through; authentication has already passed by then, so shadow never admits a bad token.
+//! recorded and let through; authentication has already passed by then, so shadow never admits a bad token. A permit for a
+//! caller whose issuer the route refuses does not vouch for the caller ([`Permit::vouched`]).
 //!
 //! Nothing here does I/O or reads a clock.
 
@@ -21,7 +22,7 @@ pub use claim_rules::{ClaimRule, ClaimTest};
 pub use permit::Permit;
 pub use requirement::{AllowList, Mode, Requirement};
 pub use scope::{ScopeExpr, ScopeImplications, ScopeRequirement};
-pub use tenant::TenantRule;
+pub use tenant::{HostShape, TenantRule};
 
 use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
@@ -115,19 +116,24 @@ fn check_age(principal: &Principal, requirement: &Requirement, context: &Context
 }
 
 fn check_client(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
-    allowed(&requirement.clients, principal.facts().client.as_deref(), Reason::ClientRefused)
+    allowed(&requirement.clients, principal, principal.facts().client.as_deref(), Reason::ClientRefused)
 }
 
 fn check_subject(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
-    allowed(&requirement.subjects, principal.facts().subject.as_deref(), Reason::SubjectRefused)
+    allowed(&requirement.subjects, principal, principal.facts().subject.as_deref(), Reason::SubjectRefused)
 }
 
-fn allowed(list: &Option<AllowList>, name: Option<&str>, refusal: Reason) -> Result<(), Reject> {
+fn allowed(
+    list: &Option<AllowList>,
+    principal: &Principal,
+    name: Option<&str>,
+    refusal: Reason,
+) -> Result<(), Reject> {
     let Some(list) = list else {
         return Ok(());
     };
     match name {
-        Some(name) if list.contains(name) => Ok(()),
+        Some(name) if list.contains(principal.issuer(), name) => Ok(()),
         Some(_) | None => Err(Reject::new(refusal)),
     }
 }

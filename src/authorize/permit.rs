@@ -1,7 +1,7 @@
 //! The proof that a request may be forwarded.
 
 use crate::authenticate::Principal;
-use crate::reject::Reject;
+use crate::reject::{Reason, Reject};
 use crate::types::RouteIndex;
 
 /// A passed decision. Its fields are private and its makers visible to `authorize` alone, so that `forward`, which takes
@@ -51,7 +51,14 @@ impl Permit {
         self.principal.as_ref()
     }
 
-    /// The refusal that shadow mode let through.
+    /// The caller, if the route accepts its issuer: what the upstream may be told. Shadow mode lets a request of another
+    /// issuer through, whose names could be those of other callers.
+    pub fn vouched(&self) -> Option<&Principal> {
+        let refused = self.shadowed.as_ref().is_some_and(|reject| reject.reason == Reason::IssuerRefused);
+        self.principal.as_ref().filter(|_| !refused)
+    }
+
+    /// The refusal that shadow mode let through: the first, of which a refused issuer is always one.
     pub const fn shadowed(&self) -> Option<&Reject> {
         self.shadowed.as_ref()
     }

@@ -30,7 +30,22 @@ pub struct Requirement {
 }
 
 /// A list of names; only those on it pass, compared byte for byte.
-pub type AllowList = BTreeSet<Box<str>>;
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AllowList {
+    /// Names that any issuer of the route may assert.
+    pub names: BTreeSet<Box<str>>,
+    /// Names that count for one issuer only: two issuers may give one name to different callers.
+    pub qualified: BTreeSet<(IssuerIndex, Box<str>)>,
+}
+
+impl AllowList {
+    /// Whether `name`, asserted by `issuer`, is on the list.
+    pub fn contains(&self, issuer: IssuerIndex, name: &str) -> bool {
+        self.names.contains(name)
+            || (!self.qualified.is_empty()
+                && self.qualified.iter().any(|(of, listed)| *of == issuer && **listed == *name))
+    }
+}
 
 /// Whether a route's authorization refuses, or only records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

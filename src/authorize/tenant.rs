@@ -11,8 +11,28 @@ pub enum TenantRule {
     Equals(Vec<Box<str>>),
     /// The one named by this path parameter of the route.
     PathParam(Box<str>),
-    /// The one named by this label of the host, counted from 1 on the left.
-    HostLabel(usize),
+    /// The one named by this label of the host, counted from 1 on the left, at a host of this shape.
+    HostLabel(usize, HostShape),
+}
+
+/// The hosts at which a label can name a tenant. A wildcard matches any number of labels, and only one of them has a meaning:
+/// the tenant of `acme.globex.example.com` would be in doubt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HostShape {
+    /// Hosts as they are.
+    pub exact: Box<[Box<str>]>,
+    /// Hosts with exactly one label in front of one of these.
+    pub below: Box<[Box<str>]>,
+}
+
+impl HostShape {
+    fn fits(&self, host: &str) -> bool {
+        let is_below = |base: &str| {
+            let label = host.strip_suffix(base).and_then(|label| label.strip_suffix('.'));
+            label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+        };
+        self.exact.iter().any(|exact| **exact == *host) || self.below.iter().any(|base| is_below(base))
+    }
 }
 
 /// The tenant comes from the verified token alone; the request only says which one it is about.
@@ -30,7 +50,11 @@ pub(super) fn check(
     let held = match rule {
         TenantRule::Equals(tenants) => tenants.iter().any(|t| **t == *tenant),
         TenantRule::PathParam(name) => context.param(name) == Some(tenant),
-        TenantRule::HostLabel(label) => {
+        TenantRule::HostLabel(label, shape) => {
+            if !shape.fits(context.host) {
+                let cause = "the host has more labels than the route's wildcard and its tenant";
+                return Err(Reject::because(Reason::TenantMismatch, cause));
+            }
             label.checked_sub(1).and_then(|skipped| context.host.split('.').nth(skipped)) == Some(tenant)
         }
     };

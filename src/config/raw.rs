@@ -279,6 +279,10 @@ pub(super) struct RawIssuer {
     /// Which claims carry what.
     #[serde(default)]
     pub(super) claims: RawClaims,
+    /// The values of its tenant claim that it may assert. Default: any.
+    pub(super) tenants: Option<Vec<String>>,
+    /// The tenant that all its tokens belong to, where the issuer is one itself. Default: none.
+    pub(super) tenant: Option<String>,
     /// How often keys are fetched.
     #[serde(default)]
     pub(super) key_refresh: RawKeyRefresh,
@@ -306,6 +310,8 @@ pub(super) struct RawClaims {
     pub(super) scope: Option<OneOrMany>,
     /// The client; of several, the first that is there. Default `[client_id, azp]`.
     pub(super) client: Option<OneOrMany>,
+    /// What a token is meant for; of several, the first that is there. Default `aud`.
+    pub(super) audience: Option<OneOrMany>,
     /// The tenant. Default: none.
     pub(super) tenant: Option<String>,
     /// The roles, for the identity header `roles`. Default: none.

@@ -218,6 +218,8 @@ pub(super) struct RawClaimTest {
     pub(super) one_of: Option<Vec<serde_json::Value>>,
     /// It is an array that holds this value.
     pub(super) contains: Option<serde_json::Value>,
+    /// It is an array that holds one of these values.
+    pub(super) contains_any: Option<Vec<serde_json::Value>>,
 }
 
 /// The kinds of token an issuer's access tokens may claim to be.

@@ -67,6 +67,8 @@ fn claim(facts: &TokenFacts, path: &ClaimPath) -> Option<String> {
 fn scalar(text: &mut String, json: &Json) -> Option<()> {
     match json {
         Json::Bool(flag) => write!(text, "{flag}").ok(),
+        // A number that was rounded when it was read could be another caller's.
+        Json::Number(number) if number.is_f64() => None,
         Json::Number(number) => write!(text, "{number}").ok(),
         Json::String(item) => write!(text, "{item}").ok(),
         Json::Null | Json::Array(_) | Json::Object(_) => None,

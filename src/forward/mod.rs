@@ -12,6 +12,7 @@ pub mod body;
 mod bound;
 mod connect;
 mod expiry;
+mod field_names;
 pub mod headers;
 pub mod http1;
 mod http2;
@@ -281,7 +282,7 @@ impl Outbound<'_> {
             trailers: self.trailers,
         };
         headers::to_upstream(&self.head.headers, &outgoing, fields);
-        if let Some(principal) = self.permit.principal() {
+        if let Some(principal) = self.permit.vouched() {
             let issuer = snapshot.issuers.get(principal.issuer());
             identity::identify(&route.identity_headers, principal.facts(), issuer, fields);
         }

@@ -15,6 +15,7 @@
 //!    drain, idle connections close, HTTP/2 gets GOAWAY, running requests end ([`shutdown`]).
 
 mod activity;
+mod ahead;
 mod answers;
 mod connection;
 mod counted;

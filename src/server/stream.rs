@@ -14,12 +14,10 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
+use super::ahead::{Ahead, PREFACE};
 use super::counted::Counted;
 use super::frames::{Breach, Frames};
 use super::request_line::RequestLine;
-
-/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A socket, with or without TLS.
 #[derive(Debug)]
@@ -66,29 +64,6 @@ enum Turn {
     GaveWay,
     /// Something was sent.
     Answered,
-}
-
-/// At most one preface of bytes that were read before the protocol was known.
-#[derive(Debug, Default)]
-struct Ahead {
-    bytes: [u8; PREFACE.len()],
-    start: usize,
-    end: usize,
-}
-
-impl Ahead {
-    fn pending(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// Moves as many bytes as there is room for, and says how many.
-    fn take(&mut self, buf: &mut ReadBuf<'_>) -> usize {
-        let pending = self.pending();
-        let count = pending.len().min(buf.remaining());
-        buf.put_slice(pending.get(..count).unwrap_or_default());
-        self.start += count;
-        count
-    }
 }
 
 impl Stream {

@@ -1,21 +1,27 @@
 //! Claims of a verified token, read with their types (RFC 7519 §4.1, RFC 9068 §2.2, RFC 8693 §4.1).
 //!
-//! 1. `iss`, `exp` and `aud` must be there; what else must is said by the issuer's [`TokenTypes`]. `null` is not there.
-//! 2. A claim of another type than the specification gives it refuses the token: nothing is converted. Times are integers.
-//! 3. Scopes are split on U+0020 alone, runs of it count once. Every scope must be a scope-token of RFC 6749 §3.3, so an
-//!    item of an array that holds a space, or a scope with a line end in it, refuses the token instead of becoming two
-//!    scopes in the eyes of an upstream.
+//! 1. `iss`, `exp` and `aud` must be there; what else must is said by the issuer's [`TokenTypes`]. `null` is not there, and
+//!    neither is an empty `sub`.
+//! 2. A claim of another type than the specification gives it refuses the token: nothing is converted. A time may
+//!    have a fraction (RFC 7519 §2): `exp` and `iat` are rounded down, `nbf` up.
+//! 3. Scopes are split on U+0020 alone, runs of it count once. Every scope of a text must be a scope-token of RFC 6749 §3.3,
+//!    or the token is refused. An item of an array that is none, such as a role with a space in its name, is ignored: it
+//!    never becomes two scopes in the eyes of an upstream.
 //! 4. Where several paths may carry a claim, the first that is there counts alone; there is never a union.
 //! 5. Only the outermost actor is read: those it acted for before say nothing about authority (RFC 8693 §4.1).
+//!
+//! 6. A tenant counts only if the issuer may assert it ([`TenantAssertion`]).
+//! 7. A token that is bound to a key or certificate (`cnf`, RFC 7800) is refused: a bearer proves neither.
 //!
 //! Causes name claims and never hold their values.
 //!
 //! [`TokenTypes`]: super::TokenTypes
+//! [`TenantAssertion`]: super::TenantAssertion
 
 use smallvec::SmallVec;
 
 use super::json::{Json, Object};
-use super::{ClaimPath, IssuerPolicy, KeyThumbprint, TokenFacts};
+use super::{ClaimPath, IssuerPolicy, KeyThumbprint, TenantAssertion, TokenFacts};
 use crate::reject::{Reason, Reject};
 use crate::types::{Scope, Timestamp};
 
@@ -31,25 +37,28 @@ pub fn read(
     key: KeyThumbprint,
 ) -> Result<TokenFacts, Reject> {
     for path in &policy.token_types.required_claims {
-        match claims.at(path) {
-            None | Some(Json::Null) => return Err(missing(&path.to_string())),
-            Some(Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) | Json::Object(_)) => {}
+        if present(claims.at(path)).is_none_or(|value| value.as_str() == Some("")) {
+            return Err(missing(&path.to_string()));
         }
+    }
+    if present(claims.get("cnf")).is_some() {
+        let cause = "the token is bound to its sender (`cnf`), and the request proves no binding";
+        return Err(Reject::because(Reason::BindingMissing, cause));
     }
     Ok(TokenFacts {
         epoch,
         key,
         issuer: policy.issuer.clone(),
-        subject: text(claims.get("sub"), "sub")?,
+        subject: subject(&claims)?,
         client: first(&claims, &policy.claims.client)?,
-        tenant: first(&claims, policy.claims.tenant.as_slice())?,
+        tenant: tenant(&claims, policy)?,
         actor: actor(&claims)?,
         token_id: text(claims.get("jti"), "jti")?,
-        audience: audience(&claims)?,
+        audience: audience(&claims, &policy.claims.audience)?,
         scopes: scopes(&claims, &policy.claims.scope)?,
         expires: expires(&claims)?,
-        not_before: time(&claims, "nbf")?,
-        issued: time(&claims, "iat")?,
+        not_before: time(&claims, "nbf", f64::ceil)?,
+        issued: time(&claims, "iat", f64::floor)?,
         claims,
     })
 }
@@ -82,7 +91,7 @@ pub fn check_times(facts: &TokenFacts, policy: &IssuerPolicy, now: Timestamp) ->
 
 /// Whether claims, not yet verified, could be those of a good token: only then is it worth asking the issuer for the key.
 pub(super) fn plausible(claims: &Object, policy: &IssuerPolicy, now: Timestamp) -> Result<(), Reject> {
-    audience(claims)?;
+    audience(claims, &policy.claims.audience)?;
     if has_expired(expires(claims)?, policy, now) {
         return Err(Reject::new(Reason::TokenExpired));
     }
@@ -102,9 +111,29 @@ fn invalid(claim: &str, demand: &str) -> Reject {
     Reject::because(Reason::TokenClaimInvalid, format!("`{claim}` is not {demand}"))
 }
 
+/// `null` is as good as absent: serialisers write it for members that are not set.
+fn present(value: Option<&Json>) -> Option<&Json> {
+    value.filter(|value| **value != Json::Null)
+}
+
+/// `sub`. An empty one names nobody.
+fn subject(claims: &Object) -> Result<Option<Box<str>>, Reject> {
+    text(claims.get("sub").filter(|value| value.as_str() != Some("")), "sub")
+}
+
+/// The tenant that the issuer asserts and may assert.
+fn tenant(claims: &Object, policy: &IssuerPolicy) -> Result<Option<Box<str>>, Reject> {
+    let claimed = || first(claims, policy.claims.tenant.as_slice());
+    match &policy.tenants {
+        TenantAssertion::Any => claimed(),
+        TenantAssertion::OneOf(tenants) => Ok(claimed()?.filter(|tenant| tenants.contains(tenant))),
+        TenantAssertion::Constant(tenant) => Ok(Some(tenant.clone())),
+    }
+}
+
 /// A string that is not empty: an empty name would pass for one that was never set.
 fn text(value: Option<&Json>, claim: &str) -> Result<Option<Box<str>>, Reject> {
-    match value {
+    match present(value) {
         None => Ok(None),
         Some(value) => match value.as_str() {
             Some(text) if !text.is_empty() => Ok(Some(text.into())),
@@ -115,20 +144,32 @@ fn text(value: Option<&Json>, claim: &str) -> Result<Option<Box<str>>, Reject> {
 
 /// The string at the first path that is there.
 fn first(claims: &Object, paths: &[ClaimPath]) -> Result<Option<Box<str>>, Reject> {
-    match paths.iter().find_map(|path| Some((path, claims.at(path)?))) {
+    match paths.iter().find_map(|path| Some((path, present(claims.at(path))?))) {
         None => Ok(None),
         Some((path, value)) => text(Some(value), &path.to_string()),
     }
 }
 
-/// A NumericDate. RFC 7519 §2 allows fractions; no issuer needs them, and readers round them in different ways.
-fn time(claims: &Object, claim: &str) -> Result<Option<Timestamp>, Reject> {
-    match claims.get(claim) {
+/// A NumericDate (RFC 7519 §2), which may have a fraction; `whole` rounds it to the strict side. Numbers that no whole second
+/// stands for exactly are refused.
+fn time(claims: &Object, claim: &str, whole: fn(f64) -> f64) -> Result<Option<Timestamp>, Reject> {
+    /// 2^53: up to here every whole number of seconds is exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let out_of_range = || invalid(claim, "a number of seconds in range");
+    match present(claims.get(claim)) {
         None => Ok(None),
-        Some(Json::Number(number)) => number
-            .as_i64()
-            .map(|seconds| Some(Timestamp(seconds)))
-            .ok_or_else(|| invalid(claim, "an integer in range")),
+        Some(Json::Number(number)) => match (number.as_i64(), number.as_f64()) {
+            (Some(seconds), _) => Ok(Some(Timestamp(seconds))),
+            (None, Some(seconds)) if seconds.abs() <= EXACT => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "whole, and within the range just checked"
+                )]
+                let seconds = whole(seconds) as i64;
+                Ok(Some(Timestamp(seconds)))
+            }
+            (None, Some(_) | None) => Err(out_of_range()),
+        },
         Some(Json::Null | Json::Bool(_) | Json::String(_) | Json::Array(_) | Json::Object(_)) => {
             Err(invalid(claim, "a number"))
         }
@@ -136,29 +177,32 @@ fn time(claims: &Object, claim: &str) -> Result<Option<Timestamp>, Reject> {
 }
 
 fn expires(claims: &Object) -> Result<Timestamp, Reject> {
-    time(claims, "exp")?.ok_or_else(|| missing("exp"))
+    time(claims, "exp", f64::floor)?.ok_or_else(|| missing("exp"))
 }
 
-/// One string or an array of them, none empty (RFC 7519 §4.1.3).
-fn audience(claims: &Object) -> Result<SmallVec<[Box<str>; 2]>, Reject> {
-    let demand = "a string, or an array of strings, with something in it";
-    let value = claims.get("aud").ok_or_else(|| missing("aud"))?;
+/// One string or an array of them, none empty (RFC 7519 §4.1.3), at the first path that is there.
+fn audience(claims: &Object, paths: &[ClaimPath]) -> Result<SmallVec<[Box<str>; 2]>, Reject> {
+    let found = paths.iter().find_map(|path| Some((path, present(claims.at(path))?)));
+    let Some((path, value)) = found else {
+        return Err(missing(&paths.first().map_or_else(|| "aud".to_owned(), ClaimPath::to_string)));
+    };
+    let invalid = || invalid(&path.to_string(), "a string, or an array of strings, with something in it");
     let items = value.as_array().unwrap_or(std::slice::from_ref(value));
     if items.is_empty() {
-        return Err(invalid("aud", demand));
+        return Err(invalid());
     }
     items
         .iter()
         .map(|item| match item.as_str() {
             Some(text) if !text.is_empty() => Ok(text.into()),
-            Some(_) | None => Err(invalid("aud", demand)),
+            Some(_) | None => Err(invalid()),
         })
         .collect()
 }
 
 /// The scopes at the first path that is there: a string to split, or an array of scope-tokens.
 fn scopes(claims: &Object, paths: &[ClaimPath]) -> Result<SmallVec<[Box<str>; 4]>, Reject> {
-    let Some((path, value)) = paths.iter().find_map(|path| Some((path, claims.at(path)?))) else {
+    let Some((path, value)) = paths.iter().find_map(|path| Some((path, present(claims.at(path))?))) else {
         return Ok(SmallVec::new());
     };
     let token = |text: &str| match Scope::is_legal(text) {
@@ -169,9 +213,9 @@ fn scopes(claims: &Object, paths: &[ClaimPath]) -> Result<SmallVec<[Box<str>; 4]
         Json::String(list) => list.split(' ').filter(|part| !part.is_empty()).map(token).collect(),
         Json::Array(items) => items
             .iter()
-            .map(|item| match item.as_str() {
-                Some(text) => token(text),
-                None => Err(invalid(&path.to_string(), "an array of strings")),
+            .filter_map(|item| match item.as_str() {
+                Some(text) => Scope::is_legal(text).then(|| Ok(text.into())),
+                None => Some(Err(invalid(&path.to_string(), "an array of strings"))),
             })
             .collect(),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
@@ -182,7 +226,7 @@ fn scopes(claims: &Object, paths: &[ClaimPath]) -> Result<SmallVec<[Box<str>; 4]
 
 /// `act.sub` of the outermost actor.
 fn actor(claims: &Object) -> Result<Option<Box<str>>, Reject> {
-    let Some(act) = claims.get("act") else {
+    let Some(act) = present(claims.get("act")) else {
         return Ok(None);
     };
     let act = act.as_object().ok_or_else(|| invalid("act", "an object"))?;

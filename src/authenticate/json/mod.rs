@@ -108,6 +108,16 @@ impl Json {
         }
     }
 
+    /// Whether every number in it is an integer that 64 bits hold. Any other was rounded when it was read.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            Self::Null | Self::Bool(_) | Self::String(_) => true,
+            Self::Number(number) => !number.is_f64(),
+            Self::Array(items) => items.iter().all(Self::is_exact),
+            Self::Object(object) => object.iter().all(|(_, value)| value.is_exact()),
+        }
+    }
+
     /// About how many bytes it occupies on the heap.
     fn weight(&self) -> usize {
         match self {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Names, Parser};
 use crate::authenticate::keys::KeySet;
 use crate::authenticate::{
-    Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, KeyRefresh, KeySource, TokenTypes,
+    Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, KeyRefresh, KeySource, TenantAssertion,
+    TokenTypes,
 };
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw::{RawClaims, RawIssuer, RawKeyRefresh, RawKeys};
@@ -67,6 +68,7 @@ impl Parser<'_, '_> {
             token_types,
             max_lifetime: self.duration(raw.max_lifetime, DAY, node, &["max_lifetime"]),
             leeway,
+            tenants: self.tenant_assertion(&raw, node),
             claims,
             refresh: self.key_refresh(&raw.key_refresh, node),
             plain_http,
@@ -224,10 +226,44 @@ impl Parser<'_, '_> {
         types
     }
 
+    /// Which tenants the issuer may assert.
+    fn tenant_assertion(&mut self, raw: &RawIssuer, node: &Node<'_>) -> TenantAssertion {
+        let (key, message, hint) = match (&raw.tenants, &raw.tenant) {
+            (None, None) => return TenantAssertion::Any,
+            (None, Some(tenant)) if !tenant.is_empty() && raw.claims.tenant.is_none() => {
+                return TenantAssertion::Constant(tenant.as_str().into());
+            }
+            (Some(tenants), None)
+                if raw.claims.tenant.is_some()
+                    && !tenants.is_empty()
+                    && !tenants.iter().any(String::is_empty) =>
+            {
+                return TenantAssertion::OneOf(tenants.iter().map(|tenant| tenant.as_str().into()).collect());
+            }
+            (Some(_), Some(_)) => ("tenant", "`tenant` beside `tenants`", "keep one of them"),
+            (None, Some(tenant)) if tenant.is_empty() => ("tenant", "no tenant is named", "name it"),
+            (None, Some(_)) => {
+                let hint = "remove `claims.tenant`, or list its values in `tenants`";
+                ("tenant", "`tenant` beside a claim that names the tenant", hint)
+            }
+            (Some(tenants), None) if tenants.is_empty() || tenants.iter().any(String::is_empty) => {
+                ("tenants", "no tenant is named", "leave `tenants` out to accept any")
+            }
+            (Some(_), None) => {
+                let hint =
+                    "set `claims.tenant`; for an issuer that is one tenant itself write `tenant: name`";
+                ("tenants", "`tenants` without a claim that names the tenant", hint)
+            }
+        };
+        self.faults.error(Fault::new(node.place_of_key(&[key]), message).key(key).hint(hint));
+        TenantAssertion::Any
+    }
+
     fn claim_map(&mut self, raw: &RawClaims, node: &Node<'_>) -> ClaimMap {
         ClaimMap {
-            scope: self.claim_paths(raw.scope.as_ref(), ["scope", "scp"], node, "scope"),
-            client: self.claim_paths(raw.client.as_ref(), ["client_id", "azp"], node, "client"),
+            scope: self.claim_paths(raw.scope.as_ref(), &["scope", "scp"], node, "scope"),
+            client: self.claim_paths(raw.client.as_ref(), &["client_id", "azp"], node, "client"),
+            audience: self.claim_paths(raw.audience.as_ref(), &["aud"], node, "audience"),
             tenant: raw
                 .tenant
                 .as_ref()
@@ -242,7 +278,7 @@ impl Parser<'_, '_> {
     fn claim_paths(
         &mut self,
         raw: Option<&OneOrMany>,
-        default: [&str; 2],
+        default: &[&str],
         node: &Node<'_>,
         key: &str,
     ) -> Vec<ClaimPath> {
@@ -265,7 +301,7 @@ impl Parser<'_, '_> {
         let path = ClaimPath::parse(text);
         if path.is_none() {
             let fault = Fault::new(place, format!("`{text}` is not a claim path"));
-            self.faults.error(fault.hint("write `name` or `outer.inner`"));
+            self.faults.error(fault.hint("write `name` or `outer.inner`; a name that holds dots is quoted: `\"kubernetes.io\".namespace`"));
         }
         path
     }

@@ -2,10 +2,13 @@
 //!
 //! Issuers, audience and scopes are always written out: what is left out is an error, never "any".
 
+use serde_json::Value;
+
 use super::{Declared, Names, Parser};
 use crate::authenticate::json::Json;
+use crate::authenticate::{IssuerPolicy, TenantAssertion};
 use crate::authorize::{
-    AllowList, ClaimRule, ClaimTest, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
+    AllowList, ClaimRule, ClaimTest, HostShape, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
 };
 use crate::config::diagnostic::{Fault, suggest};
 use crate::config::raw_routes::{RawMode, RawRequire, RawTenant};
@@ -41,8 +44,12 @@ impl Parser<'_, '_> {
             None => None,
             Some(tenant) => Some(self.tenant(tenant, node, spec)?),
         };
-        let clients = self.allow_list(raw.clients.as_ref(), node, "clients")?;
-        let subjects = self.allow_list(raw.subjects.as_ref(), node, "subjects")?;
+        let accepted: Vec<(&str, IssuerIndex)> = accepted_issuers(raw, &declared.issuer_names);
+        let clients = self.allow_list(raw.clients.as_ref(), node, "clients", &accepted)?;
+        let subjects = self.allow_list(raw.subjects.as_ref(), node, "subjects", &accepted)?;
+        if tenant.is_some() {
+            self.check_tenants(node, &accepted, &declared.issuers);
+        }
         let claims = self.claim_rules(raw, node)?;
         let max_token_age =
             raw.max_token_age.map(|age| self.duration(Some(age), age.0, node, &["max_token_age"]));
@@ -168,6 +175,7 @@ impl Parser<'_, '_> {
         raw: Option<&OneOrMany>,
         node: &Node<'_>,
         key: &str,
+        issuers: &[(&str, IssuerIndex)],
     ) -> Option<Option<AllowList>> {
         let Some(raw) = raw else { return Some(None) };
         if raw.values.is_empty() || raw.values.iter().any(String::is_empty) {
@@ -175,7 +183,41 @@ impl Parser<'_, '_> {
             self.faults.error(fault.hint(format!("leave `{key}` out to allow any")));
             return None;
         }
-        Some(Some(raw.values.iter().map(|name| name.as_str().into()).collect()))
+        let mut list = AllowList::default();
+        for (i, text) in raw.values.iter().enumerate() {
+            let issuer = |of: &str| issuers.iter().find(|(name, _)| *name == of).map(|(_, index)| *index);
+            let qualified = text.split_once('/').and_then(|(of, name)| Some((issuer(of)?, name)));
+            match qualified {
+                Some((issuer, name)) if !name.is_empty() => {
+                    list.qualified.insert((issuer, name.into()));
+                }
+                Some(_) | None => {
+                    if let [(first, _), _, ..] = issuers {
+                        let message = format!("each issuer of the route may assert `{text}`");
+                        let fault = Fault::new(node.place_of_item(&[key], i), message).key(key);
+                        self.faults.warn(fault.hint(format!("name the one that may: `{first}/{text}`")));
+                    }
+                    list.names.insert(text.as_str().into());
+                }
+            }
+        }
+        Some(Some(list))
+    }
+
+    /// Warns of an issuer that may assert the tenants of other issuers.
+    fn check_tenants(&mut self, node: &Node<'_>, accepted: &[(&str, IssuerIndex)], issuers: &[IssuerPolicy]) {
+        if accepted.len() < 2 {
+            return;
+        }
+        for (name, index) in accepted {
+            if issuers.get(index.get()).is_some_and(|issuer| issuer.tenants == TenantAssertion::Any) {
+                let message = format!("issuer `{name}` may assert any tenant, also one of another issuer");
+                let fault = Fault::new(node.place_of(&["tenant"]), message).key("tenant");
+                self.faults.warn(fault.hint(format!(
+                    "give `{name}` the `tenants` that it may assert, or `tenant` if it is one itself"
+                )));
+            }
+        }
     }
 
     fn claim_rules(&mut self, raw: &RawRequire, node: &Node<'_>) -> Option<Vec<ClaimRule>> {
@@ -189,18 +231,32 @@ impl Parser<'_, '_> {
             let place = node.place_of_key(&["claims", name]);
             let path = self.claim_path(name, place)?;
             let test = match test {
-                RawClaimTest { equals: Some(value), one_of: None, contains: None } => {
-                    ClaimTest::Equals(Json::from(value.clone()))
+                RawClaimTest { equals: Some(value), one_of: None, contains: None, contains_any: None } => {
+                    ClaimTest::Equals(self.claim_value(value, node, name)?)
                 }
-                RawClaimTest { equals: None, one_of: Some(values), contains: None } if !values.is_empty() => {
-                    ClaimTest::OneOf(values.iter().cloned().map(Json::from).collect())
+                RawClaimTest { equals: None, one_of: Some(values), contains: None, contains_any: None }
+                    if !values.is_empty() =>
+                {
+                    ClaimTest::OneOf(self.claim_values(values, node, name)?)
                 }
-                RawClaimTest { equals: None, one_of: None, contains: Some(value) } => {
-                    ClaimTest::Contains(Json::from(value.clone()))
+                RawClaimTest { equals: None, one_of: None, contains: Some(value), contains_any: None } => {
+                    if value.is_array() {
+                        let place = node.place_of(&["claims", name]);
+                        let message =
+                            "`contains` compares the items of the claim with one value, not with a list";
+                        let fault = Fault::new(place, message).key(name.as_str());
+                        self.faults.error(fault.hint("for any of several values write `contains_any: […]`"));
+                        return None;
+                    }
+                    ClaimTest::ContainsAny(vec![self.claim_value(value, node, name)?])
+                }
+                RawClaimTest { equals: None, one_of: None, contains: None, contains_any: Some(values) }
+                    if !values.is_empty() =>
+                {
+                    ClaimTest::ContainsAny(self.claim_values(values, node, name)?)
                 }
                 _ => {
-                    let message =
-                        "a claim rule is exactly one of `equals`, `one_of` with some values, and `contains`";
+                    let message = "a claim rule is exactly one of `equals`, `one_of`, `contains` and `contains_any`, with values";
                     let place = node.place_of(&["claims", name]);
                     self.faults.error(Fault::new(place, message).key(name.as_str()));
                     return None;
@@ -209,6 +265,43 @@ impl Parser<'_, '_> {
             rules.push(ClaimRule { path, test });
         }
         Some(rules)
+    }
+
+    fn claim_values(&mut self, values: &[Value], node: &Node<'_>, name: &str) -> Option<Vec<Json>> {
+        values.iter().map(|value| self.claim_value(value, node, name)).collect()
+    }
+
+    /// A value to compare with a claim. A number that 64 bits do not hold exactly could equal another one.
+    fn claim_value(&mut self, value: &Value, node: &Node<'_>, name: &str) -> Option<Json> {
+        let value = Json::from(value.clone());
+        if value.is_exact() {
+            return Some(value);
+        }
+        let message = "a number that is no integer of 64 bits cannot be compared exactly";
+        let fault = Fault::new(node.place_of(&["claims", name]), message).key(name);
+        self.faults.error(fault.hint("if the claim is text, quote the value"));
+        None
+    }
+}
+
+/// The issuers that a route accepts, those with faults of their own left out.
+fn accepted_issuers<'r>(raw: &'r RawRequire, declared: &Names) -> Vec<(&'r str, IssuerIndex)> {
+    let names = raw.issuers.iter().flat_map(|names| &names.values);
+    names.filter_map(|name| Some((name.as_str(), IssuerIndex(declared.find(name)??)))).collect()
+}
+
+fn shape(hosts: &[HostPattern]) -> HostShape {
+    let exact = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => Some(name.clone()),
+        HostPattern::Below(_) | HostPattern::Any => None,
+    };
+    let below = |host: &HostPattern| match host {
+        HostPattern::Below(name) => Some(name.clone()),
+        HostPattern::Exact(_) | HostPattern::Any => None,
+    };
+    HostShape {
+        exact: hosts.iter().filter_map(exact).collect(),
+        below: hosts.iter().filter_map(below).collect(),
     }
 }
 
@@ -238,6 +331,6 @@ fn tenant_from(from: &str, spec: Option<&RouteSpec>) -> Result<Option<TenantRule
     };
     match spec.hosts.iter().find(|host| labels(host) < label) {
         Some(host) => Err(format!("host `{host}` has no label {label}")),
-        None => Ok(Some(TenantRule::HostLabel(label))),
+        None => Ok(Some(TenantRule::HostLabel(label, shape(&spec.hosts)))),
     }
 }
