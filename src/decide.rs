@@ -25,7 +25,7 @@ pub enum Verdict<'s> {
     Permit(Permit, Target),
     /// Answer a CORS preflight for this route.
     Preflight(RouteIndex),
-    /// Answer with the metadata of this resource.
+    /// Answer with the metadata of this resource, or its CORS preflight.
     Metadata(&'s Resource),
     /// Refuse it.
     Reject(Reject),
@@ -107,9 +107,10 @@ fn run<'s, K: Knowledge>(
     let path = CanonicalPath::parse(head.uri.path())?;
     if let Some(resource) = snapshot.resources.find(host.as_str(), path.as_str()) {
         return match *head.method {
-            Method::GET | Method::HEAD => Ok(Verdict::Metadata(resource)),
+            // OPTIONS asks for the CORS preflight of it.
+            Method::GET | Method::HEAD | Method::OPTIONS => Ok(Verdict::Metadata(resource)),
             _ => {
-                record.allow = Some("GET, HEAD");
+                record.allow = Some("GET, HEAD, OPTIONS");
                 Err(Reject::new(Reason::MethodNotAllowed))
             }
         };

@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::json;
-use support::{Policy, Rig, process};
+use support::{Policy, Rig, TestIssuer, process};
 
 /// Two resources on one host, and a third whose host has no public origin.
 const ROUTES: &str = "
@@ -72,6 +72,19 @@ async fn it_is_read_only_and_unknown_resources_are_not_found() {
     let whole = rig.gateway.get(&path).send().await;
     let head = rig.gateway.call("HEAD", &path).send().await;
     assert_eq!((head.status, head.header("content-length")), (200, whole.header("content-length")));
+    let origin = rig.gateway.call("OPTIONS", &path).header("Origin", "https://app.example.org");
+    let preflight = origin
+        .header("Access-Control-Request-Method", "GET")
+        .header("Access-Control-Request-Headers", "mcp-protocol-version");
+    for (what, asked) in [("a preflight", preflight), ("OPTIONS alone", rig.gateway.call("OPTIONS", &path))] {
+        let response = asked.send().await;
+        assert_eq!((response.status, response.text().as_str()), (204, ""), "{what}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{what}");
+        let fields = response.header("access-control-allow-headers").unwrap_or_default().to_owned();
+        assert!(fields.contains("mcp-protocol-version"), "{what}: {fields}");
+        assert_eq!(response.header("access-control-allow-methods"), Some("GET, HEAD"), "{what}");
+        assert_eq!(response.header("access-control-allow-credentials"), None, "{what}");
+    }
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         let response = rig.gateway.call(method, &path).body("").send().await;
         assert_eq!(response.status, 405, "{method}: {response:?}");
@@ -109,4 +122,81 @@ async fn a_host_without_a_public_origin_advertises_nothing_of_the_request() {
         curl.stdout.contains("401") && !curl.stdout.contains(&format!("{}/.well", rig.gateway.address())),
         "{curl:?}"
     );
+}
+
+/// A second issuer on two of the routes, and what the first and the second say about scopes.
+fn two_issuers(corp: &str, partner: &str, url: &str) -> Policy {
+    let routes = "
+- id: one
+  match: { host: api.example.com, path: /one }
+  require: { issuers: [corp], audience: 'https://api.example.com', scopes: [read, { any: [write, admin] }] }
+  upstream: orders
+- id: both
+  match: { host: api.example.com, path: /both }
+  require: { issuers: [corp, partner], audience: 'https://api.example.com/both', scopes: [read] }
+  upstream: orders
+- id: any
+  match: { host: api.example.com, path: /any }
+  require: { issuers: [corp], audience: 'https://api.example.com', scopes: any_authenticated }
+  upstream: orders
+- id: unpublished
+  match: { host: other.example.com, path: /one }
+  require: { issuers: [corp], audience: 'https://api.example.com', scopes: [read] }
+  upstream: orders
+";
+    let second =
+        format!("partner: {{ issuer: {url}, keys: {{ discovery: true }}, algorithms: [ES256]{partner} }}");
+    Policy::default().routes(routes).issuer(corp).issuers(&second)
+}
+
+#[tokio::test]
+async fn scopes_are_named_as_clients_must_ask_for_them() {
+    let prefix = "advertised_scopes: { prefix: 'api://app/', admin: 'https://admin.example/.default' }";
+    let same = format!(", {prefix}");
+    let app = "api://app/read api://app/write https://admin.example/.default";
+    let rows: [(&str, &str, [Option<&str>; 3], &[&str], &str); 4] = [
+        ("", "", [Some("read write admin"), Some("read"), None], &["read"], "nothing said"),
+        (prefix, &same, [Some(app), Some("api://app/read"), None], &["api://app/read"], "both alike"),
+        (prefix, "", [Some(app), None, None], &["api://app/read", "read"], "one of two"),
+        (
+            "advertised_scopes: { read: 'urn:read' }",
+            ", advertised_scopes: { read: 'urn:other' }",
+            [Some("urn:read write admin"), None, None],
+            &["urn:read", "urn:other"],
+            "two ways",
+        ),
+    ];
+    let other = TestIssuer::start().await;
+    for (corp, partner, challenged, supported, what) in rows {
+        let rig = Rig::with(two_issuers(corp, partner, other.url())).await;
+        for (path, expected) in ["/one", "/both", "/any"].into_iter().zip(challenged) {
+            let refused = rig.gateway.get(path).send().await;
+            assert_eq!(refused.verdict(), "401 credential_missing", "{what}: {path}");
+            assert_eq!(scope_of(refused.challenge()).as_deref(), expected, "{what}: {path}");
+        }
+        let hidden = rig.gateway.get("/one").host("other.example.com").send().await;
+        assert_eq!(scope_of(hidden.challenge()), None, "{what}: a host that publishes nothing");
+        let document = rig.gateway.get(&format!("{WELL_KNOWN}/both")).send().await.json();
+        assert_eq!(document["scopes_supported"], json!(supported), "{what}");
+        let token = rig.issuer.token().scope("write").claim("aud", "https://api.example.com/both").mint();
+        let lacking = rig.gateway.get("/both").token(&token).send().await;
+        assert_eq!(lacking.verdict(), "403 scope_missing", "{what}");
+        assert_eq!(
+            scope_of(lacking.challenge()).as_deref(),
+            Some(supported[0]),
+            "{what}: of the token's issuer"
+        );
+        // The names are for clients: the token has the scope of the policy.
+        let token = rig.issuer.token().scope("read").claim("aud", "https://api.example.com/both").mint();
+        assert_eq!(rig.gateway.get("/both").token(&token).send().await.status, 200, "{what}");
+        let token =
+            rig.issuer.token().scope(supported[0]).claim("aud", "https://api.example.com/both").mint();
+        let status = if supported[0] == "read" { 200 } else { 403 };
+        assert_eq!(rig.gateway.get("/both").token(&token).send().await.status, status, "{what}");
+    }
+}
+
+/// The `scope` of a challenge.
+fn scope_of(challenge: &str) -> Option<String> {
+    Some(challenge.split_once("scope=\"")?.1.split('"').next()?.to_owned())
 }

@@ -31,6 +31,7 @@ pub(crate) fn refusals(criterion: &mut Criterion) {
             reject: &reject,
             route: Some(RouteIndex(50)),
             authenticated,
+            issuer: None,
             request_id: REQUEST_ID,
             allow: None,
             grpc: false,

@@ -59,6 +59,7 @@ fuzz_target!(|data: &[u8]| {
         reject: &reject,
         route: (flags & 1 == 1).then_some(RouteIndex(1)),
         authenticated: flags & 2 == 2,
+        issuer: None,
         request_id: texts.request_id,
         allow: (flags & 4 == 4).then_some(texts.subject),
         grpc: flags & 8 == 8,

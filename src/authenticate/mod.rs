@@ -25,8 +25,8 @@ use http::HeaderMap;
 
 pub use facts::{KeyThumbprint, TokenFacts};
 pub use policy::{
-    Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, Issuers, KeyRefresh, KeySource,
-    TenantAssertion, TokenTypes,
+    AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, Issuers, KeyRefresh,
+    KeySource, TenantAssertion, TokenTypes,
 };
 
 use crate::reject::{Reason, Reject};

@@ -1,10 +1,11 @@
 //! How one issuer's tokens are validated: the `issuers` section, parsed.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::types::{Issuer, IssuerIndex, IssuerName};
+use crate::types::{Issuer, IssuerIndex, IssuerName, Scope};
 
 /// A signature algorithm this gateway verifies (RFC 7518 §3.1, RFC 8037). Asymmetric only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -258,6 +259,29 @@ pub struct IssuerPolicy {
     pub plain_http: bool,
     /// PEM of the authorities to trust instead of the public ones when keys are fetched.
     pub ca: Option<std::sync::Arc<[u8]>>,
+    /// How clients must ask for scopes.
+    pub advertised_scopes: AdvertisedScopes,
+}
+
+/// How clients must ask an issuer for the scopes that its tokens carry. Entra for one issues `read` to a client that asks for
+/// `api://app/read`. Metadata and challenges use these names; nothing is compared with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdvertisedScopes {
+    /// Put in front of each scope that has no name of its own.
+    pub prefix: Option<Box<str>>,
+    /// Names of single scopes.
+    pub names: BTreeMap<Scope, Box<str>>,
+}
+
+impl AdvertisedScopes {
+    /// The name of a scope.
+    pub fn of<'s>(&'s self, scope: &'s Scope) -> Cow<'s, str> {
+        match (self.names.get(scope), &self.prefix) {
+            (Some(name), _) => Cow::Borrowed(name),
+            (None, Some(prefix)) => Cow::Owned(format!("{prefix}{}", scope.as_str())),
+            (None, None) => Cow::Borrowed(scope.as_str()),
+        }
+    }
 }
 
 /// The issuers of one snapshot, found by exact `iss`.

@@ -286,6 +286,10 @@ pub(super) struct RawIssuer {
     /// How often keys are fetched.
     #[serde(default)]
     pub(super) key_refresh: RawKeyRefresh,
+    /// How clients must ask this issuer for a scope of the policy: `{ prefix: "api://app/" }` for all scopes, or
+    /// `{ read: "api://app/read" }` for single ones, which win over the prefix. Used in metadata and challenges only.
+    #[serde(default)]
+    pub(super) advertised_scopes: BTreeMap<String, String>,
 }
 
 /// Where an issuer's keys come from: exactly one of these.

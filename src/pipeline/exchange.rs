@@ -185,6 +185,7 @@ impl Exchange {
             reject,
             route: self.route.get(),
             authenticated: self.principal.get().is_some(),
+            issuer: self.principal.get().map(Principal::issuer),
             request_id: self.request_id.to_str().unwrap_or_default(),
             allow,
             grpc: grpc::is_call(&self.head.headers),

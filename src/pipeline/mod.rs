@@ -95,7 +95,9 @@ impl Gateway {
                     None => exchange.refuse(&Reject::new(Reason::Internal), None),
                 }
             }
-            Verdict::Metadata(resource) => exchange.reply(metadata::response(resource)),
+            Verdict::Metadata(resource) => {
+                exchange.reply(metadata::response(resource, &exchange.head().method))
+            }
             Verdict::Reject(reject) => exchange.refuse(&reject, record.allow),
         }
     }

@@ -1,9 +1,13 @@
 //! `WWW-Authenticate` (RFC 6750 §3).
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 
 use super::Refused;
 use crate::reject::{Challenge, OAuthError, Row};
+use crate::snapshot::Access;
+use crate::types::Scope;
 
 /// The challenge, if the reason asks for one. All of it comes from the policy, which holds only legal characters.
 pub(super) fn value(refused: &Refused<'_>, row: &Row) -> Option<HeaderValue> {
@@ -16,11 +20,17 @@ pub(super) fn value(refused: &Refused<'_>, row: &Row) -> Option<HeaderValue> {
     if let Some(error) = error {
         add(&mut text, "error", &[error.as_str()]);
     }
-    if error == Some(OAuthError::InsufficientScope) {
-        // All scopes at once (RFC 6750 §3.1): the client should not have to ask again and again.
-        add(&mut text, "scope", refused.scopes());
+    let metadata = refused.route().and_then(|route| route.resource_metadata.as_deref());
+    let scopes = match error {
+        Some(OAuthError::InsufficientScope) => Some(insufficient(refused)),
+        Some(_) => None,
+        // A caller that is not known learns the scopes where the metadata publishes them to everybody.
+        None => metadata.and_then(|_| wanted(refused)),
+    };
+    if let Some(scopes) = scopes {
+        add(&mut text, "scope", &scopes);
     }
-    if let Some(url) = refused.route().and_then(|route| route.resource_metadata.as_deref()) {
+    if let Some(url) = metadata {
         add(&mut text, "resource_metadata", &[url]);
     }
     if text.is_empty() {
@@ -28,6 +38,28 @@ pub(super) fn value(refused: &Refused<'_>, row: &Row) -> Option<HeaderValue> {
         add(&mut text, "realm", &["scopegate"]);
     }
     HeaderValue::from_str(&text).ok()
+}
+
+/// The scopes that a token lacks, as the client must ask its issuer for them: all at once (RFC 6750 §3.1), so that the client
+/// need not ask again and again.
+fn insufficient<'a>(refused: &Refused<'a>) -> Vec<Cow<'a, str>> {
+    let issuer = refused.issuer.and_then(|issuer| refused.snapshot.issuers.get(issuer));
+    let name = |scope: &'a Scope| match issuer {
+        Some(issuer) => issuer.advertised_scopes.of(scope),
+        None => Cow::Borrowed(scope.as_str()),
+    };
+    refused.scopes().iter().map(name).collect()
+}
+
+/// The scopes that a first token must have. `None` if the route names none, or if its issuers name them differently: nobody
+/// knows which of them the client will ask.
+fn wanted<'a>(refused: &Refused<'a>) -> Option<Vec<Cow<'a, str>>> {
+    let Access::Protected(requirement) = &refused.route()?.access else { return None };
+    let mut issuers = requirement.issuers.iter().filter_map(|index| refused.snapshot.issuers.get(*index));
+    let advertised = &issuers.next()?.advertised_scopes;
+    let agree = issuers.all(|issuer| issuer.advertised_scopes == *advertised);
+    let scopes = refused.scopes();
+    (agree && !scopes.is_empty()).then(|| scopes.iter().map(|scope| advertised.of(scope)).collect())
 }
 
 /// Adds a parameter, its words separated by spaces.

@@ -1,7 +1,7 @@
 //! Protected resource metadata (RFC 9728), from the live snapshot.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::snapshot::Resource;
@@ -16,8 +16,30 @@ struct Document<'a> {
     bearer_methods_supported: [&'static str; 1],
 }
 
-/// The metadata document of a resource (RFC 9728 §3.2).
-pub fn response(resource: &Resource) -> Response<Bytes> {
+/// The answer to a request for the metadata of a resource: the document (RFC 9728 §3.2), or what a preflight asks for.
+pub fn response(resource: &Resource, method: &Method) -> Response<Bytes> {
+    if *method == Method::OPTIONS { preflight() } else { document(resource) }
+}
+
+/// Scripts of any origin may read the document, with any field: MCP clients send `MCP-Protocol-Version`.
+fn preflight() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::ALLOW, "GET, HEAD, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
+        // A `*` covers all fields but Authorization; older browsers know no `*`.
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, mcp-protocol-version, *"),
+        (header::ACCESS_CONTROL_MAX_AGE, "3600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn document(resource: &Resource) -> Response<Bytes> {
     let document = Document {
         resource: resource.resource.as_str(),
         authorization_servers: resource.authorization_servers.iter().map(AsRef::as_ref).collect(),

@@ -18,7 +18,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::reject::{Reason, Reject};
 use crate::snapshot::{Access, Route, Snapshot};
-use crate::types::{RouteIndex, Scope};
+use crate::types::{IssuerIndex, RouteIndex, Scope};
 
 /// Seconds after which a client should try again what failed for want of a dependency or capacity.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -34,6 +34,8 @@ pub struct Refused<'a> {
     pub route: Option<RouteIndex>,
     /// Whether the caller is known: then it learns the owner and the scopes.
     pub authenticated: bool,
+    /// The issuer of the verified token.
+    pub issuer: Option<IssuerIndex>,
     /// The id that the log line of this request carries.
     pub request_id: &'a str,
     /// The value of the Allow header, where the method was refused.

@@ -23,7 +23,7 @@ use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::RouteTable;
 use crate::types::{
-    Audience, Issuer, IssuerIndex, Owner, RouteId, RouteIndex, Scope, Secret, UpstreamIndex, UpstreamName,
+    Audience, Issuer, IssuerIndex, Owner, RouteId, RouteIndex, Secret, UpstreamIndex, UpstreamName,
 };
 
 /// A compiled policy.
@@ -324,8 +324,8 @@ pub struct Resource {
     pub resource: Audience,
     /// Issuers any of its routes accepts.
     pub authorization_servers: Vec<Issuer>,
-    /// Scopes any of its routes names.
-    pub scopes: Vec<Scope>,
+    /// Scopes any of its routes names, as clients must ask its issuers for them.
+    pub scopes: Vec<Box<str>>,
 }
 
 impl Resources {

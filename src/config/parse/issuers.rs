@@ -1,13 +1,14 @@
 //! The `issuers` section.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Names, Parser};
 use crate::authenticate::keys::KeySet;
 use crate::authenticate::{
-    Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, KeyRefresh, KeySource, TenantAssertion,
-    TokenTypes,
+    AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, KeyRefresh, KeySource,
+    TenantAssertion, TokenTypes,
 };
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw::{RawClaims, RawIssuer, RawKeyRefresh, RawKeys};
@@ -73,7 +74,25 @@ impl Parser<'_, '_> {
             refresh: self.key_refresh(&raw.key_refresh, node),
             plain_http,
             ca,
+            advertised_scopes: self.advertised_scopes(&raw.advertised_scopes, node),
         })
+    }
+
+    /// How clients must ask for scopes.
+    fn advertised_scopes(&mut self, raw: &BTreeMap<String, String>, node: &Node<'_>) -> AdvertisedScopes {
+        let mut advertised = AdvertisedScopes::default();
+        for (scope, name) in raw {
+            let keys = ["advertised_scopes", scope.as_str()];
+            if self.scope(name, node.place_of(&keys)).is_none() {
+                continue;
+            }
+            if scope == "prefix" {
+                advertised.prefix = Some(name.as_str().into());
+            } else if let Some(scope) = self.scope(scope, node.place_of_key(&keys)) {
+                advertised.names.insert(scope, name.as_str().into());
+            }
+        }
+        advertised
     }
 
     /// The authorities that are trusted where keys are fetched.

@@ -2,7 +2,8 @@
 //!
 //! 1. The resource of a protected route is its first audience that is a URL under the host's external origin, else the
 //!    external URL itself. Nothing comes from a request's Host.
-//! 2. Routes with one resource at one host share one metadata document: all their issuers, all their scopes.
+//! 2. Routes with one resource at one host share one metadata document: all their issuers, and all their scopes by the names
+//!    that clients must ask these issuers for.
 //! 3. A route without host, or with a wildcard, is published at each host of this section that its requests can be for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,7 +20,7 @@ use crate::config::url::Url;
 use crate::route::host::HostPattern;
 use crate::route::table::RouteSpec;
 use crate::snapshot::{Access, Origin, Resource, Resources, Route};
-use crate::types::{Audience, Scope, Shared};
+use crate::types::{Audience, Shared};
 
 /// Where metadata is published (RFC 9728 §3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -138,7 +139,7 @@ impl Hosts {
         issuers: &Issuers,
     ) -> Resources {
         // There may be many scopes: a search in the list would make loading quadratic.
-        let mut found: BTreeMap<(&str, String), (Resource, HashSet<Scope>)> = BTreeMap::new();
+        let mut found: BTreeMap<(&str, String), (Resource, HashSet<Box<str>>)> = BTreeMap::new();
         if self.0.is_empty() {
             return Resources::default();
         }
@@ -169,10 +170,12 @@ impl Hosts {
                 let accepted = requirement.issuers.iter().filter_map(|index| issuers.get(*index));
                 for policy in accepted {
                     add(&mut resource.authorization_servers, &policy.issuer);
-                }
-                for scope in requirement.scopes.listed() {
-                    if scopes.insert(scope.clone()) {
-                        resource.scopes.push(scope.clone());
+                    for scope in requirement.scopes.listed() {
+                        let name = policy.advertised_scopes.of(scope);
+                        if !scopes.contains(&*name) {
+                            scopes.insert(name.as_ref().into());
+                            resource.scopes.push(name.into());
+                        }
                     }
                 }
             }
