@@ -38,6 +38,24 @@ async fn a_running_request_is_answered_before_the_process_ends() {
 }
 
 #[tokio::test]
+async fn user_signals_are_logged_and_end_nothing() {
+    let (mut rig, sign, mut client) = held(Policy::default()).await;
+    for name in ["USR1", "USR2"] {
+        rig.gateway.signal(name);
+        let line = format!("SIG{name} is ignored");
+        support::eventually("a line in the log", || async {
+            rig.gateway.output().contains(&line).then_some(())
+        })
+        .await;
+    }
+    sign.notify_one();
+    assert_eq!(client.response().await.status, 200);
+    assert!(rig.gateway.runs());
+    rig.gateway.signal("TERM");
+    assert_eq!(rig.gateway.wait_exit().await, Some(0));
+}
+
+#[tokio::test]
 async fn it_is_not_ready_while_it_drains_and_takes_no_new_request() {
     let (mut rig, sign, mut client) = held(Policy::default()).await;
     rig.gateway.signal("TERM");

@@ -124,6 +124,9 @@ async fn a_host_without_a_public_origin_advertises_nothing_of_the_request() {
     );
 }
 
+/// What both issuers say about scopes, the scopes of three challenges, those of the metadata, and what the row is about.
+type ScopeRow<'a> = (&'a str, &'a str, [Option<&'a str>; 3], &'a [&'a str], &'a str);
+
 /// A second issuer on two of the routes, and what the first and the second say about scopes.
 fn two_issuers(corp: &str, partner: &str, url: &str) -> Policy {
     let routes = "
@@ -154,7 +157,7 @@ async fn scopes_are_named_as_clients_must_ask_for_them() {
     let prefix = "advertised_scopes: { prefix: 'api://app/', admin: 'https://admin.example/.default' }";
     let same = format!(", {prefix}");
     let app = "api://app/read api://app/write https://admin.example/.default";
-    let rows: [(&str, &str, [Option<&str>; 3], &[&str], &str); 4] = [
+    let rows: [ScopeRow; 4] = [
         ("", "", [Some("read write admin"), Some("read"), None], &["read"], "nothing said"),
         (prefix, &same, [Some(app), Some("api://app/read"), None], &["api://app/read"], "both alike"),
         (prefix, "", [Some(app), None, None], &["api://app/read", "read"], "one of two"),

@@ -3,6 +3,10 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use support::tls::{Authority, Connect, Leaf};
 use support::{Client, Gateway, Policy, TestIssuer, Upstream, eventually, ok, process};
 
@@ -109,6 +113,77 @@ async fn the_certificate_is_chosen_by_name() {
     }
     let unknown = tls.connect("unknown.example.com", http1, None).to(tls.gateway.https()).await;
     assert!(unknown.is_err(), "an unknown name gets the first certificate, which does not have it");
+}
+
+/// A client that can verify one kind of key alone, by the suites of TLS 1.2.
+async fn shown(authority: &Authority, gateway: &Gateway, name: &str, kind: &str) -> Option<Vec<u8>> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| format!("{:?}", suite.suite()).contains(kind));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = tokio::net::TcpStream::connect(gateway.https()).await.unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.ok()?;
+    Some(stream.get_ref().1.peer_certificates()?.first()?.to_vec())
+}
+
+#[tokio::test]
+async fn keys_of_one_name_fit_the_client() {
+    let authority = Authority::new("servers");
+    let names = ["api.example.com", "*.wild.example.com"];
+    let (ec, rsa) = (authority.server(&names), authority.rsa_server(&names));
+    let der = |leaf: &Leaf| leaf.parsed().0.first().map(|certificate| certificate.to_vec());
+    let other = authority.server(&["second.example.com"]);
+    for (first, second) in [(&ec, &rsa), (&rsa, &ec)] {
+        let listen = "
+- https: 127.0.0.1:0
+  certificates:
+    - { cert: first.crt, key: first.key }
+    - { cert: other.crt, key: other.key }
+    - { cert: second.crt, key: second.key }
+";
+        let files = [
+            ("first.crt", first.cert.as_str()),
+            ("first.key", &first.key),
+            ("second.crt", &second.cert),
+            ("second.key", &second.key),
+            ("other.crt", &other.cert),
+            ("other.key", &other.key),
+        ];
+        let issuer = TestIssuer::start().await;
+        let upstream = Upstream::start(|_| ok("hello")).await;
+        let policy = Policy::default().listen(listen).render(issuer.url(), &upstream.url());
+        let gateway = Gateway::start_with(&policy, &files).await;
+        for (name, kind, expected) in [
+            ("api.example.com", "ECDHE_RSA", der(&rsa)),
+            ("api.example.com", "ECDHE_ECDSA", der(&ec)),
+            ("api.example.com", "TLS13", der(first)),
+            ("a.wild.example.com", "ECDHE_RSA", der(&rsa)),
+            ("a.wild.example.com", "ECDHE_ECDSA", der(&ec)),
+            ("second.example.com", "ECDHE_ECDSA", der(&other)),
+            ("second.example.com", "ECDHE_RSA", None),
+        ] {
+            let got = shown(&authority, &gateway, name, kind).await;
+            assert!(got == expected, "{name} for {kind}");
+        }
+        // Both certificates are of one name, so either connection may ask for it, and for no other.
+        let connect =
+            Connect { authority: &authority, name: "api.example.com", alpn: &["http/1.0"], client: None };
+        let stream = connect.to(gateway.https()).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.0"[..]));
+        let mut client = Client::over(stream);
+        for (host, status) in
+            [("api.example.com", 401), ("a.wild.example.com", 404), ("second.example.com", 421)]
+        {
+            let answer = gateway.get("/orders/1").host(host).on(&mut client).await;
+            assert_eq!(answer.map(|answer| answer.status), Some(status), "{host}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -209,7 +209,7 @@ pub(crate) fn policy() -> IssuerPolicy {
         },
         plain_http: false,
         ca: None,
-        advertised_scopes: AdvertisedScopes::default(),
+        advertised_scopes: super::AdvertisedScopes::default(),
     }
 }
 

@@ -7,6 +7,7 @@ mod files;
 mod ready;
 pub mod run;
 pub mod schema;
+mod signals;
 
 use std::process::ExitCode;
 

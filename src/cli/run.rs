@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::files::{self, Room, TooFew};
 use super::ready::{self, Addresses};
+use super::signals::{Signals, Told};
 use crate::admin::Admin;
 use crate::config::Loaded;
 use crate::observe::access_log::AccessLog;
@@ -73,7 +73,7 @@ pub(super) enum RunError {
     Policy(#[from] policy::Refusal),
     /// An address is taken or not ours.
     #[error(
-        "cannot listen on {address}: {source}; change `{key}` in the configuration, or stop what uses the port"
+        "cannot listen on {address}: {source}; {}", cure(*.address, .key, .source)
     )]
     Bind { address: SocketAddr, key: String, source: io::Error },
     /// Whoever waits for the file would wait for ever.
@@ -97,6 +97,24 @@ pub(super) enum RunError {
     /// A worker ended by itself.
     #[error("worker {0} ended unexpectedly; the process cannot go on without it")]
     Worker(usize),
+}
+
+/// What helps against an address that cannot be listened at.
+fn cure(address: SocketAddr, key: &str, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need a right: give the process CAP_NET_BIND_SERVICE (systemd: `AmbientCapabilities`), lower the \
+            sysctl `net.ipv4.ip_unprivileged_port_start` to {}, or set another port in `{key}`",
+            address.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "this machine has no such address: correct `{key}`, or write `0.0.0.0:{}`",
+                address.port()
+            )
+        }
+        _ => format!("change `{key}` in the configuration, or stop what uses the port"),
+    }
 }
 
 /// Runs the command.
@@ -303,6 +321,7 @@ impl Workers {
                 told = signals.next() => match told {
                     Told::End => return Ok(()),
                     Told::Reload => reloads.signal(),
+                    Told::Nothing(name) => tracing::info!("{name} is ignored; SIGHUP reloads the configuration"),
                 },
                 Some(number) = self.ended.recv() => return Err(RunError::Worker(number)),
             }
@@ -343,45 +362,5 @@ impl Workers {
 async fn all_ended(running: &mut usize, ended: &mut mpsc::UnboundedReceiver<usize>) {
     while *running > 0 && ended.recv().await.is_some() {
         *running -= 1;
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// SIGTERM or SIGINT.
-    End,
-    /// SIGHUP.
-    Reload,
-}
-
-/// The signals this process acts on.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next signal.
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hangup.recv() => Told::Reload,
-        }
-    }
-
-    /// Waits for SIGTERM or SIGINT.
-    async fn end(&mut self) {
-        while self.next().await != Told::End {}
     }
 }

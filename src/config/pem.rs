@@ -16,6 +16,7 @@ use crate::types::Timestamp;
 pub(super) fn check_pair(cert: &[u8], key: &[u8]) -> Result<Option<Timestamp>, String> {
     let chain = certificates(cert)?;
     let until = chain.first().and_then(|leaf| not_after(leaf));
+    check_key(key)?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|_| "the key file holds no private key in PEM".to_owned())?;
     CertifiedKey::from_der(chain, key, &default_provider()).map_err(|e| match e {
@@ -38,7 +39,31 @@ pub(super) fn check_authorities(pem: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Says of a key file what a reader of PEM would not.
+fn check_key(pem: &[u8]) -> Result<(), String> {
+    check_start(pem, "key")?;
+    let holds = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
+    // PKCS #8 (RFC 7468 §11), and the older form of OpenSSL (RFC 1421 §4.6.1.1).
+    if holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED") {
+        return Err("the private key is encrypted; decrypt it with `openssl pkey -in KEY -out NEW` and protect the file by its \
+            permissions"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// A byte order mark hides the first block of a file from readers of PEM.
+fn check_start(pem: &[u8], what: &str) -> Result<(), String> {
+    if pem.starts_with(b"\xEF\xBB\xBF") || pem.starts_with(b"\xFF\xFE") || pem.starts_with(b"\xFE\xFF") {
+        return Err(format!(
+            "the {what} file begins with a byte order mark; save it as ASCII text without one"
+        ));
+    }
+    Ok(())
+}
+
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    check_start(pem, "certificate")?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|_| "the certificate file is not PEM".to_owned())?;
@@ -103,4 +128,36 @@ fn time(tag: u8, text: &str) -> Option<Timestamp> {
     let date = jiff::civil::DateTime::new(year, part(0)?, part(2)?, part(4)?, part(6)?, part(8)?, 0).ok()?;
     let zoned = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(Timestamp(zoned.timestamp().as_second()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_read_name_their_cause() {
+        let key = KeyPair::generate().unwrap();
+        let names = ["localhost".to_owned()];
+        let cert = CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let marked = |text: &str| format!("\u{feff}{text}");
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let older = key.replacen('\n', "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n", 1);
+        for (cert, key, message) in [
+            (&cert, &encrypted, "the private key is encrypted; decrypt it with `openssl pkey"),
+            (&cert, &older, "the private key is encrypted; decrypt it with `openssl pkey"),
+            (&cert, &marked(&key), "the key file begins with a byte order mark"),
+            (&marked(&cert), &key, "the certificate file begins with a byte order mark"),
+            (&cert, &cert, "the key file holds no private key"),
+            (&key, &key, "the certificate file holds no certificate"),
+        ] {
+            let refused = check_pair(cert.as_bytes(), key.as_bytes()).unwrap_err();
+            assert!(refused.starts_with(message), "{refused}");
+        }
+        assert!(check_pair(cert.as_bytes(), key.as_bytes()).is_ok());
+        let refused = check_authorities(marked(&cert).as_bytes()).unwrap_err();
+        assert!(refused.contains("byte order mark"), "{refused}");
+    }
 }

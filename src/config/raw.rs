@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::raw_routes::RawRoute;
 use super::raw_values::{AutoOr, OneOrMany, RawDuration, RawSecret, RawSize, RawTokenType};
@@ -92,9 +92,11 @@ pub(super) enum RawAccessLog {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawListener {
     /// Address and port for plain HTTP.
+    #[serde(default, deserialize_with = "listening_address")]
     #[schemars(with = "Option<String>")]
     pub(super) http: Option<SocketAddr>,
     /// Address and port for HTTPS; HTTP/1.1 and HTTP/2 are chosen by ALPN.
+    #[serde(default, deserialize_with = "listening_address")]
     #[schemars(with = "Option<String>")]
     pub(super) https: Option<SocketAddr>,
     /// Certificates, chosen by SNI; the first serves clients without a known name.
@@ -106,6 +108,25 @@ pub(super) struct RawListener {
     /// Whether each connection begins with a PROXY protocol header (v1 or v2). Only from `trusted_proxies`. Default `false`.
     #[serde(default)]
     pub(super) proxy_protocol: bool,
+}
+
+/// An address to listen at. A name would have to be looked up, and may have several addresses.
+fn listening_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if let Ok(address) = text.parse() {
+        return Ok(Some(address));
+    }
+    let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("8080");
+    let hint = match text.rsplit_once(':').map(|(host, _)| host) {
+        Some("localhost") => format!("write `127.0.0.1:{port}`, or `[::1]:{port}` for IPv6"),
+        Some("" | "*") => {
+            format!("write `0.0.0.0:{port}` for all addresses, and `[::]:{port}` for those of IPv6")
+        }
+        Some(_) | None => {
+            format!("write `127.0.0.1:{port}` for this machine alone, `0.0.0.0:{port}` for all addresses")
+        }
+    };
+    Err(serde::de::Error::custom(format!("not an IP address with a port | {hint}")))
 }
 
 /// Where a listener redirects.

@@ -8,7 +8,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -119,9 +119,10 @@ impl ListenerTls {
     }
 
     /// Whether a connection that asked for `server_name` may serve `host` too: both have the same certificate, or neither
-    /// is known and both have the first. Both are in lower case without port.
+    /// is known and both have the first. Of several certificates for one name the first counts, whichever was shown. Both are
+    /// in lower case without port.
     pub fn serves(&self, server_name: Option<&str>, host: &str) -> bool {
-        Arc::ptr_eq(self.certificates.of(server_name), self.certificates.of(Some(host)))
+        Arc::ptr_eq(&self.certificates.of(server_name).first, &self.certificates.of(Some(host)).first)
     }
 }
 
@@ -141,7 +142,7 @@ fn server_config(policy: &TlsPolicy, certificates: Arc<Certificates>) -> Result<
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     // Session tickets: resumption costs the server no memory and saves the client a round of public-key work.
     match rustls::crypto::aws_lc_rs::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,
@@ -155,38 +156,81 @@ fn server_config(policy: &TlsPolicy, certificates: Arc<Certificates>) -> Result<
 /// Certificates by server name.
 #[derive(Debug)]
 struct Certificates {
-    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    exact: HashMap<Box<str>, Group>,
     /// By the name without its first label and dot.
-    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+    wildcard: HashMap<Box<str>, Group>,
+    default: Group,
     several: bool,
+}
+
+/// The certificates of one name in the order of the list, such as one with an ECDSA key and one with an RSA key.
+#[derive(Clone, Debug)]
+struct Group {
+    first: Arc<CertifiedKey>,
+    others: Vec<Arc<CertifiedKey>>,
+}
+
+impl Group {
+    fn add(group: &mut Option<Self>, certified: &Arc<CertifiedKey>) {
+        match group {
+            Some(group) => group.others.push(Arc::clone(certified)),
+            None => *group = Some(Self { first: Arc::clone(certified), others: Vec::new() }),
+        }
+    }
+
+    /// The first certificate whose key can sign as the client asks; the first of all if none can.
+    fn choose(&self, schemes: &[SignatureScheme]) -> &Arc<CertifiedKey> {
+        if self.others.is_empty() {
+            return &self.first;
+        }
+        let mut all = std::iter::once(&self.first).chain(&self.others);
+        all.find(|certified| certified.key.choose_scheme(schemes).is_some()).unwrap_or(&self.first)
+    }
 }
 
 impl Certificates {
     fn new(policy: &TlsPolicy) -> Result<Self, TlsError> {
-        let mut exact = HashMap::new();
-        let mut wildcard = HashMap::new();
-        let mut default = None;
+        let mut exact: HashMap<Box<str>, Option<Group>> = HashMap::new();
+        let mut wildcard: HashMap<Box<str>, Option<Group>> = HashMap::new();
+        let mut default: Option<Group> = None;
+        let mut default_names = Vec::new();
         for files in &policy.certificates {
             let chain = chain(&files.cert, "a certificate file")?;
             let key = key(&files.key, "a key file")?;
             let certified = CertifiedKey::from_der(chain, key, &provider())
                 .map_err(|source| TlsError::Refused { what: "a certificate with its key", source })?;
             let certified = Arc::new(certified);
-            for name in dns_names(&certified) {
+            let mut names = dns_names(&certified);
+            names.sort_unstable();
+            names.dedup();
+            for name in &names {
                 match name.strip_prefix("*.") {
-                    Some(parent) => wildcard.entry(parent.into()).or_insert_with(|| Arc::clone(&certified)),
-                    None => exact.entry(name.into_boxed_str()).or_insert_with(|| Arc::clone(&certified)),
-                };
+                    Some(parent) => Group::add(wildcard.entry(parent.into()).or_default(), &certified),
+                    None => Group::add(exact.entry(name.as_str().into()).or_default(), &certified),
+                }
             }
-            default.get_or_insert(certified);
+            if default.is_none() {
+                Group::add(&mut default, &certified);
+                default_names = names;
+            } else if names == default_names {
+                // The same name with another key: clients without a known name may need that one too.
+                Group::add(&mut default, &certified);
+            }
         }
         let default = default.ok_or(TlsError::Empty("`certificates`"))?;
-        Ok(Self { exact, wildcard, default, several: policy.certificates.len() > 1 })
+        let found = |map: HashMap<Box<str>, Option<Group>>| {
+            map.into_iter().filter_map(|(name, group)| Some((name, group?))).collect()
+        };
+        Ok(Self {
+            exact: found(exact),
+            wildcard: found(wildcard),
+            default,
+            several: policy.certificates.len() > 1,
+        })
     }
 
-    /// The certificate for a name in lower case: exact, then by wildcard, then the first one.
-    fn of(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+    /// The certificates for a name in lower case: exact, then by wildcard, then the first one.
+    fn of(&self, name: Option<&str>) -> &Group {
         let found = name.and_then(|name| {
             let name = name.strip_suffix('.').unwrap_or(name);
             let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
@@ -209,7 +253,7 @@ fn dns_names(certified: &CertifiedKey) -> Vec<String> {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls has checked the name, lower-cased it and removed nothing else.
-        Some(Arc::clone(self.of(hello.server_name())))
+        Some(Arc::clone(self.of(hello.server_name()).choose(hello.signature_schemes())))
     }
 }
 

@@ -97,6 +97,28 @@ fn later_sections_say_that_this_version_does_not_support_them() {
 }
 
 #[test]
+fn listeners_and_names_of_scopes_show_a_right_value() {
+    assert_refused(&[
+        ("http: 127.0.0.1:8080", "http: ⟦localhost:8081", "write `127.0.0.1:8081`, or `[::1]:8081` for IPv6"),
+        ("http: 127.0.0.1:8080", "http: ⟦:8081", "write `0.0.0.0:8081` for all addresses"),
+        ("http: 127.0.0.1:8080", "http: ⟦'*:8081'", "write `0.0.0.0:8081` for all addresses"),
+        (
+            "http: 127.0.0.1:8080",
+            "http: ⟦api.example.com:8081",
+            "write `127.0.0.1:8081` for this machine alone",
+        ),
+        ("http: 127.0.0.1:8080", "http: ⟦127.0.0.1", "not an IP address with a port"),
+        ("http: 127.0.0.1:8080", "https: ⟦localhost:8443", "write `127.0.0.1:8443`"),
+        (
+            "    algorithms",
+            "    advertised_scopes: { orders:read: ⟦'a b' }\n    algorithms",
+            "`a b` is not a scope",
+        ),
+        ("    algorithms", "    advertised_scopes: { prefix: ⟦'' }\n    algorithms", "is not a scope"),
+    ]);
+}
+
+#[test]
 fn what_is_left_out_never_means_open() {
     assert_refused(&[
         (
@@ -213,7 +235,7 @@ fn values_have_their_exact_type() {
         ("  admin:", "  workers: ⟦many\n  admin:", "`auto` or a whole number above 0"),
         ("  admin:", "  access_log: ⟦file\n  admin:", "known here: `stdout`, `off`"),
         ("  admin:", "  trusted_proxies: [⟦10.0.0.0/99]\n  admin:", "not a network"),
-        ("http: 127.0.0.1:8080", "http: ⟦localhost", "invalid socket address"),
+        ("http: 127.0.0.1:8080", "http: ⟦localhost", "write `127.0.0.1:8080` for this machine alone"),
     ]);
 }
 

@@ -140,7 +140,7 @@ fn metadata_is_published_under_the_external_url() {
     assert_eq!(&*resource.metadata_path, "/.well-known/oauth-protected-resource/orders");
     assert_eq!(resource.resource.as_str(), "https://api.example.com/orders");
     assert_eq!(resource.authorization_servers[0].as_str(), "https://idp.example.com/");
-    assert_eq!(resource.scopes[0].as_str(), "orders:read");
+    assert_eq!(&*resource.scopes[0], "orders:read");
     let url = "https://api.example.com/.well-known/oauth-protected-resource/orders";
     assert_eq!(snapshot.routes[0].resource_metadata.as_deref(), Some(url));
     assert_eq!(snapshot.routes[1].resource_metadata, None, "a public route has no challenge");

@@ -43,7 +43,8 @@ impl Leaf {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    fn parsed(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    /// Its chain and key.
+    pub fn parsed(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect();
         (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
     }
@@ -80,6 +81,13 @@ impl Authority {
         let mut params = params(names, ExtendedKeyUsagePurpose::ServerAuth);
         differs(&mut params);
         self.sign(&params)
+    }
+
+    /// The same with an RSA key.
+    pub fn rsa_server(&self, names: &[&str]) -> Leaf {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let cert = params(names, ExtendedKeyUsagePurpose::ServerAuth).signed_by(&key, &self.issuer).unwrap();
+        Leaf { cert: cert.pem(), key: key.serialize_pem() }
     }
 
     fn leaf(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Leaf {

@@ -28,6 +28,9 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// The least `max_age` of what browsers ship with.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The scopes that a resource has already, by the names that clients ask for.
+type ScopeNames = HashSet<Box<str>>;
+
 /// The compiled section.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Hosts(BTreeMap<Box<str>, Host>);
@@ -139,7 +142,7 @@ impl Hosts {
         issuers: &Issuers,
     ) -> Resources {
         // There may be many scopes: a search in the list would make loading quadratic.
-        let mut found: BTreeMap<(&str, String), (Resource, HashSet<Box<str>>)> = BTreeMap::new();
+        let mut found: BTreeMap<(&str, String), (Resource, ScopeNames)> = BTreeMap::new();
         if self.0.is_empty() {
             return Resources::default();
         }
