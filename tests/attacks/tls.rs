@@ -583,7 +583,7 @@ async fn q08_what_is_no_http_ends_at_the_plain_port() {
 #[tokio::test]
 async fn q08_a_protocol_nobody_knows_is_refused_in_the_handshake() {
     let rig = Rig::start().await;
-    for alpn in [&["foo"][..], &["h3"], &["http/1.0"], &["HTTP/1.1"], &["h2c"]] {
+    for alpn in [&["foo"][..], &["h3"], &["http/0.9"], &["HTTP/1.1"], &["h2c"]] {
         let handshake = Connect { alpn, ..rig.connect() }.to(rig.gateway.https()).await;
         let error = handshake.err().map(|error| error.to_string());
         assert!(
@@ -591,7 +591,7 @@ async fn q08_a_protocol_nobody_knows_is_refused_in_the_handshake() {
             "{alpn:?}: {error:?}"
         );
     }
-    for alpn in [&[][..], &["foo", "http/1.1"]] {
+    for alpn in [&[][..], &["foo", "http/1.1"], &["http/1.0"]] {
         let stream = Connect { alpn, ..rig.connect() }.to(rig.gateway.https()).await.unwrap();
         let response = rig.gateway.get("/a").on(&mut Client::over(stream)).await;
         assert_eq!(response.map(|response| response.status), Some(200), "{alpn:?}");
