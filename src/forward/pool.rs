@@ -229,6 +229,7 @@ impl Pool {
                     // A want of sockets is no fault of the address. Another one may have a connection that is open.
                     if reject.reason != Reason::Overloaded {
                         slot.refused.set(Some(Instant::now()));
+                        self.cell.suspect();
                     }
                     last = reject;
                     tried.push(slot);

@@ -196,7 +196,7 @@ pub fn start_cells(
         spawn_refresher(cell, fetcher, on_refresh, &runtime);
     }
     for cell in new_upstreams(live, previous).filter(|cell| cell.has_names()) {
-        tokio::spawn(keep_looking_up(Arc::downgrade(cell), Duration::from_secs(30)));
+        tokio::spawn(keep_looking_up(Arc::downgrade(cell)));
     }
     Ok(())
 }

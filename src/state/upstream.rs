@@ -10,14 +10,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::snapshot::{Endpoint, UpstreamPolicy, UpstreamProtocol};
 use crate::state::tls::{TlsError, client_config};
 
 /// How often names are looked up again. `getaddrinfo` tells no time to live.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(30);
-/// How often while there is no address at all.
+/// How often while a name stands for nothing yet, and most often after connections failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a failed look-up of one name is logged.
+const TELL_INTERVAL: Duration = Duration::from_secs(30);
 /// How long one look-up may take.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,7 +45,17 @@ pub struct UpstreamCell {
     pub tls: Option<Arc<ClientConfig>>,
     addresses: ArcSwap<Vec<Address>>,
     /// What each endpoint's name last stood for.
-    found: Mutex<Vec<Vec<Address>>>,
+    found: Mutex<Vec<Found>>,
+    /// Asks for a look-up before its time. One is under way at most: the task that waits for this does them all.
+    wanted: Arc<Notify>,
+}
+
+/// What is known of one endpoint's name.
+#[derive(Debug, Default)]
+struct Found {
+    addresses: Vec<Address>,
+    /// When a failed look-up was last logged; none since the last that succeeded.
+    told: Option<Instant>,
 }
 
 impl UpstreamCell {
@@ -63,12 +77,16 @@ impl UpstreamCell {
             let ip: IpAddr = endpoint.host.parse().ok()?;
             address(endpoint, SocketAddr::new(ip, endpoint.port))
         };
-        let found: Vec<Vec<Address>> =
-            policy.endpoints.iter().map(|endpoint| literal(endpoint).into_iter().collect()).collect();
+        let found: Vec<Found> = policy
+            .endpoints
+            .iter()
+            .map(|endpoint| Found { addresses: literal(endpoint).into_iter().collect(), told: None })
+            .collect();
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            addresses: ArcSwap::from_pointee(found.concat()),
+            addresses: ArcSwap::from_pointee(union(&found)),
             found: Mutex::new(found),
+            wanted: Arc::new(Notify::new()),
             tls,
             policy,
         }))
@@ -84,28 +102,45 @@ impl UpstreamCell {
         self.policy.endpoints.iter().any(|endpoint| endpoint.host.parse::<IpAddr>().is_err())
     }
 
+    /// Asks for a look-up now, because a connection failed: the name may stand for another address since.
+    pub fn suspect(&self) {
+        self.wanted.notify_one();
+    }
+
     /// Looks all names up once. Addresses of a name that cannot be looked up at the moment stay as they were.
-    /// Returns how long the answer may be used.
+    /// Returns how long the result may be used.
     pub async fn look_up(&self) -> Duration {
-        let mut failed = false;
         for (position, endpoint) in self.policy.endpoints.iter().enumerate() {
+            if endpoint.host.parse::<IpAddr>().is_ok() {
+                continue;
+            }
             let query = tokio::net::lookup_host((&*endpoint.host, endpoint.port));
             match tokio::time::timeout(LOOK_UP_TIMEOUT, query).await {
                 Ok(Ok(sockets)) => {
                     let found = sockets.filter_map(|socket| address(endpoint, socket)).collect();
                     self.note(position, found);
                 }
-                Ok(Err(error)) => {
-                    failed = true;
-                    tracing::warn!(upstream = %self.policy.name, host = %endpoint.host, %error, "name look-up failed");
-                }
-                Err(_) => {
-                    failed = true;
-                    tracing::warn!(upstream = %self.policy.name, host = %endpoint.host, "name look-up timed out");
-                }
+                Ok(Err(error)) => self.failed(position, endpoint, &error),
+                Err(_) => self.failed(position, endpoint, &"timed out"),
             }
         }
-        if failed && self.addresses.load().is_empty() { RETRY_INTERVAL } else { LOOK_UP_INTERVAL }
+        self.lasts()
+    }
+
+    /// How long what was found may be used.
+    fn lasts(&self) -> Duration {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = found.iter().any(|name| name.addresses.is_empty());
+        if unknown { RETRY_INTERVAL } else { LOOK_UP_INTERVAL }
+    }
+
+    fn failed(&self, position: usize, endpoint: &Endpoint, error: &dyn std::fmt::Display) {
+        let mut names = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(name) = names.get_mut(position) else { return };
+        if name.told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
+            name.told = Some(Instant::now());
+            tracing::warn!(upstream = %self.policy.name, host = %endpoint.host, %error, "name look-up failed");
+        }
     }
 
     /// Notes what the name of an endpoint stands for now.
@@ -113,15 +148,9 @@ impl UpstreamCell {
         let all = {
             let mut names = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(name) = names.get_mut(position) {
-                *name = found;
+                *name = Found { addresses: found, told: None };
             }
-            let mut all: Vec<Address> = Vec::new();
-            for address in names.iter().flatten() {
-                if !all.contains(address) {
-                    all.push(address.clone());
-                }
-            }
-            all
+            union(&names)
         };
         // Name servers turn the order with each answer; that is no change.
         let before = self.addresses.load();
@@ -133,6 +162,17 @@ impl UpstreamCell {
     }
 }
 
+/// The addresses of all names, each once.
+fn union(names: &[Found]) -> Vec<Address> {
+    let mut all: Vec<Address> = Vec::new();
+    for address in names.iter().flat_map(|name| &name.addresses) {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
+}
+
 fn address(endpoint: &Endpoint, socket: SocketAddr) -> Option<Address> {
     let tls_name = match endpoint.secure {
         true => Some(ServerName::try_from(endpoint.host.to_string()).ok()?),
@@ -141,11 +181,14 @@ fn address(endpoint: &Endpoint, socket: SocketAddr) -> Option<Address> {
     Some(Address { socket, tls_name })
 }
 
-/// Looks the names of a cell up as they age, for as long as the cell lives.
-pub async fn keep_looking_up(cell: std::sync::Weak<UpstreamCell>, first: Duration) {
-    let mut wait = first;
+/// Looks the names of a cell up as they age, and after connections failed, for as long as the cell lives.
+pub async fn keep_looking_up(cell: std::sync::Weak<UpstreamCell>) {
+    let begin = cell.upgrade().map(|cell| (Arc::clone(&cell.wanted), cell.lasts()));
+    let Some((wanted, mut wait)) = begin else { return };
     loop {
-        tokio::time::sleep(wait).await;
+        // However many connections fail, there is no more than one look-up in this time.
+        tokio::time::sleep(RETRY_INTERVAL).await;
+        let _ = tokio::time::timeout(wait.saturating_sub(RETRY_INTERVAL), wanted.notified()).await;
         let Some(cell) = cell.upgrade() else { return };
         wait = cell.look_up().await;
     }
@@ -187,5 +230,32 @@ mod tests {
         let cell = cell(&[("no name", 1), ("127.0.0.1", 2)]);
         cell.look_up().await;
         assert_eq!(ports(&cell), [2].into());
+    }
+
+    #[tokio::test]
+    async fn a_name_of_which_nothing_is_known_is_asked_again_soon() {
+        let known = cell(&[("127.0.0.1", 1), ("localhost", 2)]);
+        assert_eq!(known.look_up().await, LOOK_UP_INTERVAL);
+        let unknown = cell(&[("127.0.0.1", 1), ("no name", 2)]);
+        assert_eq!(unknown.look_up().await, RETRY_INTERVAL);
+    }
+
+    #[tokio::test]
+    async fn failed_connections_ask_for_one_look_up_before_its_time() {
+        let cell = cell(&[("127.0.0.1", 1), ("localhost", 2)]);
+        cell.look_up().await;
+        let looking = tokio::spawn(keep_looking_up(Arc::downgrade(&cell)));
+        // What it stands for is forgotten here, so that a look-up shows.
+        cell.addresses.store(Arc::new(Vec::new()));
+        let begun = Instant::now();
+        for _ in 0..100 {
+            cell.suspect();
+        }
+        while ports(&cell).is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(begun.elapsed() < LOOK_UP_INTERVAL / 2, "{:?}", begun.elapsed());
+        drop(cell);
+        looking.abort();
     }
 }
