@@ -244,7 +244,7 @@ pub(super) struct RawTimeouts {
     pub(super) upstream_response: Option<RawDuration>,
     /// Longest pause within the body of an upstream's answer. Default `30s`.
     pub(super) upstream_idle: Option<RawDuration>,
-    /// A connection to an upstream without a request is closed after this. Default `4s`.
+    /// A connection to an upstream without a request is closed after this. `0s`: none is used again. Default `4s`.
     pub(super) upstream_keep_alive: Option<RawDuration>,
     /// A client connection without a request is closed after this. Default `60s`.
     pub(super) idle: Option<RawDuration>,

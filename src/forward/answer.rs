@@ -5,7 +5,7 @@
 //! 2. An upstream that pauses for longer than the route allows breaks it off; a client that reads late does not. Where both
 //!    sides may still talk, or the answer is a stream of events or calls, silence may last longer (`stream_idle`).
 //! 3. A stream ends when the caller's token expires (`expiry`), whether the upstream pauses or not.
-//! 4. What breaks off never looks like an end.
+//! 4. What breaks off never looks like an end, and what came before the break, the head at least, reaches the client first.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -24,6 +25,17 @@ use super::http1::framing::{Framing, Piece};
 use super::http1::{Rest, after, ring};
 use super::pool::Lease;
 use crate::snapshot::Route;
+
+/// Whether a response is a stream, which may be silent for long and outlive the token it was permitted with.
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
+    })
+}
+
+/// In how many turns what was handed on has been written: the client's connection lets other tasks go first for one.
+const FLUSHED: u8 = 2;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -48,6 +60,8 @@ pub struct UpstreamBody {
 pub(super) enum Source {
     /// Nothing comes any more.
     Ended,
+    /// It broke off, and the client is told in so many turns, when what came before has left.
+    BrokenOff(u8),
     /// From an HTTP/1 connection.
     Http1(Http1Source),
     /// From a stream of an HTTP/2 connection.
@@ -129,7 +143,7 @@ impl UpstreamBody {
     fn release_if_ended(&mut self) {
         if self.is_end_stream() {
             match std::mem::replace(&mut self.source, Source::Ended) {
-                Source::Ended => {}
+                Source::Ended | Source::BrokenOff(_) => {}
                 Source::Http1(source) => source.release(),
                 Source::Http2(_, lease) => lease.finish(true, None),
             }
@@ -167,7 +181,7 @@ impl UpstreamBody {
         match &mut self.source {
             // Its connection has an alarm that is set already.
             Source::Http1(source) => source.poll_alarm(cx, at),
-            Source::Ended | Source::Http2(..) => {
+            Source::Ended | Source::BrokenOff(_) | Source::Http2(..) => {
                 let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
                 ring(timer.as_mut(), cx, at)
             }
@@ -181,6 +195,7 @@ impl UpstreamBody {
         };
         match &mut self.source {
             Source::Ended => Poll::Ready(None),
+            Source::BrokenOff(_) => Poll::Ready(Some(Err(()))),
             Source::Http1(source) => source.poll(cx).map(|piece| match piece {
                 Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
                 Ok(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
@@ -193,10 +208,13 @@ impl UpstreamBody {
         }
     }
 
-    fn break_off(&mut self, why: Broken) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    /// Closes the upstream's connection, and lets what was handed on leave before the client is told: the server drops what it
+    /// has not written when a body fails, a head of a response too.
+    fn break_off(&mut self, cx: &Context<'_>, why: Broken) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         self.broken = Some(why);
-        self.source = Source::Ended;
-        Poll::Ready(Some(Err(why)))
+        self.source = Source::BrokenOff(FLUSHED);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -206,9 +224,18 @@ impl Body for UpstreamBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
+        if let (Source::BrokenOff(turns), Some(why)) = (&mut this.source, this.broken) {
+            *turns = turns.saturating_sub(1);
+            if *turns > 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            this.source = Source::Ended;
+            return Poll::Ready(Some(Err(why)));
+        }
         // An upstream that never pauses would never be waited for.
         if this.has_expired() && !this.is_end_stream() {
-            return this.break_off(Broken::Expired);
+            return this.break_off(cx, Broken::Expired);
         }
         let polled = this.poll_source(cx);
         if polled.is_ready() {
@@ -223,7 +250,7 @@ impl Body for UpstreamBody {
             }
             Poll::Ready(Some(Err(()))) => {
                 let why = this.request.broken().unwrap_or(Broken::Upstream);
-                this.break_off(why)
+                this.break_off(cx, why)
             }
             Poll::Ready(None) => {
                 this.release_if_ended();
@@ -232,7 +259,7 @@ impl Body for UpstreamBody {
             }
             // An upstream that waits for the rest of the request would wait for ever.
             Poll::Pending => match (this.request.broken(), this.poll_end(cx)) {
-                (Some(why), _) | (None, Poll::Ready(why)) => this.break_off(why),
+                (Some(why), _) | (None, Poll::Ready(why)) => this.break_off(cx, why),
                 (None, Poll::Pending) => Poll::Pending,
             },
         }
@@ -241,6 +268,7 @@ impl Body for UpstreamBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Ended => true,
+            Source::BrokenOff(_) => false,
             Source::Http1(source) => source.framing.is_ended(),
             Source::Http2(incoming, _) => incoming.is_end_stream(),
         }
@@ -249,6 +277,7 @@ impl Body for UpstreamBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Ended => SizeHint::with_exact(0),
+            Source::BrokenOff(_) => SizeHint::default(),
             Source::Http1(source) => match source.framing {
                 Framing::Length(left) => SizeHint::with_exact(left),
                 Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::headers::{self, TrailerNames};
 use super::pace::Pace;
+use super::replay::Attempted;
 use crate::limits::BodyLimits;
 use crate::reject::Reason;
 use crate::types::BodySignal;
@@ -105,6 +106,8 @@ pub enum ClientBody {
     Empty,
     /// What the client sends.
     Streaming(Box<Streaming>),
+    /// The same, for one of several attempts.
+    Attempted(Attempted),
 }
 
 /// A body that the client is still sending.
@@ -144,7 +147,13 @@ impl ClientBody {
 }
 
 impl Streaming {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    /// What the client's connection knows of it.
+    pub(super) const fn body(&self) -> &Incoming {
+        &self.body
+    }
+
+    /// The next frame.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         self.progress.awaits_client.set(false);
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -221,6 +230,7 @@ impl Body for ClientBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streaming(streaming) => streaming.poll(cx),
+            Self::Attempted(attempted) => attempted.poll(cx),
         }
     }
 
@@ -228,6 +238,7 @@ impl Body for ClientBody {
         match self {
             Self::Empty => true,
             Self::Streaming(streaming) => streaming.body.is_end_stream(),
+            Self::Attempted(attempted) => attempted.is_end_stream(),
         }
     }
 
@@ -235,6 +246,7 @@ impl Body for ClientBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streaming(streaming) => streaming.body.size_hint(),
+            Self::Attempted(attempted) => attempted.size_hint(),
         }
     }
 }

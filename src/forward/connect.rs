@@ -21,6 +21,9 @@ use crate::state::upstream::{Address, UpstreamCell};
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// Streams that are opened before the upstream has said how many it takes. More of them it might refuse.
+const STREAMS_BEFORE_SETTINGS: usize = 1;
+
 /// An HTTP/2 connection: a task of its own drives it.
 #[derive(Debug)]
 pub(super) struct Http2 {
@@ -115,6 +118,7 @@ impl Http2 {
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(io))
             .await

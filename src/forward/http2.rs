@@ -4,44 +4,52 @@ use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::answer::{Source, UpstreamBody};
 use super::body::{ClientBody, Progress};
 use super::pool::Lease;
+use super::replay::Replay;
 use super::{Way, headers};
 use crate::reject::{Reason, Reject};
 
-/// Sends a request and waits for the head of its answer.
+/// How often a request is sent at most, if the upstream says each time that it did not process it. An upstream that ends its
+/// connections after a few requests each, as nginx does, refuses all that came behind the last.
+const ATTEMPTS: usize = 5;
+
+/// Sends the request that `build` makes of a body, and waits for the head of its response.
 ///
 /// # Errors
 ///
-/// Why the upstream gave no answer.
+/// Why the upstream gave no response.
 pub(super) async fn exchange(
     way: Way<'_>,
-    request: Request<ClientBody>,
+    method: &Method,
+    build: impl Fn(ClientBody) -> Result<Request<ClientBody>, Reject>,
+    body: ClientBody,
     progress: &Rc<Progress>,
 ) -> Result<Response<UpstreamBody>, Reject> {
-    let lease = way.pool.lend(false, way.now, way.terms()).await?;
-    // Only a kept connection can turn out to be dead, and only a request that may be repeated is worth a copy.
-    let spare = (lease.reused && repeatable(&request)).then(|| copy(&request));
-    let again = match attempt(&lease, request, way, progress).await? {
-        Attempt::Answered(response) => return answered(response, lease, way, progress),
-        Attempt::Unsent(request) => *request,
-        Attempt::Died(reject) => match spare {
-            Some(request) => request,
-            None => return Err(reject),
-        },
-    };
-    drop(lease);
-    let lease = way.pool.lend(true, Instant::now(), way.terms()).await?;
-    match attempt(&lease, again, way, progress).await? {
-        Attempt::Answered(response) => answered(response, lease, way, progress),
-        Attempt::Unsent(_) => Err(Reject::new(Reason::UpstreamUnreachable)),
-        Attempt::Died(reject) => Err(reject),
+    let body = Replay::new(body);
+    // Once: only a kept connection can turn out to be dead.
+    let mut repeatable = body.is_empty() && super::is_idempotent(method);
+    let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
+    let mut last = Reject::new(Reason::UpstreamUnreachable);
+    for left in (0..ATTEMPTS).rev() {
+        let Some(body) = body.again() else { return Err(last) };
+        last = match attempt(&lease, build(body)?, way, progress).await? {
+            Attempt::Answered(response) => return answered(response, lease, way, progress),
+            Attempt::Refused(reject) => reject,
+            Attempt::Died(reject) if std::mem::take(&mut repeatable) => reject,
+            Attempt::Died(reject) => return Err(reject),
+        };
+        if left > 0 {
+            drop(lease);
+            lease = way.pool.lend(true, Instant::now(), way.terms()).await?;
+        }
     }
+    Err(last)
 }
 
 fn answered(
@@ -77,27 +85,12 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Reject> {
     }
 }
 
-/// Whether sending a request twice does no more than sending it once, and all of it is at hand.
-fn repeatable(request: &Request<ClientBody>) -> bool {
-    matches!(request.body(), ClientBody::Empty) && super::is_idempotent(request.method())
-}
-
-/// A request like this one, without a body.
-fn copy(request: &Request<ClientBody>) -> Request<ClientBody> {
-    let mut copy = Request::new(ClientBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
 /// How one attempt ended.
 enum Attempt {
     Answered(Response<Incoming>),
-    /// Nothing was sent.
-    Unsent(Box<Request<ClientBody>>),
-    /// The connection ended without an answer.
+    /// Nothing was sent, or the upstream says that it processed nothing.
+    Refused(Reject),
+    /// The connection ended without a response.
     Died(Reject),
 }
 
@@ -107,12 +100,13 @@ async fn attempt(
     way: Way<'_>,
     progress: &Rc<Progress>,
 ) -> Result<Attempt, Reject> {
+    let unsent = || Reject::because(Reason::UpstreamUnreachable, format!("{}: closed", lease.address()));
     let Some(mut sender) = lease.http2() else {
-        return Ok(Attempt::Unsent(Box::new(request)));
+        return Ok(Attempt::Refused(unsent()));
     };
     if sender.ready().await.is_err() {
         lease.retire();
-        return Ok(Attempt::Unsent(Box::new(request)));
+        return Ok(Attempt::Refused(unsent()));
     }
     let limit = way.route.upstream_response;
     let Some(sent) = answer_within(sender.try_send_request(request), limit, progress).await else {
@@ -126,19 +120,23 @@ async fn attempt(
         }
         Err(failed) => failed,
     };
-    if let Some(request) = failed.take_message() {
+    if failed.take_message().is_some() {
         tracing::debug!(error = %failed.error(), address = %lease.address(), "a kept connection was closed");
         lease.retire();
-        return Ok(Attempt::Unsent(Box::new(request)));
+        return Ok(Attempt::Refused(unsent()));
     }
     let error = failed.into_error();
     if let Some(fault) = progress.fault() {
         return Err(Reject::new(fault));
     }
     let reject = Reject::because(Reason::UpstreamInvalid, format!("{}: {error}", lease.address()));
+    if is_refused(&error) {
+        lease.retire();
+        return Ok(Attempt::Refused(reject));
+    }
     // A connection that was alive once may have been closed before the request came to it; one that never answered fails.
     let ended = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(&error);
-    if lease.reused && (is_refused(&error) || (ended && lease.has_answered())) {
+    if lease.reused && ended && lease.has_answered() {
         lease.retire();
         Ok(Attempt::Died(reject))
     } else {

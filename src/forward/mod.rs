@@ -4,7 +4,8 @@
 //! 2. Header fields are removed, then set ([`headers`]); the target is the route's rewrite of what was matched.
 //! 3. The request goes out on a connection of this worker ([`pool`]).
 //! 4. It is sent again, once and on a new connection, only if nothing of it was sent, or if a kept connection turned out
-//!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2).
+//!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2). A request that an
+//!    HTTP/2 upstream says it did not process is sent again a few times, whatever its method (RFC 9113 §8.7).
 //! 5. The answer streams back ([`answer`]); a switch of protocols becomes a tunnel (`upgrade`).
 
 pub mod answer;
@@ -19,6 +20,7 @@ mod http2;
 pub mod identity;
 mod pace;
 pub mod pool;
+mod replay;
 mod upgrade;
 
 use std::future::poll_fn;
@@ -36,7 +38,7 @@ use crate::reject::{Reason, Reject};
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
 use crate::types::{BodySignal, RawQuery, Timestamp};
-use answer::{Http1Source, Source, UpstreamBody};
+use answer::{Http1Source, Source, UpstreamBody, is_stream};
 use body::{ClientBody, Progress};
 use bound::Bound;
 use expiry::Expiry;
@@ -216,6 +218,9 @@ impl Outbound<'_> {
         let target = self.path().map_or("/", PathAndQuery::as_str);
         let mut head = HeadBytes::new(&self.head.method, target, raw_query);
         self.add_fields(&asked, Some(self.host(&asked)), upgrade, &mut head);
+        if upgrade.is_none() && self.way.snapshot.gateway.timeouts.upstream_keep_alive.is_zero() {
+            head.add(&header::CONNECTION, &HeaderValue::from_static("close"));
+        }
         let delimiter = delimiter(&self.head.headers, &body)?;
         if delimiter == Delimiter::Chunked {
             head.add(&header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
@@ -228,8 +233,13 @@ impl Outbound<'_> {
         body: ClientBody,
         progress: &Rc<Progress>,
     ) -> Result<Response<UpstreamBody>, Reject> {
-        let asked = authority(self.head)?;
         self.bound(true)?;
+        http2::exchange(self.way, &self.head.method, |body| self.http2_request(body), body, progress).await
+    }
+
+    /// The request as it is sent over HTTP/2.
+    fn http2_request(&self, body: ClientBody) -> Result<Request<ClientBody>, Reject> {
+        let asked = authority(self.head)?;
         let secure = self.way.pool.cell.policy.protocol == UpstreamProtocol::H2;
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.path().cloned().unwrap_or(PathAndQuery::from_static("/")));
@@ -241,7 +251,7 @@ impl Outbound<'_> {
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().reserve(self.head.headers.len() + headers::MOST_ADDED);
         self.add_fields(&asked, None, None, request.headers_mut());
-        http2::exchange(self.way, request, progress).await
+        Ok(request)
     }
 
     /// The target: the route's rewrite of what was matched.
@@ -328,8 +338,8 @@ fn delimiter(headers: &HeaderMap, body: &ClientBody) -> Result<Delimiter, Reject
     match (declared.transpose()?, body) {
         (None | Some(0), ClientBody::Empty) => Ok(Delimiter::Length(0)),
         (Some(_), ClientBody::Empty) => Err(Reject::new(Reason::RequestInvalid)),
-        (Some(length), ClientBody::Streaming(_)) => Ok(Delimiter::Length(length)),
-        (None, ClientBody::Streaming(_)) => Ok(Delimiter::Chunked),
+        (Some(length), ClientBody::Streaming(_) | ClientBody::Attempted(_)) => Ok(Delimiter::Length(length)),
+        (None, ClientBody::Streaming(_) | ClientBody::Attempted(_)) => Ok(Delimiter::Chunked),
     }
 }
 
@@ -384,12 +394,4 @@ async fn http1_exchange(
 /// Whether doing it twice does no more than doing it once (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-/// Whether a response is a stream, which may be silent for long and outlive the token it was permitted with.
-fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
-    })
 }

@@ -40,6 +40,39 @@ async fn stopping(bytes: Vec<u8>, stop: Stop) -> (Scripted, Arc<Notify>) {
     (upstream, seen)
 }
 
+#[tokio::test]
+async fn a_break_right_after_the_head_is_never_silent() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size",
+    ] {
+        for reset in [false, true] {
+            let upstream = Scripted::start(move |mut wire| async move {
+                wire.request().await;
+                wire.send(head).await;
+                if reset {
+                    wire.reset();
+                }
+            })
+            .await;
+            let rig = Rig::before(&upstream).await;
+            // On a connection that was answered before, a silent close would have the client send the request again.
+            let mut client = Client::connect(rig.gateway.address()).await;
+            assert_eq!(rig.call("GET", "/good/1").on(&mut client).await.unwrap().text(), "good");
+            client.send(rig.call("GET", "/1").bytes()).await;
+            let seen = to_the_end(&mut client).await;
+            assert!(
+                ["HTTP/1.1 200", "HTTP/1.1 502"].iter().any(|line| seen.starts_with(line)),
+                "{head:?}, reset: {reset}: {seen:?}"
+            );
+            assert!(!seen.ends_with("0\r\n\r\n"), "{head:?}, reset: {reset}: {seen:?}");
+        }
+    }
+}
+
 /// Bodies that begin with `hello` and lack their end.
 const HALF: &[(&str, &str)] = &[
     ("a length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
@@ -260,6 +293,13 @@ async fn a_connection_is_kept_only_as_long_as_both_sides_want() {
         }
         assert_eq!(upstream.connections(), connections, "{what}");
     }
+    let upstream = Scripted::saying(OK).await;
+    let never = Policy::default().gateway("timeouts: { upstream_keep_alive: 0s }");
+    let rig = Rig::with(&upstream.url(), never).await;
+    for _ in 0..3 {
+        assert_eq!(rig.get("/1").await.text(), "ok");
+    }
+    assert_eq!(upstream.connections(), 3);
     let upstream = Scripted::saying(OK).await;
     let short = Policy::default().gateway("timeouts: { upstream_keep_alive: 200ms }");
     let rig = Rig::with(&upstream.url(), short).await;

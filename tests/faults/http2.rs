@@ -7,56 +7,80 @@ use std::time::Duration;
 use super::script::{Scripted, Wire};
 use super::{Policy, Rig, support};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// `:status: 200`, from the static table (RFC 7541).
-const STATUS_200: &[u8] = &[0x88];
+pub(super) const STATUS_200: &[u8] = &[0x88];
 
 /// A frame as it is on the wire (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A field that the decoder is told not to remember; name and value are shorter than 127 bytes.
-fn literal(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn literal(name: &str, value: &str) -> Vec<u8> {
     let length = |text: &str| u8::try_from(text.len()).unwrap();
     [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
 }
 
 /// A whole answer to a stream.
-fn ok(stream: u32) -> Vec<u8> {
+pub(super) fn ok(stream: u32) -> Vec<u8> {
     [frame(HEADERS, END_HEADERS, stream, STATUS_200), frame(DATA, END_STREAM, stream, b"ok")].concat()
 }
 
 /// One side of a connection that is past its preface.
-struct Frames {
-    wire: Wire,
+pub(super) struct Frames {
+    pub(super) wire: Wire,
 }
 
 impl Frames {
     /// Takes the preface and says these settings.
-    async fn begin(mut wire: Wire, settings: &[u8]) -> Self {
+    pub(super) async fn begin(wire: Wire, settings: &[u8]) -> Self {
+        let mut this = Self::preface(wire).await;
+        this.say(&frame(SETTINGS, 0, 0, settings)).await;
+        this
+    }
+
+    /// Takes the preface.
+    pub(super) async fn preface(mut wire: Wire) -> Self {
         let mut preface = [0; 24];
         tokio::io::AsyncReadExt::read_exact(wire.socket(), &mut preface).await.unwrap();
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        wire.send(frame(SETTINGS, 0, 0, settings)).await;
         Self { wire }
     }
 
+    /// The stream of the next request that came to its end, and how many bytes its body has.
+    pub(super) async fn whole_request(&mut self) -> Option<(u32, usize)> {
+        let mut length = 0;
+        loop {
+            let (kind, flags, stream, payload) = self.next().await?;
+            match kind {
+                HEADERS => length = 0,
+                DATA => length += payload.len(),
+                SETTINGS if flags & 1 == 0 => self.say(&frame(SETTINGS, 1, 0, b"")).await,
+                PING if flags & 1 == 0 => self.say(&frame(PING, 1, 0, &payload)).await,
+                _ => {}
+            }
+            if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+                return Some((stream, length));
+            }
+        }
+    }
+
     /// The stream of the next request; what else comes is passed over, settings and pings are acknowledged.
-    async fn request(&mut self) -> Option<u32> {
+    pub(super) async fn request(&mut self) -> Option<u32> {
         loop {
             let (kind, flags, stream, payload) = self.next().await?;
             match kind {
@@ -68,7 +92,7 @@ impl Frames {
         }
     }
 
-    async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    pub(super) async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         tokio::io::AsyncReadExt::read_exact(self.wire.socket(), &mut head).await.ok()?;
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
@@ -77,7 +101,7 @@ impl Frames {
         Some((head[3], head[4], stream, payload))
     }
 
-    async fn say(&mut self, bytes: &[u8]) {
+    pub(super) async fn say(&mut self, bytes: &[u8]) {
         self.wire.send(bytes).await;
     }
 }
@@ -99,7 +123,7 @@ async fn saying(frames: impl Fn(u32) -> Vec<u8> + Clone + Send + Sync + 'static)
     .await
 }
 
-async fn before(upstream: &Scripted) -> Rig {
+pub(super) async fn before(upstream: &Scripted) -> Rig {
     let policy = Policy::default().upstream("protocol: h2c");
     Rig::with(
         &upstream.url(),

@@ -143,3 +143,40 @@ async fn an_expectation_that_is_answered_without_reading_leaves_no_body_behind()
     );
     rig.settles(1.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_response_before_a_reset_reaches_the_client() {
+    // It closes with the upload unread, so that its system resets the connection.
+    let upstream = Scripted::start(|mut wire| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig").await;
+    })
+    .await;
+    let rig = Rig::before(&upstream).await;
+    for round in 0..30 {
+        let post = rig.call("POST", "/upload").body(vec![b'x'; 4 << 20]);
+        let response = post.send().await;
+        assert_eq!((response.status, response.text().as_str()), (413, "big"), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn without_reuse_each_request_says_that_its_connection_ends() {
+    let upstream = Scripted::start(|mut wire| async move {
+        while let Some(asked) = wire.request().await {
+            let closes = asked.head.contains("\r\nconnection: close\r\n");
+            wire.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{closes}",
+                closes.to_string().len()
+            ))
+            .await;
+        }
+    })
+    .await;
+    for (keep, closes) in [("0s", "true"), ("4s", "false")] {
+        let policy =
+            super::Policy::default().gateway(&format!("timeouts: {{ upstream_keep_alive: {keep} }}"));
+        let rig = Rig::with(&upstream.url(), policy).await;
+        assert_eq!(rig.get("/1").await.text(), closes, "{keep}");
+    }
+}

@@ -14,6 +14,7 @@ mod connect;
 mod credentials;
 mod heads;
 mod http2;
+mod http2_unprocessed;
 mod leftovers;
 mod load;
 mod races;

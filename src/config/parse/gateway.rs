@@ -241,11 +241,10 @@ impl Parser<'_, '_> {
             drain: of("drain", raw.drain, default.drain),
             drain_notice: raw.drain_notice.map_or(default.drain_notice, |RawDuration(notice)| notice),
             upstream_idle: of("upstream_idle", raw.upstream_idle, default.upstream_idle),
-            upstream_keep_alive: of(
-                "upstream_keep_alive",
-                raw.upstream_keep_alive,
-                default.upstream_keep_alive,
-            ),
+            // Zero: no connection is used twice.
+            upstream_keep_alive: raw
+                .upstream_keep_alive
+                .map_or(default.upstream_keep_alive, |RawDuration(keep)| keep),
         }
     }
 

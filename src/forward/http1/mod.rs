@@ -38,6 +38,9 @@ const HEAD_ROOM: usize = 8 * 1024;
 pub(super) const BODY_ROOM: usize = 256 * 1024;
 /// The same for a client of HTTP/2, who may let a piece wait in each of its streams. It opens their windows itself.
 pub(super) const STREAM_ROOM: usize = 64 * 1024;
+/// How long to read on after the upstream took no more of a request. Its response, if it sent one, has arrived before that,
+/// but the runtime may not have heard of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Interim answers to one request.
 const INTERIM: usize = 16;
 
@@ -130,6 +133,9 @@ impl Connection {
                 return Poll::Ready(result);
             }
             while self.poll_alarm(cx, asking.deadline).is_ready() {
+                if let Some(error) = asking.broken.take() {
+                    return Poll::Ready(Err(self.ended(&asking, error)));
+                }
                 let sends =
                     !sending.is_done() && (progress.bytes() > asking.moved || progress.awaits_client());
                 if !sends {
@@ -161,7 +167,10 @@ impl Connection {
                     return Poll::Ready(Err(Fault::Silence(error)));
                 }
                 // What the upstream said before it closed is still to be read.
-                Poll::Ready(Err(SendFault::Connection(error))) => asking.broken = Some(error),
+                Poll::Ready(Err(SendFault::Connection(error))) => {
+                    asking.broken = Some(error);
+                    asking.deadline = asking.deadline.min(after(LAST_WORDS));
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
@@ -181,14 +190,16 @@ impl Connection {
                 ),
                 Poll::Ready(Ok(_)) => continue,
                 Poll::Ready(Err(error)) => error,
-                Poll::Pending => match asking.broken.take() {
-                    Some(error) => error,
-                    None => return Poll::Pending,
-                },
+                Poll::Pending => return Poll::Pending,
             };
-            let silent = self.arrived.is_empty() && asking.interim == 0;
-            return Poll::Ready(Err(if silent { Fault::Silence(error) } else { Fault::Broken(error) }));
+            return Poll::Ready(Err(self.ended(asking, error)));
         }
+    }
+
+    /// The connection ended like this before a response was complete.
+    fn ended(&self, asking: &Asking, error: io::Error) -> Fault {
+        let silent = self.arrived.is_empty() && asking.interim == 0;
+        if silent { Fault::Silence(error) } else { Fault::Broken(error) }
     }
 
     /// The head of the final answer, if it has arrived.

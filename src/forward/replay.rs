@@ -1,0 +1,142 @@
+//! A request body that is sent to an HTTP/2 upstream again, if the upstream said that it processed nothing of the request
+//! (RFC 9113 §8.7).
+//!
+//! What was taken of the body is kept while it is small. A larger body is sent once: its request is not repeated.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use smallvec::SmallVec;
+
+use super::body::{Broken, ClientBody, Streaming};
+
+/// Most bytes that are kept of one body.
+const MOST_BYTES: usize = 16 * 1024;
+/// Most frames that are kept of one body. Each may hold a buffer that is larger than the frame.
+const MOST_FRAMES: usize = 16;
+
+/// The body of a request for all attempts.
+#[derive(Debug)]
+pub(super) enum Replay {
+    /// Nothing.
+    Empty,
+    /// What the client sends.
+    Kept(Rc<RefCell<Kept>>),
+}
+
+/// What the client sends, and what was taken of it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    source: Box<Streaming>,
+    frames: SmallVec<[Bytes; 1]>,
+    bytes: usize,
+    /// Whether all that was taken is kept.
+    whole: bool,
+    /// Whether the source has ended.
+    ended: bool,
+    attempt: u32,
+}
+
+/// The body for one attempt. It takes nothing once there is a later attempt.
+#[derive(Debug)]
+pub struct Attempted {
+    kept: Rc<RefCell<Kept>>,
+    attempt: u32,
+    position: usize,
+}
+
+impl Replay {
+    /// Keeps what will be taken of a body.
+    pub(super) fn new(body: ClientBody) -> Self {
+        match body {
+            ClientBody::Streaming(source) => Self::Kept(Rc::new(RefCell::new(Kept {
+                source,
+                frames: SmallVec::new(),
+                bytes: 0,
+                whole: true,
+                ended: false,
+                attempt: 0,
+            }))),
+            ClientBody::Attempted(attempted) => Self::Kept(attempted.kept),
+            ClientBody::Empty => Self::Empty,
+        }
+    }
+
+    /// Whether there is no body.
+    pub(super) const fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// The body for another attempt; none if a part was taken that was not kept.
+    pub(super) fn again(&self) -> Option<ClientBody> {
+        match self {
+            Self::Empty => Some(ClientBody::Empty),
+            Self::Kept(shared) => {
+                let mut kept = shared.borrow_mut();
+                kept.attempt += 1;
+                let attempt = kept.attempt;
+                kept.whole.then(|| {
+                    ClientBody::Attempted(Attempted { kept: Rc::clone(shared), attempt, position: 0 })
+                })
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// Keeps a frame, or gives up.
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let fits = |data: &&Bytes| self.bytes + data.len() <= MOST_BYTES && self.frames.len() < MOST_FRAMES;
+        match frame.data_ref().filter(fits) {
+            Some(data) if self.whole => {
+                self.bytes += data.len();
+                self.frames.push(data.clone());
+            }
+            Some(_) | None => {
+                self.whole = false;
+                self.frames.clear();
+            }
+        }
+    }
+}
+
+impl Attempted {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut kept = self.kept.borrow_mut();
+        if kept.attempt != self.attempt {
+            return Poll::Ready(Some(Err(Broken::Upstream)));
+        }
+        if let Some(data) = kept.frames.get(self.position) {
+            self.position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if kept.ended {
+            return Poll::Ready(None);
+        }
+        let polled = ready!(kept.source.poll(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                kept.keep(frame);
+                self.position += 1;
+            }
+            Some(Err(_)) => {}
+            None => kept.ended = true,
+        }
+        Poll::Ready(polled)
+    }
+
+    /// Whether nothing follows.
+    pub(super) fn is_end_stream(&self) -> bool {
+        let kept = self.kept.borrow();
+        self.position >= kept.frames.len() && (kept.ended || kept.source.body().is_end_stream())
+    }
+
+    /// How much follows, where that is known.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let kept = self.kept.borrow();
+        if kept.frames.is_empty() { kept.source.body().size_hint() } else { SizeHint::default() }
+    }
+}
