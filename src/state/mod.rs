@@ -7,4 +7,5 @@ pub mod issuer;
 pub mod live;
 pub mod tls;
 pub mod token_cache;
+pub mod trust;
 pub mod upstream;

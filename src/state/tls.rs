@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::clock::TlsClock;
+use super::trust::OwnOrChained;
 use crate::snapshot::{TlsPolicy, UpstreamTls};
 
 /// Why TLS settings cannot be used.
@@ -71,15 +72,17 @@ fn roots(pem: &[u8], what: &'static str) -> Result<RootCertStore, TlsError> {
 ///
 /// [`TlsError`].
 pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientConfig, TlsError> {
-    let roots = match &policy.ca {
-        Some(pem) => roots(pem, "the upstream's `tls.ca`")?,
-        None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
+    const CA: &str = "the upstream's `tls.ca`";
+    let (roots, own) = match &policy.ca {
+        Some(pem) => (roots(pem, CA)?, chain(pem, CA)?),
+        None => (webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), Vec::new()),
     };
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
     let builder = ClientConfig::builder_with_details(provider(), Arc::new(TlsClock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?
-        .with_webpki_verifier(verifier);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(OwnOrChained::new(verifier, own)));
     let mut config = match &policy.client {
         Some(files) => builder
             .with_client_auth_cert(
