@@ -129,6 +129,12 @@ fn run<'s, K: Knowledge>(
     let route = snapshot.route(found.route).ok_or(Reject::new(Reason::Internal))?;
     record.route = Some(found.route);
     path.allowed_by(route.path_opt_outs)?;
+    if let Some(query) = head.uri.query()
+        && !route.method_query
+    {
+        let same = |method: &Method| snapshot.table.route_at(found.endpoint, method) == Some(found.route);
+        admit::method_query::check(query, same)?;
+    }
     record.checks.passed(Check::Route);
 
     let target = route.rewrite.apply(&path, head.uri)?;

@@ -80,6 +80,7 @@ fn opt_outs(bits: u8) -> PathOptOuts {
 
 fn table(opt_outs: PathOptOuts) -> RouteTable {
     let specs = (0..).zip(ROUTES).map(|(i, path)| RouteSpec {
+        access: Default::default(),
         index: RouteIndex(i),
         hosts: Vec::new(),
         path: PathPattern::parse(path).expect("a plain pattern"),

@@ -15,6 +15,8 @@
 //!
 //! The head alone is looked at: no I/O, one pass over the fields, no allocation for a request that is taken.
 
+pub mod method_query;
+
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::reject::{Reason, Reject};

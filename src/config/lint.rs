@@ -6,7 +6,7 @@ use super::diagnostic::{Fault, Faults, Place};
 use super::parse::{Hosts, Names, RoutePlaces};
 use super::read::Node;
 use crate::authorize::Mode;
-use crate::route::table::RouteSpec;
+use crate::route::table::{LookalikeKind, RouteSpec};
 use crate::snapshot::{Access, Route, Snapshot};
 use crate::types::{IssuerIndex, Scope};
 
@@ -30,6 +30,7 @@ pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut 
     }
     edge(snapshot, context, faults);
     hidden(snapshot, context, faults);
+    lookalikes(snapshot, context, faults);
     unused(snapshot, context, faults);
     unused_scopes(snapshot, context, faults);
 }
@@ -98,6 +99,30 @@ fn hidden(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
         );
         let fault = Fault::new(places.matches, message).key("host");
         faults.warn(fault.hint("add the host to its `host` list if it should be"));
+    }
+}
+
+/// Routes that demand different things, although some servers do not tell their requests apart.
+fn lookalikes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    for pair in snapshot.table.lookalikes() {
+        let (Some(first), Some(second), Some(places)) =
+            (snapshot.route(pair.first), snapshot.route(pair.second), context.places.get(pair.second.get()))
+        else {
+            continue;
+        };
+        let (what, hint) = match pair.kind {
+            LookalikeKind::Slash => (
+                "some of their paths differ only in the `/` at the end",
+                "many servers ignore that slash; demand the same on both, or make sure that the upstream tells them apart",
+            ),
+            LookalikeKind::Head => (
+                "one answers GET, the other HEAD at the same path",
+                "many servers answer HEAD by their handler for GET; demand the same on both",
+            ),
+        };
+        let message =
+            format!("routes `{}` and `{}` demand different things, but {what}", first.id, second.id);
+        faults.warn(Fault::new(places.matches, message).key("path").hint(hint));
     }
 }
 

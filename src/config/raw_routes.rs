@@ -66,6 +66,9 @@ pub(super) struct RawMatch {
     /// Doubtful spellings of a path that this route takes although they are refused by default.
     #[serde(default)]
     pub(super) allow_path: Vec<String>,
+    /// Takes requests whose query names another method in `_method`, which this path serves by another rule.
+    #[serde(default)]
+    pub(super) allow_method_query: bool,
 }
 
 /// What a request must show.

@@ -240,6 +240,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Which doubtful spellings of a path this route takes.
     pub path_opt_outs: PathOptOuts,
+    /// Whether `_method` in the query may name a method that this path serves by another rule.
+    pub method_query: bool,
     /// Whether the upstream gets the client's Authorization.
     pub forward_token: bool,
     /// Whether a request may turn its connection into a WebSocket.

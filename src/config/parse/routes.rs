@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -15,7 +16,7 @@ use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
 use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
-use crate::route::table::{Methods, PathPattern, RouteSpec, RouteTable};
+use crate::route::table::{AccessClass, Methods, PathPattern, RouteSpec, RouteTable};
 use crate::snapshot::{Access, BodyLimits, IdentityField, Route};
 use crate::types::{RouteId, RouteIndex, Shared, UpstreamIndex};
 
@@ -132,17 +133,23 @@ impl Parser<'_, '_> {
             None => None,
             Some(owner) => Some(self.owner(owner, node.place_of(&["owner"]))?),
         };
-        let spec = spec?;
+        let access = match access? {
+            Some(requirement) => Access::Protected(routes.requirements.of(requirement)),
+            None => Access::Public,
+        };
+        let mut spec = spec?;
+        if let Access::Protected(requirement) = &access {
+            // Routes that demand the same share one.
+            spec.access = AccessClass(Arc::as_ptr(requirement).addr());
+        }
         let route = Route {
             id,
             matches: describe(&raw.matches, &spec).into(),
-            access: match access? {
-                Some(requirement) => Access::Protected(routes.requirements.of(requirement)),
-                None => Access::Public,
-            },
+            access,
             upstream: upstream?,
             rewrite: rewrite?,
             path_opt_outs: spec.opt_outs,
+            method_query: raw.matches.allow_method_query,
             forward_token: raw.forward.forward_token,
             websocket: raw.forward.websocket,
             identity_headers: routes.identity_headers.of(identity_headers),
@@ -259,7 +266,7 @@ impl Parser<'_, '_> {
         if !sound {
             return None;
         }
-        Some(RouteSpec { index, hosts, path, methods: methods?, opt_outs })
+        Some(RouteSpec { index, hosts, path, methods: methods?, opt_outs, access: AccessClass::default() })
     }
 
     fn opt_outs(&mut self, raw: &RawMatch, node: &Node<'_>) -> PathOptOuts {

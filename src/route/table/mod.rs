@@ -14,6 +14,7 @@
 //! one route, and neither literals nor exact hosts can exhaust what a parameter or a wildcard stands for. What can hide a
 //! route is a host of its own ([`RouteTable::hidden`]) and a pattern that needs an opt-out ([`PathPattern::doubts`]).
 
+mod lenient;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use http::Method;
 use smallvec::SmallVec;
 
+pub use lenient::{AccessClass, Lookalike, LookalikeKind};
 pub(in crate::route) use pattern::Segment;
 pub use pattern::{Methods, PathPattern};
 
@@ -49,6 +51,8 @@ pub struct RouteSpec {
     pub methods: Methods,
     /// The doubtful spellings it takes.
     pub opt_outs: PathOptOuts,
+    /// What it demands.
+    pub access: AccessClass,
 }
 
 /// Two routes that could match one request equally.
@@ -91,6 +95,7 @@ pub struct RouteTable {
 struct Entry {
     index: RouteIndex,
     opt_outs: PathOptOuts,
+    access: AccessClass,
     methods: Methods,
     /// The names of the path's parameters from the left.
     params: Arc<[Box<str>]>,
@@ -103,6 +108,10 @@ struct Endpoint {
     entries: SmallVec<[u32; 4]>,
     /// The value of the Allow header.
     allow: Arc<str>,
+    /// Where the pattern leads with the slash at its end added or removed.
+    sibling: Option<EndpointId>,
+    ends_in_slash: bool,
+    is_rest: bool,
 }
 
 /// A route with the parameters of its path.
@@ -110,6 +119,8 @@ struct Endpoint {
 pub struct Found<'t, 'p> {
     /// The route.
     pub route: RouteIndex,
+    /// Where it is, for [`RouteTable::route_at`].
+    pub endpoint: u32,
     /// Path parameters: name, and value percent-decoded once.
     pub params: SmallVec<[(&'t str, Cow<'p, str>); 4]>,
 }
@@ -142,6 +153,7 @@ impl RouteTable {
             table.entries.push(Entry {
                 index: spec.index,
                 opt_outs: spec.opt_outs,
+                access: spec.access,
                 methods: spec.methods.shared(&mut methods),
                 params: params.of(spec.path.params().map(Box::from).collect::<Vec<_>>()),
             });
@@ -149,6 +161,7 @@ impl RouteTable {
                 conflicts.extend(table.insert(position, spec, &host));
             }
         }
+        table.add_siblings(specs);
         table.trie.shrink();
         table.endpoints.shrink_to_fit();
         let mut allow = Shared::<str>::default();
@@ -199,18 +212,18 @@ impl RouteTable {
         let root = self.root(host).ok_or(NotFound::Route)?;
         let hit = self.trie.find(root, path.as_str()).ok_or(NotFound::Route)?;
         let endpoint = self.endpoints.get(hit.endpoint as usize).ok_or(NotFound::Route)?;
-        let entry = endpoint
-            .entries
-            .iter()
-            .filter_map(|position| self.entries.get(*position as usize))
-            .find(|entry| entry.methods.contains(method))
-            .ok_or(NotFound::Method { allow: &endpoint.allow })?;
+        let entry = self.entry(endpoint, method).ok_or(NotFound::Method { allow: &endpoint.allow })?;
+        let slash = |path: &str| self.slash_leads_elsewhere(root, path, hit.endpoint, entry, method);
         if hit.missed_by_case && self.leads_elsewhere(root, path.as_str(), hit.endpoint) {
+            return Err(NotFound::Ambiguous);
+        }
+        if (hit.missed_by_case || hit.missed_by_slash) && slash(path.as_str()) {
             return Err(NotFound::Ambiguous);
         }
         // Readings cost time, so they are not made for a path that will be refused for its spelling.
         if entry.opt_outs.contains(path.doubts())
-            && readings(path).any(|reading| self.leads_elsewhere(root, &reading, hit.endpoint))
+            && readings(path)
+                .any(|reading| self.leads_elsewhere(root, &reading, hit.endpoint) || slash(&reading))
         {
             return Err(NotFound::Ambiguous);
         }
@@ -221,21 +234,16 @@ impl RouteTable {
             .map(|(name, value)| Some((&**name, decode(value)?)))
             .collect::<Option<_>>()
             .ok_or(NotFound::Ambiguous)?;
-        Ok(Found { route: entry.index, params })
+        Ok(Found { route: entry.index, endpoint: hit.endpoint, params })
     }
 
     /// The methods of all routes with exactly this host pattern and path, names of parameters aside.
     pub fn methods_at(&self, host: &HostPattern, path: &PathPattern) -> Vec<Method> {
-        let root = match host {
-            HostPattern::Any => self.any,
-            HostPattern::Exact(name) => self.exact.get(name).copied(),
-            HostPattern::Below(name) => self.below.get(name).copied(),
-        };
-        root.and_then(|root| self.trie.endpoint(root, path.segments()))
+        self.root_of(host)
+            .and_then(|root| self.trie.endpoint(root, path.segments()))
             .and_then(|id| self.endpoints.get(id as usize))
             .into_iter()
-            .flat_map(|endpoint| &endpoint.entries)
-            .filter_map(|position| self.entries.get(*position as usize))
+            .flat_map(|endpoint| self.entries_at(endpoint))
             .flat_map(|entry| entry.methods.listed())
             .cloned()
             .collect()
@@ -276,6 +284,23 @@ impl RouteTable {
     /// Whether any route names this host, itself or by a wildcard. `host` is as for [`Self::find`].
     pub fn names(&self, host: &str) -> bool {
         self.named(host).is_some()
+    }
+
+    /// The tree of exactly this host pattern.
+    fn root_of(&self, host: &HostPattern) -> Option<NodeId> {
+        match host {
+            HostPattern::Any => self.any,
+            HostPattern::Exact(name) => self.exact.get(name).copied(),
+            HostPattern::Below(name) => self.below.get(name).copied(),
+        }
+    }
+
+    fn entries_at<'t>(&'t self, endpoint: &'t Endpoint) -> impl Iterator<Item = &'t Entry> {
+        endpoint.entries.iter().filter_map(|position| self.entries.get(*position as usize))
+    }
+
+    fn entry<'t>(&'t self, endpoint: &'t Endpoint, method: &Method) -> Option<&'t Entry> {
+        self.entries_at(endpoint).find(|entry| entry.methods.contains(method))
     }
 
     /// The tree for a host: of the exact name, of the longest wildcard, or of the routes without host.

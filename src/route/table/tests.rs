@@ -22,6 +22,7 @@ fn spec(index: u32, line: &str) -> RouteSpec {
             .unwrap(),
         },
         opt_outs: PathOptOuts::NONE,
+        access: AccessClass(0),
     }
 }
 
@@ -594,6 +595,7 @@ fn a_large_table_is_built_and_searched_in_no_time() {
         hosts: if i % 2 == 0 { vec![host(i)] } else { vec![] },
         path: PathPattern::parse(&format!("/v1/items{i}/{{id}}/parts/{{*rest}}")).unwrap(),
         methods: Methods::any(),
+        access: AccessClass(0),
         opt_outs: PathOptOuts::NONE,
     });
     let started = Instant::now();
@@ -684,4 +686,70 @@ fn rank(pattern: &str, path: &str) -> Option<Vec<u8>> {
         }
     }
     segments.next().is_none().then_some(rank)
+}
+
+#[test]
+fn slash_at_the_end_hides_no_stricter_route() {
+    let lines = [
+        // Strict ones first: up to 5.
+        "- /secret GET,HEAD",
+        "- /dir *",
+        "- /api/users/{id} *",
+        "- /tree/{*rest} *",
+        "- /both *",
+        "- /items/7/ *",
+        // Lax ones.
+        "- /{*all} *",
+        "- /dir/{*rest} *",
+        "- /both/ *",
+        "- /items/{id} *",
+        "- /same *",
+    ];
+    let table = build_of(
+        (0..).zip(lines).map(|(i, line)| RouteSpec { access: AccessClass((i < 6).into()), ..spec(i, line) }),
+    )
+    .unwrap();
+    for (method, path, expected) in [
+        ("GET", "/secret", "0"),
+        ("GET", "/secret/", "400"),
+        ("GET", "/SECRET/", "400"),
+        ("HEAD", "/secret/", "400"),
+        // A server that ignores the slash would answer a method that the strict path does not.
+        ("POST", "/secret/", "400"),
+        ("GET", "/secret/x", "6 all=secret/x"),
+        ("GET", "/dir", "1"),
+        ("GET", "/dir/", "400"),
+        ("GET", "/dir/x", "7 rest=x"),
+        ("GET", "/api/users/7", "2 id=7"),
+        ("GET", "/api/users/7/", "400"),
+        ("GET", "/api/users/7/x", "6 all=api/users/7/x"),
+        ("GET", "/tree", "400"),
+        ("GET", "/tree/", "3 rest="),
+        ("GET", "/both", "4"),
+        ("GET", "/both/", "8"),
+        ("GET", "/items/7", "400"),
+        ("GET", "/items/7/", "5"),
+        ("GET", "/items/8", "9 id=8"),
+        ("GET", "/same", "10"),
+        ("GET", "/same/", "6 all=same/"),
+        ("GET", "/", "6 all="),
+    ] {
+        assert_eq!(find(&table, "h", path, method), expected, "{method} {path}");
+    }
+    let pairs: Vec<_> = table.lookalikes().iter().map(|pair| (pair.first.0, pair.second.0)).collect();
+    assert_eq!(pairs, [(5, 9), (4, 8)]);
+}
+
+#[test]
+fn head_beside_get_with_other_demands_is_noted() {
+    let of = |second: usize| {
+        let lines = ["- /a GET", "- /a HEAD,POST"];
+        let specs = (0..).zip(lines).zip([0, second]);
+        build_of(specs.map(|((i, line), class)| RouteSpec { access: AccessClass(class), ..spec(i, line) }))
+            .unwrap()
+            .lookalikes()
+    };
+    assert_eq!(of(0), []);
+    let kind = LookalikeKind::Head;
+    assert_eq!(of(1), [Lookalike { first: RouteIndex(0), second: RouteIndex(1), kind }]);
 }

@@ -43,6 +43,13 @@ struct Node {
     rest: Option<EndpointId>,
 }
 
+impl Node {
+    /// Whether a pattern begins with this node's path and a slash that nothing need follow.
+    fn may_go_on_with_slash(&self) -> bool {
+        self.rest.is_some() || self.literals.exact("").is_some()
+    }
+}
+
 /// A path that was found.
 #[derive(Debug)]
 pub(super) struct Hit<'p> {
@@ -50,6 +57,8 @@ pub(super) struct Hit<'p> {
     pub(super) captures: Captures<'p>,
     /// Whether a literal on the way was missed by letter case alone.
     pub(super) missed_by_case: bool,
+    /// Whether a pattern on the way was missed by a slash at the end of the path alone.
+    pub(super) missed_by_slash: bool,
 }
 
 impl Trie {
@@ -122,9 +131,15 @@ impl Trie {
 
     /// The most specific pattern that matches a canonical path.
     pub(super) fn find<'p>(&self, root: NodeId, path: &'p str) -> Option<Hit<'p>> {
-        let mut search = Search { trie: self, captures: Captures::new(), missed_by_case: false };
+        let mut search =
+            Search { trie: self, captures: Captures::new(), missed_by_case: false, missed_by_slash: false };
         let endpoint = search.descend(root, path.strip_prefix('/'))?;
-        Some(Hit { endpoint, captures: search.captures, missed_by_case: search.missed_by_case })
+        Some(Hit {
+            endpoint,
+            captures: search.captures,
+            missed_by_case: search.missed_by_case,
+            missed_by_slash: search.missed_by_slash,
+        })
     }
 
     /// The most specific pattern that matches a path to a server that ignores letter case.
@@ -146,6 +161,18 @@ impl Trie {
             .chain(node.param.filter(|_| !segment.is_empty()))
             .find_map(|child| self.descend_folded(child, tail_after))
             .or(node.rest)
+    }
+
+    /// The most specific pattern for the paths of another pattern, which does not end in a `{*rest}`.
+    pub(super) fn find_pattern(&self, id: NodeId, segments: &[Segment]) -> Option<EndpointId> {
+        let node = self.node(id)?;
+        let Some((segment, tail)) = segments.split_first() else { return node.end };
+        let (literal, param) = match segment {
+            Segment::Literal(text) => (node.literals.exact(text), node.param.filter(|_| !text.is_empty())),
+            Segment::Param(_) => (None, node.param),
+            Segment::Rest(_) => (None, None),
+        };
+        literal.into_iter().chain(param).find_map(|child| self.find_pattern(child, tail)).or(node.rest)
     }
 
     /// Whether each path of the pattern is one of some pattern in this tree too.
@@ -180,13 +207,18 @@ struct Search<'t, 'p> {
     trie: &'t Trie,
     captures: Captures<'p>,
     missed_by_case: bool,
+    missed_by_slash: bool,
 }
 
 impl<'p> Search<'_, 'p> {
     /// `tail` is what follows the slash after this node's segment; `None` if the path ends here.
     fn descend(&mut self, id: NodeId, tail: Option<&'p str>) -> Option<EndpointId> {
         let node = self.trie.node(id)?;
-        let Some(tail) = tail else { return node.end };
+        let Some(tail) = tail else {
+            self.missed_by_slash |= node.end.is_none() && node.may_go_on_with_slash();
+            return node.end;
+        };
+        self.missed_by_slash |= tail.is_empty() && node.end.is_some();
         let (segment, tail_after) = split(tail);
         if !node.literals.is_empty() {
             let decoded = decode(segment)?;

@@ -1,0 +1,133 @@
+//! What servers that are less exact than the table make of a request: they ignore a slash at the end of a path, serve HEAD
+//! by their handler for GET, or take the method from the query.
+//!
+//! A request whose path, with the slash at its end added or removed, leads to another endpoint is rejected unless that
+//! endpoint demands the same for the method. Two patterns that differ only in that slash are what the operator wrote: both
+//! are served, and `check` warns if they demand different things.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::trie::{EndpointId, NodeId};
+use super::{Endpoint, Entry, RouteSpec, RouteTable, Segment, hosts_of};
+use crate::types::RouteIndex;
+
+/// What a route demands, as far as it can be compared: equal for two routes that demand the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessClass(pub usize);
+
+/// Two routes that demand different things, and that some servers do not tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookalike {
+    /// The route that comes first.
+    pub first: RouteIndex,
+    /// The other one.
+    pub second: RouteIndex,
+    /// Why a server may take a request for the one as a request for the other.
+    pub kind: LookalikeKind,
+}
+
+/// Why servers may not tell two routes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookalikeKind {
+    /// The paths differ only in a slash at the end.
+    Slash,
+    /// One answers GET and the other HEAD at the same path.
+    Head,
+}
+
+impl RouteTable {
+    /// The route at an endpoint that [`RouteTable::find`] found, for another method.
+    pub fn route_at(&self, endpoint: u32, method: &Method) -> Option<RouteIndex> {
+        let endpoint = self.endpoints.get(endpoint as usize)?;
+        self.entry(endpoint, method).map(|entry| entry.index)
+    }
+
+    /// The pairs of routes that demand different things and that servers may not tell apart, though each is served.
+    pub fn lookalikes(&self) -> Vec<Lookalike> {
+        let mut pairs = Vec::new();
+        for endpoint in &self.endpoints {
+            let sibling = endpoint.sibling.filter(|_| endpoint.ends_in_slash);
+            if let Some(sibling) = sibling.and_then(|id| self.endpoints.get(id as usize))
+                && !sibling.is_rest
+            {
+                for (one, other) in self.pairs(endpoint, sibling) {
+                    if one.methods.shared_with(&other.methods).is_some() {
+                        note(&mut pairs, one, other, LookalikeKind::Slash);
+                    }
+                }
+            }
+            if let Some((get, head)) =
+                self.entry(endpoint, &Method::GET).zip(self.entry(endpoint, &Method::HEAD))
+            {
+                note(&mut pairs, get, head, LookalikeKind::Head);
+            }
+        }
+        pairs
+    }
+
+    fn pairs<'t>(
+        &'t self,
+        one: &'t Endpoint,
+        other: &'t Endpoint,
+    ) -> impl Iterator<Item = (&'t Entry, &'t Entry)> {
+        self.entries_at(one).flat_map(|entry| self.entries_at(other).map(move |second| (entry, second)))
+    }
+
+    /// Notes for each pattern where it leads with the slash at its end added or removed.
+    pub(super) fn add_siblings(&mut self, specs: &[RouteSpec]) {
+        for spec in specs {
+            let segments = spec.path.segments();
+            let ends_in_slash = matches!(segments.last(), Some(Segment::Literal(text)) if text.is_empty());
+            let is_rest = matches!(segments.last(), Some(Segment::Rest(_)));
+            let other = match segments.split_last() {
+                Some((_, rest)) if ends_in_slash => rest.to_vec(),
+                _ => segments.iter().cloned().chain([Segment::Literal("".into())]).collect(),
+            };
+            for host in hosts_of(spec) {
+                let Some(root) = self.root_of(&host) else { continue };
+                let Some(id) = self.trie.endpoint(root, segments) else { continue };
+                let sibling = self.trie.find_pattern(root, &other).filter(|_| !is_rest);
+                if let Some(endpoint) = self.endpoints.get_mut(id as usize) {
+                    (endpoint.sibling, endpoint.ends_in_slash, endpoint.is_rest) =
+                        (sibling, ends_in_slash, is_rest);
+                }
+            }
+        }
+    }
+
+    /// Whether a server that ignores a slash at the end takes the path for one of another endpoint, which does not demand
+    /// the same for this method.
+    pub(super) fn slash_leads_elsewhere(
+        &self,
+        root: NodeId,
+        path: &str,
+        found: EndpointId,
+        entry: &Entry,
+        method: &Method,
+    ) -> bool {
+        let path: Cow<'_, str> = match path.strip_suffix('/') {
+            Some("") => return false,
+            Some(path) => path.into(),
+            None => format!("{path}/").into(),
+        };
+        let Some(other) = self.trie.find_folded(root, &path).filter(|other| *other != found) else {
+            return false;
+        };
+        if self.endpoints.get(found as usize).and_then(|endpoint| endpoint.sibling) == Some(other) {
+            return false;
+        }
+        let Some(other) = self.endpoints.get(other as usize) else { return true };
+        let same = |method: &Method| self.entry(other, method).map(|other| other.access == entry.access);
+        same(method) != Some(true) || (*method == Method::HEAD && same(&Method::GET) == Some(false))
+    }
+}
+
+fn note(pairs: &mut Vec<Lookalike>, one: &Entry, other: &Entry, kind: LookalikeKind) {
+    let (first, second) = (one.index.min(other.index), one.index.max(other.index));
+    let pair = Lookalike { first, second, kind };
+    if one.access != other.access && !pairs.contains(&pair) {
+        pairs.push(pair);
+    }
+}
