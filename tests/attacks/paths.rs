@@ -366,7 +366,7 @@ async fn nothing_but_path_host_and_method_chooses_the_route() {
         format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"),
     );
     stage.run([row.answers([refused("401 credential_missing")]).stays()]).await;
-    for method in ["HEAD", "OPTIONS", "PROPFIND", "FOO", "get", "GETGET", "POST", "TRACK", "DEBUG"] {
+    for method in ["HEAD", "OPTIONS", "PROPFIND", "FOO", "GETGET", "POST", "TRACK", "DEBUG"] {
         let row = Row::new(
             "C17",
             format!("{method} on a protected path"),
@@ -376,6 +376,9 @@ async fn nothing_but_path_host_and_method_chooses_the_route() {
         let expected = if method == "HEAD" { "401" } else { "401 credential_missing" };
         stage.run([row.answers([refused(expected)]).stays()]).await;
     }
+    let misspelt = "get /api/admin/x HTTP/1.1\r\nHost: h\r\n\r\n";
+    let row = Row::new("C17", "get in small letters", "RFC 9110 §9.1", misspelt);
+    stage.run([row.refused("400 request_invalid")]).await;
     stage.finish().await;
     let only_get = "
 - { id: public, match: { host: h, path: '/public/{*rest}', methods: [GET] }, public: true, upstream: orders }

@@ -427,3 +427,31 @@ async fn the_same_goes_for_http2() {
         rig.upstream.forget();
     }
 }
+
+#[tokio::test]
+async fn method_in_the_query_reaches_no_other_rule() {
+    let routes = "
+- { id: items, match: { host: h, path: /items, methods: [GET, POST] }, public: true, upstream: orders }
+- { id: lifted, match: { host: h, path: /lifted, methods: [GET], allow_method_query: true }, public: true, upstream: orders }
+- { id: hidden, match: { host: h, path: /wide/secret }, require: { issuers: corp, audience: api, scopes: any_authenticated }, upstream: orders }
+- { id: rest, match: { host: h, path: '/wide/{*rest}' }, public: true, upstream: orders }
+";
+    let mut stage = Stage::with(Policy::default().routes(&format!("{ROUTES}{routes}"))).await;
+    let source = "OWASP CRS 920650";
+    for target in ["/items?_method=DELETE", "/items?a=b&%5Fmethod=delete", "/items?_method=GET&_method=PUT"] {
+        stage.run([Row::new("B11", target, source, get(target)).refused("400 request_invalid")]).await;
+    }
+    for target in ["/wide/secret/", "/wide/SECRET/"] {
+        stage
+            .run([Row::new("C11", target, source, get(target))
+                .answers([refused("400 path_ambiguous")])
+                .stays()])
+            .await;
+    }
+    for target in
+        ["/items?_method=POST", "/items?_methods=DELETE", "/lifted?_method=DELETE", "/wide/x?_method=DELETE"]
+    {
+        stage.run([Row::new("B11", target, source, get(target)).answers([forwarded(target)]).stays()]).await;
+    }
+    stage.finish().await;
+}
