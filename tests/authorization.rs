@@ -527,3 +527,47 @@ async fn rounded_numbers_identify_nobody() {
         assert_eq!(rig.upstream.last().header("x-account"), header, "{number}");
     }
 }
+
+#[tokio::test]
+async fn lenient_readings_reach_no_laxer_route() {
+    let rig = Rig::routes(&format!(
+        "
+- {{ id: lax, match: {{ path: '/{{*rest}}' }}, public: true, upstream: orders }}
+- id: strict
+  match: {{ path: /secret }}
+  require: {{ issuers: [corp], audience: {AUDIENCE}, scopes: [admin] }}
+  upstream: orders
+- {{ id: item-read, match: {{ path: '/item/{{id}}', methods: [GET, POST] }}, public: true, upstream: orders }}
+- id: item-delete
+  match: {{ path: '/item/{{id}}', methods: [DELETE] }}
+  require: {{ issuers: [corp], audience: {AUDIENCE}, scopes: [admin] }}
+  upstream: orders
+- id: own
+  match: {{ path: '/own/{{id}}', methods: [POST], allow_method_query: true }}
+  public: true
+  upstream: orders
+"
+    ))
+    .await;
+    for (method, target, wanted) in [
+        ("GET", "/secret", "401 credential_missing"),
+        ("GET", "/secret/", "400 path_ambiguous"),
+        ("HEAD", "/secret/", "400"),
+        ("GET", "/Secret/", "400 path_ambiguous"),
+        ("GET", "/secrets/", "200 -"),
+        ("get", "/x", "400 request_invalid"),
+        ("DeLeTe", "/item/7", "400 request_invalid"),
+        ("propfind", "/x", "400 request_invalid"),
+        ("PROPFIND", "/x", "200 -"),
+        ("Custom", "/x", "200 -"),
+        ("POST", "/item/7?_method=DELETE", "400 request_invalid"),
+        ("POST", "/item/7?a=1&%5Fmethod=delete", "400 request_invalid"),
+        ("GET", "/item/7?_method=PATCH", "400 request_invalid"),
+        ("GET", "/item/7?_method=POST", "200 -"),
+        ("POST", "/own/7?_method=DELETE", "200 -"),
+    ] {
+        let response = rig.gateway.call(method, target).send().await;
+        let verdict = if method == "HEAD" { response.status.to_string() } else { response.verdict() };
+        assert_eq!(verdict, wanted, "{method} {target}");
+    }
+}
