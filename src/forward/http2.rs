@@ -135,7 +135,14 @@ async fn attempt(
         return Ok(Attempt::Refused(reject));
     }
     // A connection that was alive once may have been closed before the request came to it; one that never answered fails.
-    let ended = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(&error);
+    // A request that waits for its stream to open when the connection ends is dropped by the library, which calls that a
+    // fault of its user. It may have been sent just then.
+    let dropped = error.is_user();
+    let ended = dropped
+        || error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled()
+        || is_reset(&error);
     if lease.reused && ended && lease.has_answered() {
         lease.retire();
         Ok(Attempt::Died(reject))
