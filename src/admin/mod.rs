@@ -30,6 +30,7 @@ use tokio::time::timeout;
 
 use crate::observe::metrics::TokenCacheStats;
 use crate::reload::policy::Reloads;
+use crate::snapshot::Readiness;
 use crate::state::live::Process;
 use crate::types::Timestamp;
 
@@ -166,22 +167,25 @@ impl Admin {
         }
     }
 
-    /// Ready once every issuer in use has had keys. A later outage of an issuer does not unready all replicas at once: it
+    /// Ready once an issuer in use has had keys, or each of them (`gateway.ready`). A later outage of an issuer does not unready all replicas at once: it
     /// shows in status and metrics.
     fn ready(&self) -> Answer {
         if self.process.is_draining() {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
         let live = self.process.live.load();
-        let waiting: Vec<_> = live
-            .snapshot
-            .issuers_in_use()
+        let in_use = live.snapshot.issuers_in_use();
+        let waiting: Vec<_> = in_use
             .iter()
             .filter_map(|index| live.issuers.get(index.get()))
             .filter(|cell| !cell.has_had_keys())
             .map(|cell| cell.policy().name.as_str())
             .collect();
-        if waiting.is_empty() {
+        let ready = match live.snapshot.gateway.ready {
+            Readiness::Any => waiting.is_empty() || waiting.len() < in_use.len(),
+            Readiness::All => waiting.is_empty(),
+        };
+        if ready {
             plain(StatusCode::OK, "ready\n")
         } else {
             let text = format!("waiting for the keys of: {}\n", waiting.join(", "));

@@ -128,6 +128,8 @@ pub struct Gateway {
     pub timeouts: Timeouts,
     /// Where the access log goes.
     pub access_log: AccessLogTarget,
+    /// Which issuers in use must have had keys before the process is ready.
+    pub ready: Readiness,
 }
 
 impl Gateway {
@@ -136,6 +138,16 @@ impl Gateway {
         let peer = peer.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
+}
+
+/// Which issuers in use must have had keys before the process is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// One of them: the tokens of the others are answered with 503 until their keys come.
+    #[default]
+    Any,
+    /// Each of them.
+    All,
 }
 
 /// Where the access log goes.

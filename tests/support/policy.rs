@@ -134,6 +134,8 @@ impl Policy {
             "version: 1\ngateway:\n  listen:".to_owned(),
             indent(4, &self.listen),
             "  admin: { address: 127.0.0.1:0, token: { file: admin.token } }".to_owned(),
+            // Tests wait for the keys of all issuers, unless one is about that.
+            indent(2, if self.gateway.contains("ready:") { "" } else { "ready: all" }),
             indent(2, &self.gateway),
             "hosts:\n  api.example.com: { external_url: https://api.example.com }".to_owned(),
             format!("issuers:\n  corp:\n    issuer: {issuer}"),

@@ -196,6 +196,11 @@ impl Object {
         self.0.get(found).map(|(_, value)| value)
     }
 
+    /// The member with this name, unless it is `null`, which serialisers write for what is not set.
+    pub fn get_set(&self, name: &str) -> Option<&Json> {
+        self.get(name).filter(|value| **value != Json::Null)
+    }
+
     /// The value at this path.
     pub fn at(&self, path: &ClaimPath) -> Option<&Json> {
         let mut names = path.names();

@@ -54,7 +54,7 @@ pub fn verify<K: Knowledge>(
     let signer = candidates
         .into_iter()
         .find(|key| key.verifies(token.signed, &token.signature))
-        .ok_or(Reject::new(Reason::SignatureInvalid));
+        .ok_or_else(|| token.unsigned(keys.as_deref(), issuer, policy, now));
     let key = check(checks, Check::Signature, signer)?.thumbprint();
     let epoch = knowledge.epoch(issuer);
     let facts = check(checks, Check::Claims, claims::read(token.claims, policy, epoch, key))?;
@@ -183,6 +183,22 @@ impl<'t> Unverified<'t> {
             ))),
             Some(_) | None => Err(self.need(Need::NewerKeys(issuer), policy, now)),
         }
+    }
+
+    /// No key that was tried signed the token. If they were keys without `kid`, the issuer may have a newer key
+    /// with the token's `kid`.
+    fn unsigned(
+        &self,
+        keys: Option<&KeySet>,
+        issuer: IssuerIndex,
+        policy: &IssuerPolicy,
+        now: Timestamp,
+    ) -> Stop {
+        let kid = self.header.get("kid").and_then(Json::as_str);
+        if kid.zip(keys).is_some_and(|(kid, keys)| !keys.has_kid(kid)) {
+            return self.need(Need::NewerKeys(issuer), policy, now);
+        }
+        Stop::Reject(Reject::new(Reason::SignatureInvalid))
     }
 
     /// A need for keys, unless the token would be refused whatever keys there were: then the refusal that stands without

@@ -23,10 +23,10 @@ const MIN_EXPONENT: u64 = 65_537;
 /// The keys a JWK makes: one for each algorithm it may serve. The error says why it makes none.
 pub(super) fn parse(item: &Json, allowed: AlgorithmSet) -> Result<Vec<VerificationKey>, &'static str> {
     let object = item.as_object().ok_or("it is not an object")?;
-    if PRIVATE.iter().any(|name| object.get(name).is_some()) {
+    if PRIVATE.iter().any(|name| object.get_set(name).is_some()) {
         return Err("it holds private or symmetric key material");
     }
-    let kid = match object.get("kid") {
+    let kid = match object.get_set("kid") {
         None => None,
         Some(_) => Some(kid(object).ok_or("its kid is not a string of 1 to 256 bytes")?),
     };
@@ -57,7 +57,7 @@ pub(super) fn parse(item: &Json, allowed: AlgorithmSet) -> Result<Vec<Verificati
 
 /// The `kid`, if it is a string of legal length.
 pub(super) fn kid(object: &Object) -> Option<&str> {
-    object.get("kid")?.as_str().filter(|kid| (1..=MAX_KID).contains(&kid.len()))
+    object.get_set("kid")?.as_str().filter(|kid| (1..=MAX_KID).contains(&kid.len()))
 }
 
 /// The one `kty` of an algorithm.
@@ -85,12 +85,12 @@ const RSA: [Algorithm; 6] = [
 
 /// `use` and `key_ops`, where they are there, must permit verifying (RFC 7517 §4.2 – §4.3).
 fn check_purpose(object: &Object) -> Result<(), &'static str> {
-    match object.get("use") {
+    match object.get_set("use") {
         None => {}
         Some(purpose) if purpose.as_str() == Some("sig") => {}
         Some(_) => return Err("its use is not sig"),
     }
-    match object.get("key_ops") {
+    match object.get_set("key_ops") {
         None => Ok(()),
         Some(Json::Array(operations)) if operations.iter().any(|op| op.as_str() == Some("verify")) => Ok(()),
         Some(_) => Err("its key_ops do not hold verify"),
@@ -101,7 +101,7 @@ fn check_purpose(object: &Object) -> Result<(), &'static str> {
 fn parameters(object: &Object) -> Result<AlgorithmParameters, &'static str> {
     let members = ["kty", "crv", "x", "y", "n", "e"]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), serde_json::Value::from(object.get(name)?))))
+        .filter_map(|name| Some((name.to_owned(), serde_json::Value::from(object.get_set(name)?))))
         .collect();
     AlgorithmParameters::deserialize(serde_json::Value::Object(members))
         .map_err(|_| "its members do not fit its kty")
@@ -114,7 +114,7 @@ fn algorithms(
     allowed: AlgorithmSet,
 ) -> Result<Vec<Algorithm>, &'static str> {
     let fits = |algorithm: &Algorithm| fitting.contains(algorithm);
-    let wanted = match object.get("alg") {
+    let wanted = match object.get_set("alg") {
         None => fitting.to_vec(),
         Some(alg) => match alg.as_str().and_then(named) {
             Some(algorithm) if fits(&algorithm) => vec![algorithm],

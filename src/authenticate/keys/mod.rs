@@ -104,11 +104,11 @@ impl KeySet {
         for (position, item) in items.iter().enumerate() {
             let added = jwk::parse(item, allowed).and_then(|found| {
                 let taken = |key: &VerificationKey| {
-                    keys.iter().any(|k| k.kid == key.kid && k.algorithm == key.algorithm)
+                    keys.iter().filter(|k| k.kid == key.kid && k.algorithm == key.algorithm).count()
                 };
-                // Two keys without `kid` are told apart by trying; two with one `kid` are not.
-                if found.iter().any(|key| key.kid.is_some() && taken(key)) {
-                    return Err("another key has the same kid, alg and kty");
+                // Keys that cannot be told apart by `kid` are tried one after the other, so there may be only so many.
+                if found.iter().any(|key| taken(key) >= MAX_TRIES) {
+                    return Err("too many keys have the same kid, alg and kty");
                 }
                 keys.extend(found);
                 Ok(())
@@ -130,13 +130,15 @@ impl KeySet {
         Ok((Self { keys, thumbprints }, warnings))
     }
 
-    /// The keys that may have signed a token with this `kid` and algorithm, at most 8: with a `kid` those that have it,
-    /// without one all that fit the algorithm.
+    /// The keys that may have signed a token with this `kid` and algorithm, at most 8: with a `kid` those that have it, or
+    /// else those that have none; without one all that fit the algorithm.
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &VerificationKey> {
+        // A key set may leave `kid` out of its keys while the tokens have one (RFC 7515 §4.1.4).
+        let wanted = kid.map(|kid| Some(kid).filter(|kid| self.has_kid(kid)));
         self.keys
             .iter()
             .filter(move |key| {
-                key.algorithm == algorithm && kid.is_none_or(|kid| key.kid.as_deref() == Some(kid))
+                key.algorithm == algorithm && wanted.is_none_or(|wanted| key.kid.as_deref() == wanted)
             })
             .take(MAX_TRIES)
     }

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::authenticate::testing::{ED25519, OTHER_RSA, P256, P384, RSA, all_algorithms, encode, jwks};
+use crate::authenticate::testing::{
+    ED25519, OTHER_RSA, P256, P384, RSA, TestKey, all_algorithms, encode, jwks,
+};
 
 fn parse(keys: &[Value]) -> Result<(KeySet, Vec<KeyWarning>), JwksError> {
     KeySet::from_jwks(&jwks(keys), all_algorithms())
@@ -44,7 +46,8 @@ fn usable_keys_are_found_by_kid_and_algorithm() {
     assert_eq!(count(Some("a"), Algorithm::Ps256), 0, "the key's alg is RS256");
     assert_eq!(count(Some("e"), Algorithm::Ps256), 1, "a key without alg serves what fits");
     assert_eq!(count(Some("e"), Algorithm::Es256), 0);
-    assert_eq!(count(Some("d"), Algorithm::EdDsa), 0, "a key without kid is not found by one");
+    assert_eq!(count(Some("d"), Algorithm::EdDsa), 1, "where no key has the kid, one without is tried");
+    assert_eq!(count(Some("a"), Algorithm::EdDsa), 0, "a key without kid is not tried beside one with it");
     assert_eq!(count(None, Algorithm::EdDsa), 1);
     assert_eq!(count(None, Algorithm::Rs256), 2);
     assert!(set.has_kid("c") && !set.has_kid("d"));
@@ -140,10 +143,22 @@ fn unusable_keys_are_left_out_with_a_reason() {
 }
 
 #[test]
-fn of_two_keys_with_one_kid_and_algorithm_the_first_counts() {
+fn keys_with_one_kid_are_all_tried_within_a_bound() {
     let (set, warnings) = parse(&[RSA.jwk("a"), OTHER_RSA.jwk("a"), P256.jwk("a")]).unwrap();
-    assert_eq!(set.len(), 2);
-    assert_eq!((warnings.len(), warnings[0].position), (1, 1));
+    assert_eq!((set.len(), warnings), (3, vec![]));
+    assert_eq!(set.find(Some("a"), Algorithm::Rs256).count(), 2);
+    let many: Vec<Value> = (0..20).map(|_| TestKey::p256().jwk("a")).collect();
+    let (set, warnings) = parse(&many).unwrap();
+    assert_eq!((set.find(Some("a"), Algorithm::Es256).count(), warnings.len()), (8, 12));
+}
+
+#[test]
+fn null_members_of_a_key_count_as_absent() {
+    let nulls =
+        json!({"d": null, "p": null, "k": null, "alg": null, "use": null, "key_ops": null, "x5c": null});
+    let (set, warnings) = parse(&[with(RSA.jwk("a"), nulls)]).unwrap();
+    assert_eq!((set.len(), warnings), (1, vec![]));
+    assert!(parse(&[with(RSA.jwk("a"), json!({"d": "AQAB"}))]).is_err());
 }
 
 #[test]

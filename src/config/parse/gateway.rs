@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::Parser;
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::pem;
-use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawTimeouts};
+use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawReady, RawTimeouts};
 use crate::config::raw_values::{AutoOr, RawDuration, RawSize};
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
-use crate::snapshot::{AccessLogTarget, Admin, Gateway, Limits, Listener, Timeouts};
+use crate::snapshot::{AccessLogTarget, Admin, Gateway, Limits, Listener, Readiness, Timeouts};
 
 /// Beyond this a count is as good as none.
 const COUNT_MOST: usize = 1_000_000_000;
@@ -83,6 +83,10 @@ impl Parser<'_, '_> {
             access_log: match raw.access_log {
                 RawAccessLog::Stdout => AccessLogTarget::Stdout,
                 RawAccessLog::Off => AccessLogTarget::Off,
+            },
+            ready: match raw.ready {
+                RawReady::Any => Readiness::Any,
+                RawReady::All => Readiness::All,
             },
         }
     }

@@ -11,7 +11,7 @@ use crate::authenticate::{
     TenantAssertion, TokenTypes,
 };
 use crate::config::diagnostic::{Fault, Place};
-use crate::config::raw::{RawClaims, RawIssuer, RawKeyRefresh, RawKeys};
+use crate::config::raw_issuers::{RawClaims, RawIssuer, RawKeyRefresh, RawKeys};
 use crate::config::raw_values::{OneOrMany, RawTokenType};
 use crate::config::read::{Node, decode};
 use crate::config::url::Url;

@@ -320,7 +320,7 @@ where
         .map_err(FetchError::Http)?;
     let request = Request::get(target.path.as_str())
         .header(header::HOST, target.authority.as_str())
-        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT, "application/jwk-set+json, application/json;q=0.9, */*;q=0.5")
         .header(header::ACCEPT_ENCODING, "identity")
         .header(header::USER_AGENT, concat!("scopegate/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")

@@ -21,7 +21,7 @@ async fn a_document_is_fetched_with_nothing_that_identifies_anybody() {
     let heads = server.heads();
     assert_eq!(server.count("/keys?x=1"), 1);
     assert!(heads[0].contains(&format!("host: {}\r\n", server.address)), "{heads:?}");
-    assert!(heads[0].contains("accept: application/json\r\n"), "{heads:?}");
+    assert!(heads[0].contains("accept: application/jwk-set+json, application/json;"), "{heads:?}");
     for name in ["authorization", "cookie", "referer"] {
         assert!(!heads[0].contains(name), "{heads:?}");
     }

@@ -19,9 +19,16 @@ pub(super) async fn jwks_uri(policy: &IssuerPolicy, fetcher: &Fetcher) -> Result
                 Err(error) => error,
             },
             Err(source) => {
-                // Only an answer says that the document may be elsewhere; silence would be the same there.
-                let answered = matches!(source, FetchError::Status { status, .. }
-                    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS);
+                // A response says that the document may be elsewhere; silence would be the same there, and a server that
+                // asks for a pause gets it.
+                let answered = match &source {
+                    FetchError::Status { status, .. } => *status != StatusCode::TOO_MANY_REQUESTS,
+                    FetchError::Redirect(_)
+                    | FetchError::Http(_)
+                    | FetchError::Body(_)
+                    | FetchError::Encoded => true,
+                    _ => false,
+                };
                 let error = RefreshError::Metadata { url, source };
                 if !answered {
                     return Err(error);
@@ -65,10 +72,16 @@ fn locations(issuer: &str) -> Result<Vec<Uri>, RefreshError> {
         .collect()
 }
 
+/// The issuer that metadata names, for the log: not verified, so its length is bounded.
+fn shown(metadata: &Object) -> Box<str> {
+    let named = metadata.get("issuer").and_then(Json::as_str).unwrap_or_default();
+    named.chars().take(200).collect::<String>().into()
+}
+
 fn read(text: &[u8], policy: &IssuerPolicy) -> Result<Uri, RefreshError> {
     let metadata = Object::parse_within(text, Limits::DOCUMENT)?;
     if metadata.get("issuer").and_then(Json::as_str) != Some(policy.issuer.as_str()) {
-        return Err(RefreshError::OtherIssuer);
+        return Err(RefreshError::OtherIssuer(shown(&metadata), policy.issuer.clone()));
     }
     let uri: Uri = metadata
         .get("jwks_uri")

@@ -27,7 +27,7 @@ use crate::authenticate::{IssuerPolicy, KeySource};
 use crate::observe::metrics::RefreshOutcome;
 use crate::state::clock;
 use crate::state::issuer::IssuerCell;
-use crate::types::IssuerName;
+use crate::types::{Issuer, IssuerName};
 
 /// The first pause after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -53,8 +53,8 @@ pub enum RefreshError {
     #[error("the metadata is not acceptable JSON")]
     Json(#[from] JsonError),
     /// The metadata is another issuer's.
-    #[error("the metadata's issuer is not the configured one")]
-    OtherIssuer,
+    #[error("the metadata names the issuer {0:?}, not the configured {1:?}")]
+    OtherIssuer(Box<str>, Issuer),
     /// The metadata names no usable `jwks_uri`.
     #[error("the metadata's jwks_uri is refused: {0}")]
     KeysUri(&'static str),
@@ -75,7 +75,7 @@ impl RefreshError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Metadata { source, .. } | Self::Keys { source, .. } => source.retry_after(),
-            Self::Issuer(_) | Self::Json(_) | Self::OtherIssuer | Self::KeysUri(_) | Self::Set(_) => None,
+            Self::Issuer(_) | Self::Json(_) | Self::OtherIssuer(..) | Self::KeysUri(_) | Self::Set(_) => None,
         }
     }
 }

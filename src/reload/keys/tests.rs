@@ -114,7 +114,43 @@ async fn keys_are_found_by_discovery() {
     assert_eq!(running.next().await, RefreshOutcome::Failed);
     assert!(!running.cell.has_had_keys());
     let (_, error) = running.cell.status(Instant::now()).last_error.unwrap();
-    assert_eq!(&*error, "the metadata's issuer is not the configured one");
+    let origin = server.origin();
+    let named = format!(
+        "the metadata names the issuer \"{origin}/realms/a\", not the configured \"{origin}/realms/a/\""
+    );
+    assert_eq!(*error, *named);
+}
+
+#[tokio::test]
+async fn metadata_is_looked_for_in_all_places() {
+    for first in [
+        Reply::status("302 Found", "Location: http://localhost:1/login\r\n", ""),
+        Reply::status("503 Service Unavailable", "", ""),
+        Reply::status("204 No Content", "", ""),
+        Reply::ok("<html></html>"),
+    ] {
+        let origin = Arc::new(std::sync::Mutex::new(String::new()));
+        let own = Arc::clone(&origin);
+        let first = std::sync::Mutex::new(Some(first));
+        let server = Server::start(move |path| {
+            let origin = own.lock().unwrap();
+            match path {
+                "/.well-known/oauth-authorization-server" => first.lock().unwrap().take().unwrap(),
+                "/.well-known/openid-configuration" => {
+                    Reply::ok(json!({"issuer": *origin, "jwks_uri": format!("{origin}/certs")}).to_string())
+                }
+                _ => Reply::ok(jwks(&[P256.jwk("a")])),
+            }
+        })
+        .await;
+        *origin.lock().unwrap() = server.origin();
+        let mut policy = local(&server, "/");
+        policy.keys = KeySource::Discovery;
+        policy.issuer = Issuer::new(server.origin());
+        let mut running = Running::start(policy);
+        assert_eq!(running.next().await, RefreshOutcome::Changed);
+        assert!(running.has_key("a"));
+    }
 }
 
 #[tokio::test]
