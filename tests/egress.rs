@@ -266,3 +266,19 @@ async fn tinyproxy_opens_the_tunnel_for_credentials_and_a_reload_changes_the_way
         assert!(!output.contains(secret), "{secret} in {output}");
     }
 }
+
+#[tokio::test]
+async fn self_signed_authority_is_trusted_as_the_issuers_own() {
+    let issuer = TestIssuer::start().await;
+    let upstream = Upstream::start(|_| ok("hello")).await;
+    let leaf = support::tls::self_signed_authority(&["localhost"]);
+    let front = Front::start(&leaf, issuer.server_address()).await;
+    let keys =
+        format!("keys: {{ jwks_uri: 'https://localhost:{}/jwks', ca: ca.crt }}", front.address().port());
+    let policy = Policy::default().issuer(&keys).render(issuer.url(), &upstream.url());
+    let gateway = Gateway::start_with(&policy, &[("ca.crt", leaf.cert.as_str())]).await;
+    support::has_keys(&gateway).await;
+    let other = support::tls::self_signed_authority(&["localhost"]);
+    let refused = Gateway::start_with(&policy, &[("ca.crt", other.cert.as_str())]).await;
+    assert!(failure(&refused).await.contains("TLS failed"));
+}

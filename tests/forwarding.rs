@@ -702,3 +702,14 @@ async fn unescaped_octets_in_a_query_arrive_as_sent() {
         .await;
     assert_eq!((&entry["status"], &entry["reason"]), (&400.into(), &"request_invalid".into()));
 }
+
+#[tokio::test]
+async fn request_without_body_says_so_where_servers_ask() {
+    let rig = Rig::start().await;
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("DELETE", None), ("GET", None)]
+    {
+        assert_eq!(rig.gateway.call(method, "/status").send().await.status, 200, "{method}");
+        assert_eq!(rig.upstream.last().header("content-length"), length, "{method}");
+    }
+}

@@ -28,7 +28,7 @@ use std::rc::Rc;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ use body::{ClientBody, Progress};
 use bound::Bound;
 use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
+use http1::length::{delimiter, expects_length};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::{Expected, Head};
 use http1::{BODY_ROOM, Fault, Rest, STREAM_ROOM};
@@ -222,6 +223,9 @@ impl Outbound<'_> {
             head.add(&header::CONNECTION, &HeaderValue::from_static("close"));
         }
         let delimiter = delimiter(&self.head.headers, &body)?;
+        if delimiter == Delimiter::Length(0) && expects_length(self.head) {
+            head.add(&header::CONTENT_LENGTH, &HeaderValue::from_static("0"));
+        }
         if delimiter == Delimiter::Chunked {
             head.add(&header::TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
         }
@@ -327,20 +331,6 @@ fn authority(parts: &Parts) -> Result<HeaderValue, Reject> {
         None => parts.headers.get(header::HOST).cloned(),
     }
     .ok_or(Reject::new(Reason::RequestInvalid))
-}
-
-/// How a body is delimited: as its head says, which was admitted, else by chunks.
-fn delimiter(headers: &HeaderMap, body: &ClientBody) -> Result<Delimiter, Reject> {
-    let declared = headers.get(header::CONTENT_LENGTH).map(|length| {
-        let length = length.to_str().ok().and_then(|length| length.parse().ok());
-        length.ok_or(Reject::new(Reason::RequestInvalid))
-    });
-    match (declared.transpose()?, body) {
-        (None | Some(0), ClientBody::Empty) => Ok(Delimiter::Length(0)),
-        (Some(_), ClientBody::Empty) => Err(Reject::new(Reason::RequestInvalid)),
-        (Some(length), ClientBody::Streaming(_) | ClientBody::Attempted(_)) => Ok(Delimiter::Length(length)),
-        (None, ClientBody::Streaming(_) | ClientBody::Attempted(_)) => Ok(Delimiter::Chunked),
-    }
 }
 
 /// Sends a request and waits for the head of its answer; once more on a new connection where that can do no harm.

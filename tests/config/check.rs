@@ -57,3 +57,26 @@ fn the_schema_is_printed() {
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
 }
+
+#[test]
+fn foreign_parameters_in_paths_are_warned_of() {
+    for (path, wanted) in [("/status/:id", "`{id}`"), ("/status/*", "`{*rest}`"), ("/status/**", "`{*rest}`")]
+    {
+        let output = check(&with("path: /status", &format!("path: '{path}'")), "text");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.success() && text.contains("is literal text") && text.contains(wanted),
+            "{path}: {text}"
+        );
+    }
+}
+
+#[test]
+fn routes_that_servers_confuse_are_warned_of() {
+    let slash = "path: /status }\n    public: true\n    upstream: orders\n  - id: slash\n    match: { path: /status/ }\n    \
+        require: { issuers: [corp], audience: a, scopes: any_authenticated }\n    upstream: orders\n  - id: other\n    \
+        match: { path: /other";
+    let output = check(&with("path: /status", slash), "text");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && text.contains("`slash`"), "{text}");
+}

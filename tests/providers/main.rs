@@ -9,12 +9,6 @@
 //! - `accepted`, `refused`: tokens. A number such as `now+300` counts seconds; `because` names the reasons that may refuse
 //!   the token.
 #![cfg(test)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test stops where it fails"
-)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -108,6 +108,15 @@ pub fn self_signed(names: &[&str]) -> Leaf {
     Leaf { cert: cert.pem(), key: key.serialize_pem() }
 }
 
+/// The same, and an authority at once, as `openssl req -x509` makes it.
+pub fn self_signed_authority(names: &[&str]) -> Leaf {
+    let key = KeyPair::generate().unwrap();
+    let mut params =
+        CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    Leaf { cert: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
 fn params(names: &[&str], usage: ExtendedKeyUsagePurpose) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();

@@ -135,6 +135,11 @@ impl Parser<'_, '_> {
             RawKeys { discovery: None | Some(false), jwks_uri: None, jwks_file: Some(file), .. } => {
                 let place = node.place_of(&["keys", "jwks_file"]);
                 let (path, content) = self.read(file, place)?;
+                if content.starts_with(b"\xef\xbb\xbf") {
+                    let fault = Fault::new(place, "the file begins with a byte order mark").key("jwks_file");
+                    self.faults.error(fault.hint("save it as UTF-8 without one (RFC 8259 §8.1)"));
+                    return None;
+                }
                 match KeySet::from_jwks(&content, allowed) {
                     Ok((_, skipped)) => {
                         for key in skipped {

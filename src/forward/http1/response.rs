@@ -108,6 +108,9 @@ fn split(arrived: &[u8], expected: Expected) -> Result<Option<(StatusLine, Spans
         Ok(httparse::Status::Partial) if arrived.len() < expected.bytes => return Ok(None),
         Ok(_) => return Err(Malformed("the header section is too long")),
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed("too many header fields")),
+        Err(_) if is_folded(arrived) => {
+            return Err(Malformed("a header field is folded over two lines (obs-fold), which is refused"));
+        }
         Err(_) => return Err(Malformed("the header section is malformed")),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
@@ -123,6 +126,11 @@ fn split(arrived: &[u8], expected: Expected) -> Result<Option<(StatusLine, Spans
         .map(|field| Span { name: range(field.name.as_bytes()), value: range(field.value) })
         .collect();
     Ok(Some((StatusLine { length, status, http10: response.version == Some(0) }, spans)))
+}
+
+/// Whether a line begins with white space (RFC 9112 §5.2).
+fn is_folded(head: &[u8]) -> bool {
+    head.windows(2).any(|pair| matches!(pair, [b'\n', b' ' | b'\t']))
 }
 
 /// What the fields say so far.

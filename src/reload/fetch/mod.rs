@@ -21,6 +21,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -30,6 +31,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::snapshot::EgressProxy;
 use crate::state::clock;
+use crate::state::trust::OwnOrChained;
 
 /// Most bytes of an answer's body.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -152,10 +154,14 @@ impl Fetcher {
             None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Some(pem) => authorities(pem)?,
         };
+        let own = ca.map(certificates).transpose()?.unwrap_or_default();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier = verifier.build().map_err(|_| FetcherError::Authority)?;
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(clock::TlsClock))
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(OwnOrChained::new(verifier, own)))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout: TIMEOUT, egress })
@@ -211,11 +217,15 @@ impl Fetcher {
 /// The authorities of a PEM file.
 fn authorities(pem: &[u8]) -> Result<RootCertStore, FetcherError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|_| FetcherError::Authority)?;
+    for certificate in certificates(pem)? {
         roots.add(certificate).map_err(|_| FetcherError::Authority)?;
     }
     if roots.is_empty() { Err(FetcherError::Authority) } else { Ok(roots) }
+}
+
+/// The certificates of a PEM file.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FetcherError> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| FetcherError::Authority)
 }
 
 impl std::fmt::Debug for Fetcher {
