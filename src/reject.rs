@@ -278,7 +278,7 @@ reasons! {
     /// The request target is longer than allowed.
     UriTooLong = "uri_too_long", 414, NONE, Request, "URI too long",
         "The request target is longer than this gateway accepts.",
-        "Shorten the URL: 8 KiB is the limit.";
+        "Shorten the URL, or raise `limits.uri`.";
     /// The header section is larger than allowed.
     HeadersTooLarge = "headers_too_large", 431, NONE, Request, "Header fields too large",
         "The request's header fields are too many or too large.",

@@ -231,7 +231,13 @@ fn files() -> tempfile::TempDir {
 #[track_caller]
 fn assert_loads(what: &str, text: &str) {
     let dir = files();
-    let loaded = config::parse(what, text.as_bytes(), dir.path(), &|_| None);
+    let loaded = config::parse(
+        what,
+        text.as_bytes(),
+        dir.path(),
+        &|_| None,
+        scopegate::types::Timestamp(1_800_000_000),
+    );
     let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     assert!(loaded.complete, "{what} does not end with `...`");
     let schema = jsonschema::draft202012::new(&config::schema()).unwrap();

@@ -63,7 +63,9 @@ routes:
 ...
 "
     );
-    config::parse("routes.yaml", text.as_bytes(), Path::new(""), &|_| None).unwrap().snapshot
+    config::parse("routes.yaml", text.as_bytes(), Path::new(""), &|_| None, Timestamp(1_800_000_000))
+        .unwrap()
+        .snapshot
 }
 
 /// A good token for [`snapshot`], with this scope and this expiry.

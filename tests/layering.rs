@@ -1,7 +1,7 @@
 //! The source tree keeps its shape: imports point downward only, and no file grows past what one reads in a sitting.
 #![cfg(test)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up. A module may import from its own row and from every row above it in this list.
@@ -20,6 +20,9 @@ const LAYERS: &[&[&str]] = &[
     &["admin"],
     &["cli"],
 ];
+
+/// The imports within a row of [`LAYERS`]: all others are refused, so that modules of a row do not know of each other.
+const WITHIN_A_ROW: &[(&str, &str)] = &[("admit", "snapshot"), ("types", "reject")];
 
 /// The most lines of a file in `src`, its tests aside.
 const MOST_LINES: usize = 400;
@@ -44,6 +47,23 @@ fn imports_point_downward() {
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn imports_within_a_row_are_listed() {
+    let mut found = BTreeSet::new();
+    for (_, module, code) in sources() {
+        let own = layer(&module);
+        found.extend(
+            imports(&code)
+                .into_iter()
+                .filter(|imported| *imported != module && layer(imported) == own)
+                .map(|imported| (module.clone(), imported)),
+        );
+    }
+    let listed: BTreeSet<_> =
+        WITHIN_A_ROW.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+    assert_eq!(found, listed, "imports within a row, and those that WITHIN_A_ROW lists");
 }
 
 #[test]

@@ -137,7 +137,14 @@ routes:
         );
     }
     policy.push_str("...\n");
-    let loaded = config::parse("routes.yaml", policy.as_bytes(), folder, &|_| None).unwrap();
+    let loaded = config::parse(
+        "routes.yaml",
+        policy.as_bytes(),
+        folder,
+        &|_| None,
+        scopegate::types::Timestamp(1_800_000_000),
+    )
+    .unwrap();
     Live::new(loaded.snapshot, None, metrics).unwrap()
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config;
+use crate::state::clock;
 
 /// How long the running gateway may take to answer. A reload of 100,000 routes takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,7 +97,7 @@ fn target(args: &Args) -> Result<(SocketAddr, Option<String>), ClientError> {
     if let (Some(address), Some(_)) = (args.admin, &token) {
         return Ok((address, token));
     }
-    let configured = match config::load(&args.config) {
+    let configured = match config::load(&args.config, clock::now()) {
         Ok(loaded) => loaded.snapshot.gateway.admin,
         // With an address given, a policy that cannot be read only means that no token is known.
         Err(_) if args.admin.is_some() => None,

@@ -23,7 +23,6 @@ mod schema;
 mod url;
 
 use std::path::Path;
-use std::time::SystemTime;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Place, Severity};
 pub use schema::schema;
@@ -44,12 +43,13 @@ pub struct Loaded {
     pub complete: bool,
 }
 
-/// Reads and compiles the policy at `path`, with the environment of this process.
+/// Reads and compiles the policy at `path`, with the environment of this process. By `now`, expired certificates are warned of;
+/// no decision is made by it.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with it.
-pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+pub fn load(path: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let text = files::read_regular(path, read::MAX_BYTES).map_err(|reason| {
         let mut faults = Faults::default();
@@ -61,7 +61,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         faults.finish(&name).err().unwrap_or(ConfigErrors(Vec::new()))
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let mut loaded = parse(&name, &text, base, &|variable| std::env::var(variable).ok())?;
+    let mut loaded = parse(&name, &text, base, &|variable| std::env::var(variable).ok(), now)?;
     loaded.snapshot.files.insert(0, path.to_owned());
     Ok(loaded)
 }
@@ -73,8 +73,8 @@ pub fn hash(path: &Path) -> Option<Box<str>> {
 
 /// Compiles the text of a policy.
 ///
-/// `name` stands in messages; paths in the policy are relative to `base`; `env` looks up variables. Unlike [`load`], the
-/// policy's own path is not among [`Snapshot::files`].
+/// `name` stands in messages; paths in the policy are relative to `base`; `env` looks up variables; `now` is for warnings.
+/// Unlike [`load`], the policy's own path is not among [`Snapshot::files`].
 ///
 /// # Errors
 ///
@@ -84,6 +84,7 @@ pub fn parse(
     text: &[u8],
     base: &Path,
     env: &dyn Fn(&str) -> Option<String>,
+    now: Timestamp,
 ) -> Result<Loaded, ConfigErrors> {
     let mut faults = Faults::default();
     let mut files = Files::new(base, env);
@@ -91,7 +92,7 @@ pub fn parse(
     let compiled = match read::text(text) {
         Ok(text) => {
             let complete = read::ends_with_marker(text);
-            let mut parser = parse::Parser { faults: &mut faults, files: &mut files, now: now() };
+            let mut parser = parse::Parser { faults: &mut faults, files: &mut files, now };
             let snapshot = parser.policy(text, env, hash);
             if !complete {
                 let fault = Fault::new(Place::START, "the file does not end with `...`").key("...");
@@ -147,15 +148,4 @@ fn sha256_hex(text: &[u8]) -> Box<str> {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     hex.into()
-}
-
-/// For warnings of certificates that have expired; no decision is made by it.
-fn now() -> Timestamp {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the policy is read at the edge, and only a warning depends on it"
-    )]
-    let now = SystemTime::now();
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

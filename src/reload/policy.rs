@@ -130,7 +130,7 @@ impl Reloads {
 /// A [`Refusal`].
 pub async fn load(path: &Path) -> Result<Loaded, Refusal> {
     let path = path.to_owned();
-    Ok(apart(move || config::load(&path)).await.ok_or(Refusal::Internal)??)
+    Ok(apart(move || config::load(&path, clock::now())).await.ok_or(Refusal::Internal)??)
 }
 
 /// Runs work on a thread of its own, which gives way to the workers and, as it ends, gives back the memory it took for
@@ -286,8 +286,10 @@ impl Reloader {
     async fn differs_from_disk(&self) -> bool {
         let path = self.path.clone();
         let in_force = self.process.live.load().snapshot.hash.clone();
-        let differs =
-            move || config::hash(&path).is_some_and(|hash| hash != in_force && config::load(&path).is_ok());
+        let differs = move || {
+            config::hash(&path)
+                .is_some_and(|hash| hash != in_force && config::load(&path, clock::now()).is_ok())
+        };
         apart(differs).await.unwrap_or(false)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use scopegate::config::{self, ConfigErrors, Loaded};
 use scopegate::snapshot::Admin;
 
-use crate::{GOOD, with};
+use crate::{GOOD, NOW, with};
 
 /// The public key of RFC 8037 §A.2.
 const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -14,7 +14,7 @@ const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdD
 fn load(dir: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     let path = dir.join("routes.yaml");
     fs::write(&path, text).unwrap();
-    config::load(&path)
+    config::load(&path, NOW)
 }
 
 fn certificate(dir: &Path, name: &str, not_after_year: i32) {
@@ -100,7 +100,7 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
         assert!(errors.contains("not a regular file"), "{file}: {errors}");
     }
     for path in [fifo.as_path(), Path::new("/dev/zero"), dir.path(), Path::new("/nowhere/routes.yaml")] {
-        let errors = config::load(path).unwrap_err().to_string();
+        let errors = config::load(path, NOW).unwrap_err().to_string();
         assert!(errors.contains("cannot read the policy"), "{errors}");
     }
 }
@@ -126,5 +126,5 @@ fn files_have_a_bound() {
     let text = with("{ discovery: true }", "{ jwks_file: big }");
     assert!(load(dir.path(), &text).unwrap_err().to_string().contains("longer than"));
     fs::write(dir.path().join("routes.yaml"), vec![b'#'; (64 << 20) + 1]).unwrap();
-    assert!(config::load(&dir.path().join("routes.yaml")).is_err());
+    assert!(config::load(&dir.path().join("routes.yaml"), NOW).is_err());
 }

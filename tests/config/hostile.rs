@@ -74,7 +74,7 @@ fn files_that_are_no_policy_are_refused() {
         ("two documents", [GOOD, GOOD].concat().replace("...\n", "---\n").into_bytes()),
     ];
     for (name, bytes) in rows {
-        let result = scopegate::config::parse("p", &bytes, std::path::Path::new(""), &|_| None);
+        let result = scopegate::config::parse("p", &bytes, std::path::Path::new(""), &|_| None, crate::NOW);
         assert!(result.is_err(), "{name} was accepted");
     }
 }
@@ -162,7 +162,7 @@ proptest! {
     /// Bytes of any kind.
     #[test]
     fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let result = scopegate::config::parse("p", &bytes, std::path::Path::new(""), &|_| None);
+        let result = scopegate::config::parse("p", &bytes, std::path::Path::new(""), &|_| None, crate::NOW);
         prop_assert!(result.is_err());
     }
 

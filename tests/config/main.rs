@@ -9,6 +9,7 @@ mod hostile;
 mod snapshot;
 
 use scopegate::config::{self, ConfigErrors, Loaded};
+use scopegate::types::Timestamp;
 
 /// A valid policy that has a little of everything; tests change parts of it.
 const GOOD: &str = r"version: 1
@@ -48,6 +49,9 @@ routes:
 ...
 ";
 
+/// The time by which certificates are judged: 2027.
+const NOW: Timestamp = Timestamp(1_800_000_000);
+
 /// The repository's own policy.
 const DEMO: &str = include_str!("../../routes.yaml");
 
@@ -63,7 +67,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
-    config::parse("routes.yaml", text.as_bytes(), std::path::Path::new("/nowhere"), &env)
+    config::parse("routes.yaml", text.as_bytes(), std::path::Path::new("/nowhere"), &env, NOW)
 }
 
 /// The good policy with one part replaced. The part must be there.

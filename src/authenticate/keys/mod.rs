@@ -14,9 +14,6 @@ pub(super) use jwk::key_type;
 
 use std::fmt;
 
-use jsonwebtoken::crypto::JwtVerifier;
-use jsonwebtoken::signature;
-
 use super::json::{JsonError, Limits, Object};
 use super::{Algorithm, AlgorithmSet, KeyThumbprint};
 
@@ -199,30 +196,8 @@ impl VerificationKey {
     }
 
     /// Whether `signature` is this key's signature of `message`.
-    pub fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
-        signature::Verifier::verify(self, message, signature).is_ok()
-    }
-}
-
-impl signature::Verifier<Vec<u8>> for VerificationKey {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        self.parsed.verify_sig(message, signature).map_err(signature::Error::from_source)
-    }
-}
-
-impl JwtVerifier for VerificationKey {
-    fn algorithm(&self) -> jsonwebtoken::Algorithm {
-        match self.algorithm {
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
-            Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
-            Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
-            Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
-            Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
-            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-            Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
-            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-        }
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
     }
 }
 

@@ -53,10 +53,6 @@ fn usable_keys_are_found_by_kid_and_algorithm() {
     assert!(set.has_kid("c") && !set.has_kid("d"));
     for key in set.iter() {
         assert!(set.contains(&key.thumbprint()));
-        assert_eq!(
-            format!("{:?}", JwtVerifier::algorithm(key)).to_uppercase(),
-            key.algorithm().as_str().to_uppercase()
-        );
     }
     assert!(!set.contains(&KeyThumbprint([0; 32])));
 }

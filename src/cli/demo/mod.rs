@@ -20,6 +20,7 @@ use super::run::{self, RunError};
 use crate::config;
 use crate::observe::trace::{self, LogFormat};
 use crate::snapshot::{Endpoint, Snapshot};
+use crate::state::clock;
 
 /// The policy that is written where there is none.
 const POLICY: &str = include_str!("../../../routes.yaml");
@@ -80,7 +81,7 @@ async fn demo(args: &Args) -> Result<(), DemoError> {
     let written = write_missing(&args.config, POLICY.as_bytes())?;
     certificates::make_missing(&folder).map_err(|error| write_error(&folder, error))?;
     let keys = keys::load_or_make(&folder)?;
-    let parts = Parts::of(&config::load(&args.config)?.snapshot)?;
+    let parts = Parts::of(&config::load(&args.config, clock::now())?.snapshot)?;
 
     let issuer = listen(parts.issuer_address, &parts.issuer_key, &args.config).await?;
     let api = listen(parts.api_address, &parts.api_key, &args.config).await?;
