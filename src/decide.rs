@@ -5,7 +5,7 @@
 use http::{HeaderValue, Method, header};
 
 use crate::admit::{self, Head};
-use crate::authenticate::{Knowledge, Need, Principal, Stop, authenticate};
+use crate::authenticate::{Issuers, Knowledge, Need, Principal, Stop, authenticate};
 use crate::authorize::{self, Context, Permit};
 use crate::reject::{Reason, Reject};
 use crate::route::host::Host;
@@ -111,7 +111,7 @@ fn run<'s, K: Knowledge>(
             Method::GET | Method::HEAD | Method::OPTIONS => Ok(Verdict::Metadata(resource)),
             _ => {
                 record.allow = Some("GET, HEAD, OPTIONS");
-                Err(Reject::new(Reason::MethodNotAllowed))
+                Err(Reject::because(Reason::MethodNotAllowed, "metadata is only read"))
             }
         };
     }
@@ -149,10 +149,11 @@ fn run<'s, K: Knowledge>(
             Err(Stop::Reject(reject)) => return Err(reject),
             Err(Stop::Need(need)) => {
                 record.need = Some(need);
-                return Err(unmet(need, knowledge));
+                return Err(unmet(need, &snapshot.issuers, knowledge));
             }
         };
-    let context = Context { params: &found.params, host: host.as_str(), now };
+    let issuers = &snapshot.issuers;
+    let context = Context { params: &found.params, host: host.as_str(), issuers, now };
     match authorize::authorize(found.route, principal, requirement, &context, &mut record.checks) {
         Ok(permit) => Ok(Verdict::Permit(permit, target)),
         Err((principal, reject)) => {
@@ -176,10 +177,16 @@ fn find<'s, 'p>(
 ) -> Result<Found<'s, 'p>, Reject> {
     let reject = match snapshot.table.find(host.as_str(), path, method) {
         Ok(found) => return Ok(found),
-        Err(NotFound::Route) => Reject::new(Reason::RouteUnknown),
+        Err(NotFound::Route) => {
+            let cause = match snapshot.table.names(host.as_str()) {
+                true => "routes name this host, but none matches the path",
+                false => "no route names this host, and no route without `host` matches the path",
+            };
+            Reject::because(Reason::RouteUnknown, cause)
+        }
         Err(NotFound::Method { allow }) => {
             record.allow = Some(allow);
-            Reject::new(Reason::MethodNotAllowed)
+            Reject::because(Reason::MethodNotAllowed, format!("the path's routes are for {allow}"))
         }
         Err(NotFound::Ambiguous) => Reject::because(
             Reason::PathAmbiguous,
@@ -192,11 +199,17 @@ fn find<'s, 'p>(
 
 /// The refusal that stands if a need cannot be met. A key that is not known while the issuer cannot be asked may be a new
 /// one: that is an outage, and the client should keep its token.
-fn unmet<K: Knowledge>(need: Need, knowledge: &K) -> Reject {
-    match need {
+fn unmet<K: Knowledge>(need: Need, issuers: &Issuers, knowledge: &K) -> Reject {
+    let reason = match need {
         Need::NewerKeys(issuer) if knowledge.is_failing(issuer) => Need::Keys(issuer).unmet(),
         Need::NewerKeys(_) | Need::Keys(_) => need.unmet(),
-    }
+    };
+    let issuer = issuers.get(need.issuer()).map_or("", |issuer| issuer.name.as_str());
+    let cause = match need {
+        Need::Keys(_) => format!("issuer `{issuer}` has no keys that may be used"),
+        Need::NewerKeys(_) => format!("issuer `{issuer}` has no key for the token's `kid` and `alg`"),
+    };
+    Reject::because(reason, cause)
 }
 
 /// The route a CORS preflight asks about (Fetch standard §3.3.6): OPTIONS with Origin and Access-Control-Request-Method,

@@ -353,7 +353,8 @@ impl fmt::Display for Reason {
 pub struct Reject {
     /// The reason.
     pub reason: Reason,
-    /// What exactly was wrong, for the log and `explain` only: names claims, keys and limits, never holds a token.
+    /// What was expected and what was found, for the log and `explain` only. Never holds a token; values are bounded
+    /// ([`crate::types::Quoted`]) and marked where they are not verified.
     pub cause: Option<Cow<'static, str>>,
 }
 

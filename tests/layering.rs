@@ -76,6 +76,21 @@ fn no_file_is_longer_than_one_sitting() {
 }
 
 #[test]
+fn refusals_are_made_with_their_cause() {
+    let without: Vec<_> = sources()
+        .filter(|(_, module, _)| module != "reject")
+        .flat_map(|(path, _, code)| {
+            let bare = |line: &&str| {
+                line.contains("Reject::new(") && !line.contains("Reject::new(Reason::Internal)")
+            };
+            let lines: Vec<_> = code.lines().filter(bare).map(|line| line.trim().to_owned()).collect();
+            lines.into_iter().map(move |line| format!("{}: {line}", path.display()))
+        })
+        .collect();
+    assert!(without.is_empty(), "use Reject::because, so that the log has a cause:\n{}", without.join("\n"));
+}
+
+#[test]
 fn the_reader_of_imports_sees_every_spelling() {
     let code = "use crate::types::Scope;\nuse crate::{reject::{Reason, Reject}, state};\npub(crate) use crate::cli::X;\n\
         fn f() { crate::admin::serve() } // not crate::server\n/// [`crate::pipeline`]\nlet s = \"crate::forward\";\n";

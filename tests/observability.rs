@@ -131,3 +131,109 @@ async fn the_log_tells_who_called_what_and_why_it_was_refused() {
     assert_eq!(bad["request_id"], refused.json()["request_id"], "the caller can name the line");
     assert_eq!(refused.header("x-request-id"), bad["request_id"].as_str());
 }
+
+#[tokio::test]
+async fn every_refusal_has_a_cause_in_the_log() {
+    let requirements = "{ issuers: [corp], audience: https://api.example.com, scopes: [orders:read], tenant: { equals: [acme] }, \
+        clients: [mobile-app], subjects: [alice], max_token_age: 300s, claims: { level: { equals: 3 } } }";
+    let policy = Policy::default()
+        .require(requirements)
+        .gateway("limits: { uri: 1KiB, body: 1KiB }")
+        .issuers("other:\n  issuer: https://other.example.com/\n  keys: { discovery: true }\n  algorithms: [RS256]");
+    let rig = Rig::with(policy).await;
+    let good = || rig.issuer.token().claim("level", 3).claim("tenant", "acme");
+    let get = |target: &str| rig.gateway.get(target);
+    let with = |token: String| get("/orders/1").token(&token);
+    let long = "i".repeat(5000);
+    let rows: Vec<(Call, &str, &[&str])> = vec![
+        (get("/nothing"), "route_unknown", &["none matches the path"]),
+        (get("/x").host("unknown.example.com"), "route_unknown", &["no route names this host"]),
+        (get(&format!("/{}", "x".repeat(1024))), "uri_too_long", &["1025 bytes", "`limits.uri` is 1024"]),
+        (get("/orders/1"), "credential_missing", &["no Authorization field"]),
+        (
+            with(good().claim("aud", "orders-api").mint()),
+            "audience_mismatch",
+            &["expected audience `https://api.example.com`, found `orders-api`"],
+        ),
+        (
+            with(good().claim("iss", "https://other.example.com").mint()),
+            "issuer_unknown",
+            &["(unverified): `https://other.example.com`", "expected `https://other.example.com/`", "slash"],
+        ),
+        (
+            with(good().claim("iss", format!("{long}\u{1b}[31m")).mint()),
+            "issuer_unknown",
+            &["(unverified): `iii", "…`"],
+        ),
+        (with(good().times(-700, -312).mint()), "token_expired", &["expired 31", " s ago (exp 20"]),
+        (
+            with(good().times(100, 700).mint()),
+            "token_not_yet_valid",
+            &["`iat` lies ", " s ahead", "`leeway` is 10 s"],
+        ),
+        (
+            with(good().times(-10, 90_000).mint()),
+            "token_lifetime_excessive",
+            &["90010 s", "`max_lifetime` is 86400 s"],
+        ),
+        (
+            with(good().header("typ", "JWT").mint()),
+            "token_type_refused",
+            &["expected `typ` `at+jwt`, found `JWT` (unverified)"],
+        ),
+        (
+            with(good().header("alg", "HS256").mint()),
+            "algorithm_refused",
+            &["expected `alg` `RS256`", "found `HS256` (unverified)"],
+        ),
+        (with(good().header("kid", "nobody").mint()), "key_unknown", &["issuer `corp` has no key"]),
+        (with(good().mint_with_signature(&[0; 64])), "signature_invalid", &["the key `", "(unverified)"]),
+        (with(good().without("jti").mint()), "token_claim_missing", &["`jti` is missing"]),
+        (
+            with(good().scope("orders:write x").mint()),
+            "scope_missing",
+            &["scopes `orders:read`; found: `orders:write`, `x`"],
+        ),
+        (with(good().scope(&"s ".repeat(2000)).mint()), "scope_missing", &["found: `s`", " more"]),
+        (
+            with(good().claim("client_id", "batch").mint()),
+            "client_refused",
+            &["found `batch` of issuer `http"],
+        ),
+        (with(good().claim("sub", "bob").mint()), "subject_refused", &["found `bob` of issuer `http"]),
+        (
+            with(good().claim("tenant", "globex").mint()),
+            "tenant_mismatch",
+            &["expected tenant `acme`, found `globex`"],
+        ),
+        (
+            with(good().claim("level", 4).mint()),
+            "claim_mismatch",
+            &["claim `level`: expected the value of the route's rule, found another number"],
+        ),
+        (
+            with(good().times(-400, 500).mint()),
+            "token_stale",
+            &["issued 40", " s ago (iat 20", "`max_token_age` is 300 s"],
+        ),
+        (
+            with(good().mint()).body(vec![b'x'; 1025]),
+            "body_too_large",
+            &["Content-Length is 1025", "`limits.body` is 1024"],
+        ),
+        (with(good().mint()).header("Expect", "magic"), "expectation_failed", &["100-continue"]),
+    ];
+    for (number, (call, reason, _)) in rows.iter().enumerate() {
+        let answer = call.send().await;
+        let problem = answer.json();
+        assert_eq!(problem["reason"], *reason, "row {number}: {problem}");
+        assert!(problem.get("cause").is_none(), "callers are not told: {problem}");
+        // The request id joins the response with its line.
+        let line = rig.gateway.wait_for_log(|entry| entry["request_id"] == problem["request_id"]).await;
+        let cause = line["cause"].as_str().unwrap_or_else(|| panic!("no cause: {line}"));
+        for part in rows[number].2 {
+            assert!(cause.contains(part), "{reason}: {part:?} is not in {cause:?}");
+        }
+        assert!(cause.len() < 700 && !cause.contains('\u{1b}'), "{cause:?}");
+    }
+}

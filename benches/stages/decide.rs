@@ -55,7 +55,8 @@ fn authorization(
     let Access::Protected(requirement) = &live.snapshot.route(found.route).unwrap().access else {
         unreachable!("no route of the policy is public");
     };
-    let context = Context { params: &found.params, host: HOST, now: clock::now() };
+    let issuers = &live.snapshot.issuers;
+    let context = Context { params: &found.params, host: HOST, issuers, now: clock::now() };
     bencher.iter(|| {
         let mut checks = Checks::default();
         let principal = black_box(principal).clone();

@@ -126,7 +126,9 @@ fn check_target(uri: &Uri, limits: &Limits) -> Result<(), Reject> {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if target.len() + authority.len() > limits.uri {
-        return Err(Reject::new(Reason::UriTooLong));
+        let (length, limit) = (target.len() + authority.len(), limits.uri);
+        let cause = format!("the target has {length} bytes; `limits.uri` is {limit}");
+        return Err(Reject::because(Reason::UriTooLong, cause));
     }
     if target == "*" {
         return Err(invalid("the target `*` is about no resource"));
@@ -268,7 +270,10 @@ impl<'a> Fields<'a> {
         match self.expect {
             Once::Absent => Ok(()),
             Once::Value(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
-            Once::Value(_) | Once::Repeated => Err(Reject::new(Reason::ExpectationFailed)),
+            Once::Value(_) | Once::Repeated => Err(Reject::because(
+                Reason::ExpectationFailed,
+                "expected no Expect field, or one with `100-continue`",
+            )),
         }
     }
 }

@@ -21,7 +21,9 @@ const PREFIX: usize = "Bearer ".len();
 /// `credential_missing`, `credential_ambiguous`, `token_malformed`.
 pub fn extract(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-    let field = fields.next().ok_or(Reject::new(Reason::CredentialMissing))?;
+    let field = fields
+        .next()
+        .ok_or(Reject::because(Reason::CredentialMissing, "the request has no Authorization field"))?;
     if fields.next().is_some() {
         return Err(Reject::because(Reason::CredentialAmbiguous, "more than one Authorization field"));
     }
@@ -164,7 +166,7 @@ mod tests {
         for name in ["proxy-authorization", "x-authorization", "x-forwarded-authorization"] {
             map.insert(name, HeaderValue::from_static("Bearer a"));
         }
-        assert_eq!(extract(&map, 64), Err(Reject::new(Reason::CredentialMissing)));
+        assert_eq!(extract(&map, 64).unwrap_err().reason, Reason::CredentialMissing);
     }
 
     proptest! {

@@ -69,11 +69,11 @@ impl Need {
         }
     }
 
-    /// The refusal, if the need cannot be met.
-    pub const fn unmet(self) -> Reject {
+    /// The reason of the refusal, if the need cannot be met.
+    pub const fn unmet(self) -> Reason {
         match self {
-            Self::Keys(_) => Reject::new(Reason::KeysUnavailable),
-            Self::NewerKeys(_) => Reject::new(Reason::KeyUnknown),
+            Self::Keys(_) => Reason::KeysUnavailable,
+            Self::NewerKeys(_) => Reason::KeyUnknown,
         }
     }
 }
@@ -92,7 +92,7 @@ impl Stop {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Reject(reject) => reject.reason,
-            Self::Need(need) => need.unmet().reason,
+            Self::Need(need) => need.unmet(),
         }
     }
 }

@@ -26,6 +26,14 @@ pub enum ClaimTest {
 }
 
 impl ClaimTest {
+    const fn demand(&self) -> &'static str {
+        match self {
+            Self::Equals(_) => "the value of the route's rule",
+            Self::OneOf(_) => "one of the values of the route's rule",
+            Self::ContainsAny(_) => "an array with a value of the route's rule",
+        }
+    }
+
     fn holds(&self, claim: &Json) -> bool {
         match self {
             Self::Equals(value) => claim == value,
@@ -47,6 +55,22 @@ pub(super) fn check(principal: &Principal, requirement: &Requirement, _: &Contex
         .find(|rule| !claims.at(&rule.path).is_some_and(|claim| rule.test.holds(claim)))
     {
         None => Ok(()),
-        Some(rule) => Err(Reject::because(Reason::ClaimMismatch, format!("claim `{}`", rule.path))),
+        Some(rule) => {
+            let found = claims.at(&rule.path).map_or("nothing", kind);
+            let cause = format!("claim `{}`: expected {}, found {found}", rule.path, rule.test.demand());
+            Err(Reject::because(Reason::ClaimMismatch, cause))
+        }
+    }
+}
+
+/// What a claim is. Its value is not told: a rule may be about personal data.
+const fn kind(claim: &Json) -> &'static str {
+    match claim {
+        Json::Null => "null",
+        Json::Bool(_) => "another boolean",
+        Json::Number(_) => "another number",
+        Json::String(_) => "another string",
+        Json::Array(_) => "an array without it",
+        Json::Object(_) => "an object",
     }
 }

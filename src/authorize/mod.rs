@@ -24,9 +24,9 @@ pub use requirement::{AllowList, Mode, Requirement};
 pub use scope::{ScopeExpr, ScopeImplications, ScopeRequirement};
 pub use tenant::{HostShape, TenantRule};
 
-use crate::authenticate::Principal;
+use crate::authenticate::{Issuers, Principal};
 use crate::reject::{Reason, Reject};
-use crate::types::{Check, Checks, Outcome, RouteIndex, Timestamp};
+use crate::types::{Check, Checks, Outcome, Quoted, RouteIndex, Timestamp, quoted_list};
 
 /// What of the request authorization looks at, beside the principal.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ pub struct Context<'a> {
     pub params: &'a [(&'a str, Cow<'a, str>)],
     /// The matched host in lower case without port.
     pub host: &'a str,
+    /// The issuers of the policy, which name those that a refusal is about.
+    pub issuers: &'a Issuers,
     /// The time of the decision.
     pub now: Timestamp,
 }
@@ -96,12 +98,18 @@ pub fn admit_public(route: RouteIndex) -> Permit {
     Permit::public(route)
 }
 
-fn check_issuer(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
+fn check_issuer(
+    principal: &Principal,
+    requirement: &Requirement,
+    context: &Context<'_>,
+) -> Result<(), Reject> {
     if requirement.issuers.contains(&principal.issuer()) {
-        Ok(())
-    } else {
-        Err(Reject::new(Reason::IssuerRefused))
+        return Ok(());
     }
+    let accepted = requirement.issuers.iter().filter_map(|index| context.issuers.get(*index));
+    let expected = quoted_list(accepted.map(|issuer| issuer.issuer.as_str()));
+    let found = Quoted(principal.facts().issuer.as_str());
+    Err(Reject::because(Reason::IssuerRefused, format!("expected issuer {expected}, found {found}")))
 }
 
 fn check_age(principal: &Principal, requirement: &Requirement, context: &Context<'_>) -> Result<(), Reject> {
@@ -110,7 +118,12 @@ fn check_age(principal: &Principal, requirement: &Requirement, context: &Context
     };
     match principal.facts().issued {
         Some(issued) if context.now.since(issued) <= limit => Ok(()),
-        Some(_) => Err(Reject::new(Reason::TokenStale)),
+        Some(issued) => {
+            let age = context.now.since(issued).as_secs();
+            let limit = limit.as_secs();
+            let cause = format!("issued {age} s ago (iat {issued}); `max_token_age` is {limit} s");
+            Err(Reject::because(Reason::TokenStale, cause))
+        }
         None => Err(Reject::because(Reason::TokenStale, "the token has no iat, so its age is unknown")),
     }
 }
@@ -134,6 +147,11 @@ fn allowed(
     };
     match name {
         Some(name) if list.contains(principal.issuer(), name) => Ok(()),
-        Some(_) | None => Err(Reject::new(refusal)),
+        Some(name) => {
+            let issuer = Quoted(principal.facts().issuer.as_str());
+            let cause = format!("found {} of issuer {issuer}, which is not on the list", Quoted(name));
+            Err(Reject::because(refusal, cause))
+        }
+        None => Err(Reject::because(refusal, "the token names none")),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Context, Requirement};
 use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
-use crate::types::Scope;
+use crate::types::{Scope, quoted_list};
 
 /// What each scope implies, from the `scopes` section: `orders:write: [orders:read]` says that whoever may write may read.
 #[derive(Clone, Debug, Default)]
@@ -123,6 +123,11 @@ pub(super) fn check(principal: &Principal, requirement: &Requirement, _: &Contex
     if requirement.scopes.met_by(&principal.facts().scopes) {
         Ok(())
     } else {
-        Err(Reject::new(Reason::ScopeMissing))
+        let expected = quoted_list(requirement.scopes.listed().iter().map(Scope::as_str));
+        let found = quoted_list(principal.facts().scopes.iter().map(AsRef::as_ref));
+        Err(Reject::because(
+            Reason::ScopeMissing,
+            format!("expected by the route: scopes {expected}; found: {found}"),
+        ))
     }
 }

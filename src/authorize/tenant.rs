@@ -3,6 +3,7 @@
 use super::{Context, Requirement};
 use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
+use crate::types::{Quoted, quoted_list};
 
 /// Which tenant a token must belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,16 +48,23 @@ pub(super) fn check(
     let Some(tenant) = principal.facts().tenant.as_deref() else {
         return Err(Reject::because(Reason::TenantMismatch, "the token names no tenant"));
     };
-    let held = match rule {
-        TenantRule::Equals(tenants) => tenants.iter().any(|t| **t == *tenant),
-        TenantRule::PathParam(name) => context.param(name) == Some(tenant),
+    let wanted = match rule {
+        TenantRule::Equals(tenants) if tenants.iter().any(|t| **t == *tenant) => return Ok(()),
+        TenantRule::Equals(tenants) => return Err(mismatch(tenants.iter().map(AsRef::as_ref), tenant)),
+        TenantRule::PathParam(name) => context.param(name),
         TenantRule::HostLabel(label, shape) => {
             if !shape.fits(context.host) {
                 let cause = "the host has more labels than the route's wildcard and its tenant";
                 return Err(Reject::because(Reason::TenantMismatch, cause));
             }
-            label.checked_sub(1).and_then(|skipped| context.host.split('.').nth(skipped)) == Some(tenant)
+            label.checked_sub(1).and_then(|skipped| context.host.split('.').nth(skipped))
         }
     };
-    if held { Ok(()) } else { Err(Reject::new(Reason::TenantMismatch)) }
+    if wanted == Some(tenant) { Ok(()) } else { Err(mismatch(wanted, tenant)) }
+}
+
+fn mismatch<'a>(expected: impl IntoIterator<Item = &'a str>, found: &str) -> Reject {
+    let expected = quoted_list(expected);
+    let cause = format!("expected tenant {expected}, found {}", Quoted(found));
+    Reject::because(Reason::TenantMismatch, cause)
 }

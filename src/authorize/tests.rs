@@ -58,7 +58,7 @@ fn decide_at(
 ) -> Result<Permit, Reject> {
     let params: Vec<(&str, Cow<'_, str>)> =
         params.iter().map(|(name, value)| (*name, Cow::Borrowed(&**value))).collect();
-    let context = Context { params: &params, host, now: NOW };
+    let context = Context { params: &params, host, issuers: &Issuers::default(), now: NOW };
     let principal = Principal::for_tests(facts, IssuerIndex(0));
     authorize(ROUTE, principal, requirement, &context, &mut Checks::default()).map_err(|(_, reject)| reject)
 }
@@ -362,7 +362,8 @@ fn all_claim_rules_must_hold_and_the_first_that_fails_is_named() {
     let reject =
         decide(token(), &with(vec![rule("a", "1"), rule("b", "secret"), rule("c", "3")])).unwrap_err();
     assert_eq!(reject.reason, Reason::ClaimMismatch);
-    assert_eq!(reject.cause.as_deref(), Some("claim `b`"), "the value is not told");
+    let cause = "claim `b`: expected the value of the route's rule, found another string";
+    assert_eq!(reject.cause.as_deref(), Some(cause), "the value is not told");
 }
 
 #[test]
@@ -463,7 +464,7 @@ type Recorded = Vec<(Check, Outcome)>;
 
 fn outcomes(requirement: &Requirement) -> (Recorded, Result<Permit, (Principal, Reject)>) {
     let mut checks = Checks::default();
-    let context = Context { params: &[], host: "h", now: NOW };
+    let context = Context { params: &[], host: "h", issuers: &Issuers::default(), now: NOW };
     let principal = Principal::for_tests(facts(), IssuerIndex(0));
     let result = authorize(ROUTE, principal, requirement, &context, &mut checks);
     (checks.iter().map(|result| (result.check, result.outcome)).collect(), result)

@@ -14,7 +14,7 @@ use super::headers::{self, TrailerNames};
 use super::pace::Pace;
 use super::replay::Attempted;
 use crate::limits::BodyLimits;
-use crate::reject::Reason;
+use crate::reject::{Reason, Reject};
 use crate::types::BodySignal;
 
 /// What is known of a request body while it is sent.
@@ -52,8 +52,8 @@ impl Progress {
     }
 
     /// Why it broke off on the client's side.
-    pub fn fault(&self) -> Option<Reason> {
-        self.broken().map(Broken::reason)
+    pub fn fault(&self) -> Option<Reject> {
+        self.broken().map(Broken::reject)
     }
 
     /// The same, as the end of a body.
@@ -86,6 +86,11 @@ pub enum Broken {
 }
 
 impl Broken {
+    /// The refusal, with its cause.
+    pub fn reject(self) -> Reject {
+        Reject::because(self.reason(), self.to_string())
+    }
+
     /// What is recorded of it.
     pub const fn reason(self) -> Reason {
         match self {

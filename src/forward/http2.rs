@@ -35,7 +35,7 @@ pub(super) async fn exchange(
     // Once: only a kept connection can turn out to be dead.
     let mut repeatable = body.is_empty() && super::is_idempotent(method);
     let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
-    let mut last = Reject::new(Reason::UpstreamUnreachable);
+    let mut last = Reject::because(Reason::UpstreamUnreachable, "the request could not be sent");
     for left in (0..ATTEMPTS).rev() {
         let Some(body) = body.again() else { return Err(last) };
         last = match attempt(&lease, build(body)?, way, progress).await? {
@@ -126,8 +126,8 @@ async fn attempt(
         return Ok(Attempt::Refused(unsent()));
     }
     let error = failed.into_error();
-    if let Some(fault) = progress.fault() {
-        return Err(Reject::new(fault));
+    if let Some(reject) = progress.fault() {
+        return Err(reject);
     }
     let reject = Reject::because(Reason::UpstreamInvalid, format!("{}: {error}", lease.address()));
     if is_refused(&error) {

@@ -12,6 +12,7 @@ pub mod answer;
 pub mod body;
 mod bound;
 mod connect;
+mod declared;
 mod expiry;
 mod field_names;
 pub mod headers;
@@ -41,9 +42,9 @@ use crate::types::{BodySignal, RawQuery, Timestamp};
 use answer::{Http1Source, Source, UpstreamBody, is_stream};
 use body::{ClientBody, Progress};
 use bound::Bound;
+use declared::{authority, delimiter, expects_length, invalid};
 use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
-use http1::length::{delimiter, expects_length};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::{Expected, Head};
 use http1::{BODY_ROOM, Fault, Rest, STREAM_ROOM};
@@ -136,7 +137,10 @@ pub async fn write_http1<W: AsyncWrite + Unpin>(
     let request = Outbound { permit, target, way, head, trailers: &trailers };
     let mut sending = request.http1_request(body, None)?;
     let sent = poll_fn(|cx| sending.poll(cx, io)).await;
-    sent.map_err(|_| Reject::new(progress.fault().unwrap_or(Reason::UpstreamUnreachable)))
+    sent.map_err(|_| {
+        let unreachable = || Reject::because(Reason::UpstreamUnreachable, "the connection broke off");
+        progress.fault().unwrap_or_else(unreachable)
+    })
 }
 
 impl Way<'_> {
@@ -161,7 +165,8 @@ fn limited(
     let declared = http_body::Body::size_hint(&incoming).lower();
     let limits = way.route.body;
     if declared > limits.bytes {
-        return Err(Reject::new(Reason::BodyTooLarge));
+        let cause = format!("Content-Length is {declared}; `limits.body` is {}", limits.bytes);
+        return Err(Reject::because(Reason::BodyTooLarge, cause));
     }
     Ok(ClientBody::new(incoming, signal, limits, way.now, trailers, progress))
 }
@@ -251,7 +256,8 @@ impl Outbound<'_> {
         uri.authority = Authority::try_from(self.host(&asked).as_bytes()).ok();
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Reject::new(Reason::RequestInvalid))?;
+        *request.uri_mut() =
+            Uri::from_parts(uri).map_err(|_| invalid("the target has no valid form over HTTP/2"))?;
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().reserve(self.head.headers.len() + headers::MOST_ADDED);
         self.add_fields(&asked, None, None, request.headers_mut());
@@ -324,15 +330,6 @@ impl Outbound<'_> {
     }
 }
 
-/// The authority the client asked for: that of the target, or the Host field (RFC 9112 §3.2.2).
-fn authority(parts: &Parts) -> Result<HeaderValue, Reject> {
-    match parts.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => parts.headers.get(header::HOST).cloned(),
-    }
-    .ok_or(Reject::new(Reason::RequestInvalid))
-}
-
 /// Sends a request and waits for the head of its answer; once more on a new connection where that can do no harm.
 async fn http1_exchange(
     way: Way<'_>,
@@ -370,8 +367,8 @@ async fn http1_exchange(
             Reject::because(Reason::UpstreamInvalid, format!("{}: {what}", lease.address()))
         };
         return Err(match (progress.fault(), fault) {
-            (Some(fault), _) => Reject::new(fault),
-            (None, Fault::Body) => Reject::new(Reason::RequestInvalid),
+            (Some(reject), _) => reject,
+            (None, Fault::Body) => invalid("the request body broke off"),
             (None, Fault::Timeout) => {
                 Reject::because(Reason::UpstreamTimeout, format!("no answer within {limit:?}"))
             }

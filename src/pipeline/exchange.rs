@@ -120,9 +120,9 @@ impl Exchange {
     }
 
     /// A refusal without a look at the request.
-    pub(super) fn turn_away(self: &Rc<Self>, reason: Reason) -> Response<Body> {
+    pub(super) fn turn_away(self: &Rc<Self>, reason: Reason, cause: &'static str) -> Response<Body> {
         self.disposition.set(Some(Disposition::Deny));
-        self.refuse(&Reject::new(reason), None)
+        self.refuse(&Reject::because(reason, cause), None)
     }
 
     /// Notes when the decision was made.

@@ -191,7 +191,7 @@ impl Handler for Gateway {
             RequestBody { incoming, signal: head.extensions.remove(), upgrade: head.extensions.remove() };
         let exchange = Exchange::begin(&self, &peer, head);
         if !exchange.is_admitted() {
-            return exchange.turn_away(Reason::Overloaded);
+            return exchange.turn_away(Reason::Overloaded, "`limits.requests_in_flight` is reached");
         }
         let panicked = || {
             self.metrics.panic();

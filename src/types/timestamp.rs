@@ -1,5 +1,6 @@
 //! The wall clock as a value that is passed in.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Seconds since 1970-01-01T00:00:00Z, the NumericDate of RFC 7519 §2, in whole seconds.
@@ -22,5 +23,15 @@ impl Timestamp {
     /// How long after `earlier` this is; zero if it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339 in UTC; the plain number outside the years that has a form for.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(time) => time.fmt(f),
+            Err(_) => self.0.fmt(f),
+        }
     }
 }

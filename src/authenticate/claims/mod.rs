@@ -13,7 +13,7 @@
 //! 6. A tenant counts only if the issuer may assert it ([`TenantAssertion`]).
 //! 7. A token that is bound to a key or certificate (`cnf`, RFC 7800) is refused: a bearer proves neither.
 //!
-//! Causes name claims and never hold their values.
+//! Causes name claims and, of their values, hold times alone.
 //!
 //! [`TokenTypes`]: super::TokenTypes
 //! [`TenantAssertion`]: super::TenantAssertion
@@ -70,12 +70,14 @@ pub fn read(
 /// `token_expired`, `token_not_yet_valid`, `token_lifetime_excessive`.
 pub fn check_times(facts: &TokenFacts, policy: &IssuerPolicy, now: Timestamp) -> Result<(), Reject> {
     if has_expired(facts.expires, policy, now) {
-        return Err(Reject::new(Reason::TokenExpired));
+        return Err(expired(facts.expires, now));
     }
     let horizon = now.plus(policy.leeway);
     for (claim, time) in [("nbf", facts.not_before), ("iat", facts.issued)] {
-        if time.is_some_and(|time| time > horizon) {
-            return Err(Reject::because(Reason::TokenNotYetValid, format!("`{claim}` lies ahead")));
+        if let Some(time) = time.filter(|time| *time > horizon) {
+            let (ahead, leeway) = (time.since(now).as_secs(), policy.leeway.as_secs());
+            let cause = format!("`{claim}` lies {ahead} s ahead ({claim} {time}); `leeway` is {leeway} s");
+            return Err(Reject::because(Reason::TokenNotYetValid, cause));
         }
     }
     let (lifetime, limit) = match facts.issued {
@@ -84,7 +86,10 @@ pub fn check_times(facts: &TokenFacts, policy: &IssuerPolicy, now: Timestamp) ->
         None => (facts.expires.since(now), policy.max_lifetime.saturating_add(policy.leeway)),
     };
     if lifetime > limit {
-        return Err(Reject::new(Reason::TokenLifetimeExcessive));
+        let of = if facts.issued.is_some() { "`exp - iat`" } else { "`exp`, without `iat`, lies ahead by" };
+        let (lifetime, limit) = (lifetime.as_secs(), policy.max_lifetime.as_secs());
+        let cause = format!("{of} {lifetime} s; `max_lifetime` is {limit} s");
+        return Err(Reject::because(Reason::TokenLifetimeExcessive, cause));
     }
     Ok(())
 }
@@ -92,8 +97,9 @@ pub fn check_times(facts: &TokenFacts, policy: &IssuerPolicy, now: Timestamp) ->
 /// Whether claims, not yet verified, could be those of a good token: only then is it worth asking the issuer for the key.
 pub(super) fn plausible(claims: &Object, policy: &IssuerPolicy, now: Timestamp) -> Result<(), Reject> {
     audience(claims, &policy.claims.audience)?;
-    if has_expired(expires(claims)?, policy, now) {
-        return Err(Reject::new(Reason::TokenExpired));
+    let expires = expires(claims)?;
+    if has_expired(expires, policy, now) {
+        return Err(expired(expires, now));
     }
     Ok(())
 }
@@ -101,6 +107,11 @@ pub(super) fn plausible(claims: &Object, policy: &IssuerPolicy, now: Timestamp) 
 /// A token is not accepted "on or after" `exp` (RFC 7519 §4.1.4).
 fn has_expired(expires: Timestamp, policy: &IssuerPolicy, now: Timestamp) -> bool {
     now >= expires.plus(policy.leeway)
+}
+
+fn expired(expires: Timestamp, now: Timestamp) -> Reject {
+    let ago = now.since(expires).as_secs();
+    Reject::because(Reason::TokenExpired, format!("expired {ago} s ago (exp {expires})"))
 }
 
 fn missing(claim: &str) -> Reject {

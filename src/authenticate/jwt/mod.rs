@@ -18,7 +18,7 @@ use super::json::{Json, Object};
 use super::keys::{KeySet, MAX_KID, VerificationKey};
 use super::{Algorithm, IssuerPolicy, Issuers, Knowledge, Need, Stop, TokenFacts, TokenTypes, check, claims};
 use crate::reject::{Reason, Reject};
-use crate::types::{Check, Checks, IssuerIndex, Timestamp};
+use crate::types::{Check, Checks, IssuerIndex, Quoted, Timestamp, quoted_list};
 
 /// The checks made here, in their order.
 pub const CHECKS: [Check; 7] = [
@@ -128,34 +128,41 @@ impl<'t> Unverified<'t> {
             self.claims.get("iss").ok_or(Reject::because(Reason::TokenClaimMissing, "`iss` is missing"))?;
         let text =
             claim.as_str().ok_or(Reject::because(Reason::TokenClaimInvalid, "`iss` is not a string"))?;
-        issuers.find(text).ok_or(Reject::new(Reason::IssuerUnknown))
+        issuers.find(text).ok_or_else(|| unknown_issuer(text, issuers))
     }
 
     fn check_type(&self, types: &TokenTypes) -> Result<(), Reject> {
-        let refuse = |cause| Err(Reject::because(Reason::TokenTypeRefused, cause));
+        let refuse = |found: &str| {
+            let expected = quoted_list(types.accept.iter().map(AsRef::as_ref));
+            let cause = format!("expected `typ` {expected}, found {found}");
+            Err(Reject::because(Reason::TokenTypeRefused, cause))
+        };
         let Some(value) = self.header.get("typ") else {
             return match types.accept_absent {
                 true => Ok(()),
-                false => refuse("`typ` is missing"),
+                false => refuse("none"),
             };
         };
         let Some(text) = value.as_str() else {
-            return refuse("`typ` is not a string");
+            return refuse("no string");
         };
         let text = media_type(text);
         match types.accept.iter().any(|accepted| accepted.eq_ignore_ascii_case(text)) {
             true => Ok(()),
-            false => refuse("`typ` is not one the issuer's `token_type` accepts"),
+            false => refuse(&format!("{} (unverified)", Quoted(text))),
         }
     }
 
     fn algorithm(&self, policy: &IssuerPolicy) -> Result<Algorithm, Reject> {
-        self.header
-            .get("alg")
-            .and_then(Json::as_str)
-            .and_then(Algorithm::from_name)
+        let name = self.header.get("alg").and_then(Json::as_str);
+        name.and_then(Algorithm::from_name)
             .filter(|algorithm| policy.algorithms.contains(*algorithm))
-            .ok_or(Reject::because(Reason::AlgorithmRefused, "`alg` is not on the issuer's `algorithms`"))
+            .ok_or_else(|| {
+                let expected = quoted_list(policy.algorithms.iter().map(Algorithm::as_str));
+                let found = name.map_or_else(|| "none".to_owned(), |name| Quoted(name).to_string());
+                let cause = format!("expected `alg` {expected}, found {found} (unverified)");
+                Reject::because(Reason::AlgorithmRefused, cause)
+            })
     }
 
     /// The keys that may have signed the token.
@@ -198,7 +205,11 @@ impl<'t> Unverified<'t> {
         if kid.zip(keys).is_some_and(|(kid, keys)| !keys.has_kid(kid)) {
             return self.need(Need::NewerKeys(issuer), policy, now);
         }
-        Stop::Reject(Reject::new(Reason::SignatureInvalid))
+        let cause = match kid {
+            Some(kid) => format!("the signature is not that of the key {} (unverified)", Quoted(kid)),
+            None => "the token has no `kid`, and the signature is not that of a key it could mean".to_owned(),
+        };
+        Stop::Reject(Reject::because(Reason::SignatureInvalid, cause))
     }
 
     /// A need for keys, unless the token would be refused whatever keys there were: then the refusal that stands without
@@ -207,14 +218,28 @@ impl<'t> Unverified<'t> {
         match claims::plausible(&self.claims, policy, now) {
             Ok(()) => Stop::Need(need),
             Err(flaw) => Stop::Reject(Reject::because(
-                need.unmet().reason,
-                format!("keys were not asked for, because the token would be refused with them: {flaw}"),
+                need.unmet(),
+                format!(
+                    "keys were not asked for, because the token (unverified) would be refused with them: {flaw}"
+                ),
             )),
         }
     }
 }
 
 type Candidates<'k> = SmallVec<[&'k VerificationKey; 8]>;
+
+/// The refusal of an `iss` that is none of the policy's, by the letter.
+fn unknown_issuer(found: &str, issuers: &Issuers) -> Reject {
+    let mut cause = format!("no issuer of the policy has this `iss` (unverified): {}", Quoted(found));
+    let slashed = || issuers.find(&format!("{found}/"));
+    if let Some((_, policy)) = found.strip_suffix('/').map_or_else(slashed, |bare| issuers.find(bare)) {
+        cause.push_str("; expected ");
+        cause.push_str(&Quoted(policy.issuer.as_str()).to_string());
+        cause.push_str(", which differs in the slash at the end");
+    }
+    Reject::because(Reason::IssuerUnknown, cause)
+}
 
 fn malformed(cause: &'static str) -> Reject {
     Reject::because(Reason::TokenMalformed, cause)

@@ -7,7 +7,6 @@
 //! 4. An answer counts even if the upstream took only a part of the request for it.
 
 pub mod framing;
-pub(in crate::forward) mod length;
 pub mod looked;
 pub mod request;
 pub mod response;
