@@ -12,7 +12,9 @@ pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.get(..self.0.floor_char_boundary(MAX_SHOWN)).unwrap_or_default();
+        // Back to the boundary of a character, which is at most three bytes away.
+        let end = (0..=MAX_SHOWN.min(self.0.len())).rev().find(|end| self.0.is_char_boundary(*end));
+        let shown = self.0.get(..end.unwrap_or(0)).unwrap_or_default();
         f.write_char('`')?;
         for character in shown.chars() {
             match character {
