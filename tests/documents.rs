@@ -150,8 +150,8 @@ fn the_access_log_table_names_the_fields_of_a_full_line() {
 /// Every place of the schema where a value stands: `gateway.listen[].http`, `issuers.*.issuer`.
 fn leaves(node: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     if let Some(name) = node["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
-        // A demand for scopes nests in itself.
-        if name == "ScopeDemand" {
+        // A demand for scopes nests in itself; the keys of a group are those of a route.
+        if ["ScopeDemand", "Group"].contains(&name) {
             found.insert(path.to_owned());
         } else {
             leaves(&schema["$defs"][name], schema, path, found);

@@ -1,5 +1,6 @@
 //! What is wrong with a policy, and where.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -116,22 +117,30 @@ impl Fault {
 pub(super) struct Faults {
     errors: Vec<Fault>,
     warnings: Vec<Fault>,
+    /// What was said already: a fault within a group is met by each of its routes.
+    seen: HashSet<(Place, String)>,
     left_out: usize,
 }
 
 impl Faults {
     pub(super) fn error(&mut self, fault: Fault) {
         if self.errors.len() < MOST {
-            self.errors.push(fault);
+            if self.is_new(&fault) {
+                self.errors.push(fault);
+            }
         } else {
             self.left_out += 1;
         }
     }
 
     pub(super) fn warn(&mut self, fault: Fault) {
-        if self.warnings.len() < MOST {
+        if self.warnings.len() < MOST && self.is_new(&fault) {
             self.warnings.push(fault);
         }
+    }
+
+    fn is_new(&mut self, fault: &Fault) -> bool {
+        self.seen.insert((fault.place, fault.message.clone()))
     }
 
     /// Gathers the warnings of others.

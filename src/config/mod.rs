@@ -14,6 +14,7 @@ mod lint;
 mod parse;
 mod pem;
 mod raw;
+mod raw_groups;
 mod raw_issuers;
 mod raw_routes;
 mod raw_scopes;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::raw_groups::RawGroup;
 use super::raw_issuers::RawIssuer;
 use super::raw_routes::RawRoute;
 use super::raw_values::{AutoOr, RawDuration, RawSecret, RawSize};
@@ -40,13 +41,16 @@ pub(super) struct RawPolicy {
     /// Who answers for a control: `authentication`, `authorization`, `gateway`, `request`, `routing` or `upstream`.
     #[serde(default)]
     pub(super) owners: BTreeMap<String, String>,
+    /// What several routes have in common: `routes[].group` names one.
+    #[serde(default)]
+    pub(super) groups: BTreeMap<String, RawGroup>,
     /// The routes. Their order does not matter.
     pub(super) routes: Vec<RawRoute>,
 }
 
 /// The sections of the file.
-pub(super) const SECTIONS: [&str; 8] =
-    ["version", "gateway", "hosts", "issuers", "scopes", "upstreams", "owners", "routes"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["version", "gateway", "hosts", "issuers", "scopes", "upstreams", "owners", "groups", "routes"];
 
 /// Listeners, limits and timeouts of the process.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::raw_scopes::RawScopes;
 use super::raw_values::{OneOrMany, RawClaimTest, RawDuration, RawSize};
@@ -11,9 +12,12 @@ use super::raw_values::{OneOrMany, RawClaimTest, RawDuration, RawSize};
 /// A route: which requests it takes, what it demands of them, where they go.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = whole_without_group)]
 pub(super) struct RawRoute {
     /// Its name: unique, stable, a label of metrics.
     pub(super) id: String,
+    /// The key of a group, whose keys count where the route does not have them itself. Default: none.
+    pub(super) group: Option<String>,
     /// Which requests it takes.
     #[serde(rename = "match")]
     pub(super) matches: RawMatch,
@@ -40,6 +44,20 @@ pub(super) struct RawRoute {
     /// `shadow`: refusals of authorization are recorded and let through. Default `enforce`.
     #[serde(default)]
     pub(super) mode: RawMode,
+}
+
+/// What a route must have is demanded in full only of one without a group: the group may bring it.
+fn whole_without_group(schema: &mut Schema) {
+    if let Some(required) = schema.get_mut("required").and_then(|required| required.as_array_mut()) {
+        required.retain(|key| key != "upstream");
+    }
+    schema.insert("if".to_owned(), json!({ "not": { "required": ["group"] } }));
+    let demands = json!({ "required": ["issuers", "audience", "scopes"] });
+    let whole = json!({
+        "required": ["upstream"],
+        "properties": { "require": demands, "cors": { "required": ["origins"] } },
+    });
+    schema.insert("then".to_owned(), whole);
 }
 
 /// Whether refusals refuse.
@@ -76,13 +94,10 @@ pub(super) struct RawMatch {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRequire {
     /// Keys of the issuers it accepts.
-    #[schemars(required)]
     pub(super) issuers: Option<OneOrMany>,
     /// The audience: one, or a list of which the token must hold one. Compared exactly.
-    #[schemars(required)]
     pub(super) audience: Option<OneOrMany>,
     /// The scopes: a list of which all are needed, `{ any: […] }`, both nested at will, or `any_authenticated`.
-    #[schemars(required)]
     pub(super) scopes: Option<RawScopes>,
     /// The tenant the token must belong to.
     pub(super) tenant: Option<RawTenant>,
@@ -131,7 +146,7 @@ pub(super) struct RawForward {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCors {
     /// Origins such as `https://app.example.com`, or `'*'` for any.
-    pub(super) origins: OneOrMany,
+    pub(super) origins: Option<OneOrMany>,
     /// Whether a browser may send credentials of its own. Default `false`; never with `'*'`.
     #[serde(default)]
     pub(super) credentials: bool,

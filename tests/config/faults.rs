@@ -5,10 +5,10 @@ use scopegate::config::Severity;
 use crate::{GOOD, parse, with};
 
 /// (what is replaced, by what, with `⟦` where the error must point; a part of the message or its hint)
-type Row = (&'static str, &'static str, &'static str);
+type Row<'r> = (&'r str, &'r str, &'r str);
 
 #[track_caller]
-fn assert_refused(rows: &[Row]) {
+pub(crate) fn assert_refused(rows: &[Row<'_>]) {
     for (from, to, message) in rows {
         let marked = with(from, to);
         let at = marked.find('⟦').unwrap_or_else(|| panic!("no place marked in {to:?}"));

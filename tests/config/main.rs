@@ -5,6 +5,7 @@
 mod check;
 mod faults;
 mod files;
+mod groups;
 mod hostile;
 mod snapshot;
 

@@ -15,7 +15,12 @@ use crate::snapshot::{Cors, Route};
 impl Parser<'_, '_> {
     /// Compiles the section; the methods are added once the table is built.
     pub(super) fn cors(&mut self, raw: &RawCors, node: &Node<'_>) -> Option<Cors> {
-        let any = !raw.origins.list && raw.origins.values.iter().any(|origin| origin == "*");
+        let Some(written) = &raw.origins else {
+            let place = node.place_of(&["cors"]);
+            self.faults.error(Fault::new(place, "missing `origins`").key("origins"));
+            return None;
+        };
+        let any = !written.list && written.values.iter().any(|origin| origin == "*");
         if any && raw.credentials {
             let fault =
                 Fault::new(node.place_of(&["cors", "credentials"]), "`credentials: true` with any origin");
@@ -23,11 +28,11 @@ impl Parser<'_, '_> {
                 fault.key("credentials").hint("name the origins: any web page could act for its visitor"),
             );
         }
-        if raw.origins.values.is_empty() {
+        if written.values.is_empty() {
             let place = node.place_of(&["cors", "origins"]);
             self.faults.error(Fault::new(place, "an empty list of origins").key("origins"));
         }
-        let origins = if any { None } else { Some(self.origins(raw, node)) };
+        let origins = if any { None } else { Some(self.origins(&written.values, node)) };
         let headers = self.header_list(&raw.headers, node, "headers");
         let expose = self.header_list(&raw.expose, node, "expose");
         Some(Cors {
@@ -40,9 +45,9 @@ impl Parser<'_, '_> {
         })
     }
 
-    fn origins(&mut self, raw: &RawCors, node: &Node<'_>) -> Vec<Box<str>> {
-        let mut origins = Vec::with_capacity(raw.origins.values.len());
-        for (i, origin) in raw.origins.values.iter().enumerate() {
+    fn origins(&mut self, written: &[String], node: &Node<'_>) -> Vec<Box<str>> {
+        let mut origins = Vec::with_capacity(written.len());
+        for (i, origin) in written.iter().enumerate() {
             if is_origin(origin) {
                 origins.push(origin.as_str().into());
                 continue;

@@ -10,6 +10,7 @@ mod cors;
 mod egress;
 mod forward;
 mod gateway;
+mod groups;
 mod issuers;
 mod listen;
 mod require;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use groups::Groups;
 pub(super) use resources::Hosts;
 pub(super) use routes::RoutePlaces;
 use routes::Routes;
@@ -72,7 +74,7 @@ impl Names {
 }
 
 /// The sections that routes refer to, compiled.
-struct Declared {
+struct Declared<'t> {
     gateway: Gateway,
     issuers: Vec<IssuerPolicy>,
     issuer_names: Names,
@@ -81,11 +83,12 @@ struct Declared {
     /// The section as it is written.
     scopes: BTreeMap<Scope, Vec<Scope>>,
     implications: ScopeImplications,
+    groups: Groups<'t>,
 }
 
 /// The sections without which no route is compiled, and those that may be left out.
 const NEEDED: [&str; 3] = ["version", "gateway", "upstreams"];
-const OPTIONAL: [&str; 2] = ["issuers", "scopes"];
+const OPTIONAL: [&str; 3] = ["issuers", "scopes", "groups"];
 
 impl Parser<'_, '_> {
     /// Reads and compiles the whole file. `None` where something essential is missing; whether there are errors, the
@@ -107,8 +110,8 @@ impl Parser<'_, '_> {
         &mut self,
         text: &'t str,
         env: Lookup<'_>,
-    ) -> (Option<Node<'t>>, Option<(Declared, Routes)>) {
-        let mut ahead: Option<(Declared, Routes)> = None;
+    ) -> (Option<Node<'t>>, Option<(Declared<'t>, Routes)>) {
+        let mut ahead: Option<(Declared<'t>, Routes)> = None;
         let (files, now) = (&mut *self.files, self.now);
         let root = read(text, env, self.faults, &mut |sections, item, faults| {
             let mut parser = Parser { faults, files: &mut *files, now };
@@ -124,17 +127,18 @@ impl Parser<'_, '_> {
         (root, ahead)
     }
 
-    fn declared_ahead(&mut self, sections: &Map<'_>) -> Option<Declared> {
+    fn declared_ahead<'t>(&mut self, sections: &Map<'t>) -> Option<Declared<'t>> {
         let version = decode::<u64>(sections.get("version")?, &mut Faults::default())?;
         if version == 1 { self.declared(sections) } else { None }
     }
 
-    fn declared(&mut self, sections: &Map<'_>) -> Option<Declared> {
+    fn declared<'t>(&mut self, sections: &Map<'t>) -> Option<Declared<'t>> {
         let gateway = sections.get("gateway").map(|node| self.gateway(node));
         let (issuers, issuer_names) = self.issuers(sections.get("issuers"));
         let (upstreams, upstream_names) = self.upstreams(sections.get("upstreams"));
         let scopes = self.implications(sections.get("scopes"));
         let implications = ScopeImplications::new(scopes.clone());
+        let groups = self.groups(sections.get("groups"));
         Some(Declared {
             gateway: gateway?,
             issuers,
@@ -143,14 +147,15 @@ impl Parser<'_, '_> {
             upstream_names,
             scopes,
             implications,
+            groups,
         })
     }
 
     /// Compiles what was read; `ahead` is what was compiled of it already.
-    fn snapshot(
+    fn snapshot<'t>(
         &mut self,
-        root: &Node<'_>,
-        ahead: Option<(Declared, Routes)>,
+        root: &Node<'t>,
+        ahead: Option<(Declared<'t>, Routes)>,
         hash: Box<str>,
     ) -> Option<Snapshot> {
         let sections = self.sections(root)?;
@@ -159,7 +164,8 @@ impl Parser<'_, '_> {
         let hosts = self.hosts(root.get("hosts"));
         let (declared, mut routes) = ahead?;
         self.routes(root.get("routes"), &declared, &mut routes)?;
-        let Declared { gateway, issuers, issuer_names, upstreams, upstream_names, scopes, .. } = declared;
+        let Declared { gateway, issuers, issuer_names, upstreams, upstream_names, scopes, groups, .. } =
+            declared;
         let issuers = Issuers::new(issuers);
         let mut compiled = routes.compiled;
         let resources = hosts.resources(&mut compiled, &routes.specs, &issuers);
@@ -185,6 +191,7 @@ impl Parser<'_, '_> {
             return Some(snapshot);
         }
         self.faults.take_warnings(routes.warnings);
+        groups.unused(&routes.groups_in_use).for_each(|fault| self.faults.warn(fault));
         let context = lint::Context {
             root,
             specs: &routes.specs,

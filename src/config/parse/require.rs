@@ -27,7 +27,7 @@ impl Parser<'_, '_> {
         node: &Node<'_>,
         mode: RawMode,
         spec: Option<&RouteSpec>,
-        declared: &Declared,
+        declared: &Declared<'_>,
     ) -> Option<Requirement> {
         let issuers =
             self.required(raw.issuers.as_ref(), node, "issuers", "name the issuers it accepts: `[corp]`");
@@ -114,7 +114,7 @@ impl Parser<'_, '_> {
         &mut self,
         raw: Option<&RawScopes>,
         node: &Node<'_>,
-        declared: &Declared,
+        declared: &Declared<'_>,
     ) -> Option<ScopeRequirement> {
         match raw {
             Some(RawScopes::AnyAuthenticated) => Some(ScopeRequirement::any_authenticated()),

@@ -1,12 +1,13 @@
 //! The `routes` section.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use super::groups::Joined;
 use super::{Declared, Parser};
 use crate::authorize::Requirement;
 use crate::config::diagnostic::{Fault, Faults, Place, suggest};
@@ -35,6 +36,9 @@ pub(super) struct Routes {
     identity_headers: Shared<[(HeaderName, IdentityField)]>,
     /// Each id with the line it is on.
     ids: HashMap<RouteId, u32>,
+    pub(super) groups_in_use: HashSet<Box<str>>,
+    /// How many keys and values groups have added to routes.
+    pub(super) joined_nodes: usize,
 }
 
 /// Where the parts of a route are that may turn out to be in another's way.
@@ -45,10 +49,10 @@ pub(in crate::config) struct RoutePlaces {
 
 impl Parser<'_, '_> {
     /// Compiles the section, as far as that was not done while it was read.
-    pub(super) fn routes(
+    pub(super) fn routes<'t>(
         &mut self,
-        node: Option<&Node<'_>>,
-        declared: &Declared,
+        node: Option<&Node<'t>>,
+        declared: &Declared<'t>,
         routes: &mut Routes,
     ) -> Option<()> {
         let node = node?;
@@ -62,8 +66,16 @@ impl Parser<'_, '_> {
         Some(())
     }
 
-    /// Compiles one item of the section.
-    pub(super) fn route_item(&mut self, item: &Node<'_>, declared: &Declared, routes: &mut Routes) {
+    /// Compiles one item of the section, with what its group adds.
+    pub(super) fn route_item<'t>(&mut self, item: &Node<'t>, declared: &Declared<'t>, routes: &mut Routes) {
+        match self.joined(item, declared, routes) {
+            Joined::Alone => self.whole_route(item, declared, routes),
+            Joined::With(item) => self.whole_route(&item, declared, routes),
+            Joined::Failed => {}
+        }
+    }
+
+    fn whole_route(&mut self, item: &Node<'_>, declared: &Declared<'_>, routes: &mut Routes) {
         let Some(raw) = decode::<RawRoute>(item, self.faults) else {
             return;
         };
@@ -102,7 +114,7 @@ impl Parser<'_, '_> {
         id: RouteId,
         raw: &RawRoute,
         node: &Node<'_>,
-        declared: &Declared,
+        declared: &Declared<'_>,
         index: RouteIndex,
         routes: &mut Routes,
     ) -> Option<(Route, RouteSpec)> {
@@ -170,7 +182,7 @@ impl Parser<'_, '_> {
         raw: &RawRoute,
         node: &Node<'_>,
         spec: Option<&RouteSpec>,
-        declared: &Declared,
+        declared: &Declared<'_>,
     ) -> Option<Option<Requirement>> {
         match (&raw.require, raw.public) {
             (Some(require), false) => {
@@ -197,13 +209,22 @@ impl Parser<'_, '_> {
                     node.place_of_key(&["public"]),
                     "a route has either `require` or `public: true`",
                 );
-                self.faults.error(fault.key("public").hint("remove one of them"));
+                let hint = match raw.group {
+                    Some(_) => "remove one of them, or take the route out of its group",
+                    None => "remove one of them",
+                };
+                self.faults.error(fault.key("public").hint(hint));
                 None
             }
         }
     }
 
-    fn upstream_of(&mut self, raw: &RawRoute, node: &Node<'_>, declared: &Declared) -> Option<UpstreamIndex> {
+    fn upstream_of(
+        &mut self,
+        raw: &RawRoute,
+        node: &Node<'_>,
+        declared: &Declared<'_>,
+    ) -> Option<UpstreamIndex> {
         let names = &declared.upstream_names;
         match names.find(&raw.upstream) {
             Some(position) => {

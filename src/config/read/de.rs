@@ -279,7 +279,9 @@ impl<'de> Deserializer<'de> for De<'_, '_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         let Content::Map(map) = &self.node.content else {
-            return self.deserialize_any(visitor);
+            // The derived visitor would take the items of a list for fields.
+            let list = self.node.items().map(|_| serde::de::Error::invalid_type(Unexpected::Seq, &visitor));
+            return list.map_or_else(|| self.deserialize_any(visitor), |e: Error| Err(e.at(self.node.place)));
         };
         visitor.visit_map(self.entries(map, Some(fields))).map_err(|e| e.at(self.node.place))
     }

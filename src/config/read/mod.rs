@@ -12,4 +12,4 @@ mod yaml;
 pub(super) use de::{Error, decode};
 pub(super) use env::Lookup;
 pub(super) use node::{Key, Map, Node};
-pub(super) use yaml::{MAX_BYTES, SMALLER, ends_with_marker, read, text};
+pub(super) use yaml::{MAX_BYTES, MAX_NODES, SMALLER, ends_with_marker, read, text};

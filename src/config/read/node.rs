@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::config::diagnostic::Place;
 
 /// One node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::config) struct Node<'t> {
     /// Where it begins.
     pub(in crate::config) place: Place,
@@ -14,7 +14,7 @@ pub(in crate::config) struct Node<'t> {
 }
 
 /// What a node is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::config) enum Content<'t> {
     /// A scalar.
     Scalar(Cow<'t, str>, Style),
@@ -36,11 +36,11 @@ pub(in crate::config) enum Style {
 }
 
 /// A mapping with unique keys, in the order of the file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::config) struct Map<'t>(pub(super) Vec<(Key<'t>, Node<'t>)>);
 
 /// A key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::config) struct Key<'t> {
     /// Where it is.
     pub(in crate::config) place: Place,
@@ -89,6 +89,33 @@ impl<'t> Node<'t> {
     /// The value under this key, if it is a mapping that has it.
     pub(in crate::config) fn get(&self, key: &str) -> Option<&Self> {
         self.map()?.get(key)
+    }
+
+    /// This mapping with the keys of `other` that it does not have itself; what is below the `deep` keys is joined alike, and
+    /// nothing deeper.
+    pub(in crate::config) fn joined_with(&self, other: &Self, deep: &[&str]) -> Self {
+        let (Some(own), Some(others)) = (self.map(), other.map()) else {
+            return self.clone();
+        };
+        let mut entries: Vec<_> = own
+            .iter()
+            .map(|(key, node)| {
+                let below = others.get(&key.text).filter(|_| deep.contains(&&*key.text));
+                (key.clone(), below.map_or_else(|| node.clone(), |below| node.joined_with(below, &[])))
+            })
+            .collect();
+        let missing = others.iter().filter(|(key, _)| own.get(&key.text).is_none());
+        entries.extend(missing.map(|(key, node)| (key.clone(), node.clone())));
+        Self { place: self.place, content: Content::Map(Map(entries)) }
+    }
+
+    /// How many nodes there are, itself included.
+    pub(in crate::config) fn size(&self) -> usize {
+        1 + match &self.content {
+            Content::Scalar(..) => 0,
+            Content::Sequence(items) => items.iter().map(Self::size).sum(),
+            Content::Map(map) => map.iter().map(|(_, node)| node.size()).sum(),
+        }
     }
 
     /// Where the value at the end of these keys is; where a key is not there, the place of what is.

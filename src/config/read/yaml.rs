@@ -20,7 +20,7 @@ use crate::config::diagnostic::{Fault, Faults, Place};
 /// Longest file in bytes.
 pub(in crate::config) const MAX_BYTES: usize = 64 << 20;
 const MAX_DEPTH: usize = 32;
-const MAX_NODES: usize = 5_000_000;
+pub(in crate::config) const MAX_NODES: usize = 5_000_000;
 /// Most items of the list that is offered.
 const MAX_ROUTES: usize = 200_000;
 /// What cures a policy that is too large.
