@@ -6,9 +6,10 @@ use super::diagnostic::{Fault, Faults, Place};
 use super::parse::{Hosts, Names, RoutePlaces};
 use super::read::Node;
 use crate::authorize::Mode;
+use crate::reject::Control;
 use crate::route::table::{LookalikeKind, RouteSpec};
 use crate::snapshot::{Access, Route, Snapshot};
-use crate::types::{IssuerIndex, Scope};
+use crate::types::{IssuerIndex, RouteIndex, Scope};
 
 /// Where things are.
 pub(super) struct Context<'c, 't> {
@@ -33,6 +34,30 @@ pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut 
     lookalikes(snapshot, context, faults);
     unused(snapshot, context, faults);
     unused_scopes(snapshot, context, faults);
+    owners(snapshot, context, faults);
+}
+
+/// Controls whose refusals have no owner, in a policy that names owners.
+fn owners(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    if context.root.get("owners").is_none() {
+        return;
+    }
+    let owned = |control: Control| {
+        snapshot.owners.of(control).is_some()
+            || (0u32..)
+                .zip(&snapshot.routes)
+                .all(|(index, _)| snapshot.owner(Some(RouteIndex(index)), control).is_some())
+    };
+    let names: Vec<_> = Control::ALL
+        .into_iter()
+        .filter(|control| !owned(*control))
+        .map(|control| format!("`{}`", control.as_str()))
+        .collect();
+    if !names.is_empty() {
+        let message = format!("nobody is named for refusals of {}", names.join(", "));
+        let fault = Fault::new(context.root.place_of_key(&["owners"]), message).key("owners");
+        faults.warn(fault.hint("add `default: …` for the controls without an owner of their own"));
+    }
 }
 
 /// What listeners and hosts promise to browsers.

@@ -38,7 +38,8 @@ pub(super) struct RawPolicy {
     /// The APIs behind the gateway.
     #[serde(default)]
     pub(super) upstreams: BTreeMap<String, RawUpstream>,
-    /// Who answers for a control: `authentication`, `authorization`, `gateway`, `request`, `routing` or `upstream`.
+    /// Who answers for a control: `authentication`, `authorization`, `gateway`, `request`, `routing` or `upstream`; `default` is
+    /// for those without an entry.
     #[serde(default)]
     pub(super) owners: BTreeMap<String, String>,
     /// What several routes have in common: `routes[].group` names one.

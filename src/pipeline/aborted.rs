@@ -19,6 +19,8 @@ pub(super) fn record(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str
     if gateway.log.enabled() {
         let unix_ms = clock::unix_millis();
         let request_id = gateway.ids.next(unix_ms);
+        let view = gateway.view();
+        let owner = view.live.snapshot.owner(None, reason.control());
         gateway.log.write(&Entry {
             address: Some(peer.address.ip()),
             tls: peer.tls.is_some(),
@@ -26,6 +28,7 @@ pub(super) fn record(gateway: &Gateway, peer: &Peer, reason: Reason, cause: &str
             decision: Some(Disposition::Deny),
             reason: Some(reason),
             cause: Some(cause),
+            owner: owner.map(AsRef::as_ref),
             ..Entry::new(unix_ms, request_id.to_str().unwrap_or_default(), &method)
         });
     }

@@ -30,7 +30,7 @@ scopes:
   orders:write: [orders:read]
 upstreams:
   orders: { url: http://127.0.0.1:9000 }
-owners: { authentication: iam@example.com }
+owners: { authentication: iam@example.com, default: ops@example.com }
 routes:
   - id: orders-read
     match: { host: api.example.com, path: '/v1/{tenant}/orders/{id}', methods: [GET, HEAD] }

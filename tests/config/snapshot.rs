@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scopegate::config::{self, boot_changes};
+use scopegate::reject::Control;
 use scopegate::snapshot::{Access, AccessLogTarget, IdentityField, Route};
+use scopegate::types::Owner;
 
 use crate::{DEMO, GOOD, parse, with};
 
@@ -272,4 +274,30 @@ fn the_schema_accepts_the_policies_and_refuses_misspellings() {
     ] {
         assert!(!schema.is_valid(&as_json(&with(from, to))), "{to:?} is valid by the schema");
     }
+}
+
+#[test]
+fn the_default_owner_answers_for_what_nobody_else_does() {
+    let owners = |text: &str| {
+        let text = with("owners: { authentication: iam@example.com, default: ops@example.com }", text);
+        let loaded = parse(&text).unwrap();
+        let of = |control| loaded.snapshot.owners.of(control).map(|owner: &Owner| owner.as_str().to_owned());
+        let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        (Control::ALL.map(of), warnings.join("\n"))
+    };
+    let (all, warnings) = owners("owners: { request: edge, default: ops }");
+    for (control, owner) in Control::ALL.into_iter().zip(all) {
+        assert_eq!(owner.as_deref(), Some(if control == Control::Request { "edge" } else { "ops" }));
+    }
+    assert_eq!(warnings, "");
+    let (all, warnings) = owners("owners: { authentication: iam, authorization: sec, upstream: api }");
+    assert_eq!(all.iter().flatten().count(), 3);
+    let hint = "add `default: …` for the controls without an owner of their own";
+    assert_eq!(
+        warnings,
+        format!(
+            "routes.yaml:18:1: warning: nobody is named for refusals of `gateway`, `request`, `routing`; {hint}"
+        )
+    );
+    assert_eq!(owners("").1, "", "a policy without owners is left alone");
 }

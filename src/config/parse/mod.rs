@@ -302,6 +302,7 @@ impl Parser<'_, '_> {
     /// Compiles `owners`.
     fn owners(&mut self, node: Option<&Node<'_>>) -> Owners {
         let mut owners = HashMap::new();
+        let mut default = None;
         for (key, item) in self.entries(node, "owners") {
             let owner = decode::<String>(item, self.faults);
             let owner = owner.and_then(|owner| self.owner(&owner, item.place));
@@ -309,12 +310,21 @@ impl Parser<'_, '_> {
                 Some(control) => {
                     owners.extend(owner.map(|owner| (control, owner)));
                 }
+                None if key.text == "default" => default = owner,
                 None => {
                     let mut fault =
                         Fault::new(key.place, format!("`{}` is not a control", key.text)).key(&*key.text);
-                    fault.hint = suggest(&key.text, Control::ALL.iter().map(|control| control.as_str()));
+                    fault.hint = suggest(
+                        &key.text,
+                        Control::ALL.iter().map(|control| control.as_str()).chain(["default"]),
+                    );
                     self.faults.error(fault);
                 }
+            }
+        }
+        if let Some(default) = default {
+            for control in Control::ALL {
+                owners.entry(control).or_insert_with(|| default.clone());
             }
         }
         Owners(owners)
