@@ -85,7 +85,7 @@ async fn a_good_policy_checks_with_its_warnings() {
     let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("routes.yaml");
     let output = process::scopegate(["check", "-c", good.to_str().unwrap()]).await;
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.stdout.starts_with("ok: 5 routes, 1 issuers, 1 upstreams"), "{output:?}");
+    assert!(output.stdout.starts_with("ok: 5 routes, 1 issuer, 1 upstream"), "{output:?}");
     assert!(output.stderr.contains("warning") && output.stderr.contains("shadow"), "{output:?}");
     let missing = process::scopegate(["check", "-c", "/nowhere/routes.yaml"]).await;
     assert_eq!(missing.code, Some(1), "{missing:?}");

@@ -119,6 +119,27 @@ async fn a_signal_and_the_api_reload() {
     assert_eq!(verdict(&rig).await, PERMITTED, "the answer came after the swap");
 }
 
+/// Waits until the log of the process has this.
+async fn until_logged(rig: &Rig, wanted: &str) {
+    support::eventually(wanted, || async { rig.gateway.output().contains(wanted).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_reload_says_what_it_did() {
+    let rig = Rig::with(needs("orders:read")).await;
+    rig.gateway.signal("HUP");
+    until_logged(&rig, "policy unchanged").await;
+    let good = text(&rig, &needs("orders:read"));
+    rig.gateway.replace_config("routes: [");
+    rig.gateway.wait_reload_error().await;
+    until_logged(&rig, "policy refused; the last good one stays in force").await;
+    assert!(!rig.gateway.output().contains("accepted again"));
+    rig.gateway.replace_config(&good);
+    until_logged(&rig, "policy accepted again; it is the one in force").await;
+    rig.gateway.replace_config(&text(&rig, &needs("orders:other")));
+    until_logged(&rig, "policy applied").await;
+}
+
 #[tokio::test]
 async fn a_policy_that_is_wrong_changes_nothing_and_is_reported() {
     let rig = Rig::with(needs("orders:read")).await;

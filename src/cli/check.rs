@@ -60,12 +60,17 @@ fn print_text(result: &Result<Loaded, ConfigErrors>) -> std::io::Result<()> {
     let policy = &loaded.snapshot;
     writeln!(
         std::io::stdout().lock(),
-        "ok: {} routes, {} issuers, {} upstreams; sha256 {}",
-        policy.routes.len(),
-        policy.issuers.len(),
-        policy.upstreams.len(),
+        "ok: {}, {}, {}; sha256 {}",
+        count(policy.routes.len(), "route"),
+        count(policy.issuers.len(), "issuer"),
+        count(policy.upstreams.len(), "upstream"),
         policy.hash,
     )
+}
+
+/// A number with its noun, as `1 route` or `2 routes`.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn print_json(result: &Result<Loaded, ConfigErrors>) -> std::io::Result<()> {

@@ -69,6 +69,7 @@ fn edge(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
         let fault = Fault::new(context.root.place_of(&["gateway", "listen"]), message).key("redirect");
         faults.warn(fault.hint("name the public hosts under `hosts`, or in the routes"));
     }
+    context.hosts.without_listener(&snapshot.gateway).for_each(|fault| faults.warn(fault));
     for (host, value) in &snapshot.hsts {
         if value.as_bytes().ends_with(b"preload") {
             let message = format!("host `{host}` is asked to be preloaded as https only");

@@ -241,11 +241,12 @@ impl Reloader {
         loop {
             let mut asking = Vec::new();
             let mut seen = None;
+            let mut asked = false;
             if !due {
                 tokio::select! {
                     command = inbox.recv() => match command {
                         Some(command) => {
-                            whole_only = false;
+                            (whole_only, asked) = (false, true);
                             asking.extend(command.into_waiting());
                         }
                         None => return,
@@ -263,11 +264,11 @@ impl Reloader {
             due = false;
             // Whoever has asked by now is answered by this one reload, which starts after they asked.
             while let Ok(command) = inbox.try_recv() {
-                (whole_only, seen) = (false, None);
+                (whole_only, seen, asked) = (false, None, true);
                 asking.extend(command.into_waiting());
             }
-            let result =
-                self.reload(whole_only, seen).await.map_err(|refusal| Arc::from(refusal.to_string()));
+            let result = self.reload(whole_only, seen, asked).await;
+            let result = result.map_err(|refusal| Arc::from(refusal.to_string()));
             for waiting in asking {
                 // Whoever does not wait any more does not mind.
                 let _ = waiting.send(result.clone());
@@ -293,8 +294,13 @@ impl Reloader {
         apart(differs).await.unwrap_or(false)
     }
 
-    /// One reload, from file to report.
-    async fn reload(&mut self, whole_only: bool, seen: Option<Box<str>>) -> Result<Applied, Refusal> {
+    /// One reload, from file to report. `asked`: by a signal or over the API, so that it is reported whatever it does.
+    async fn reload(
+        &mut self,
+        whole_only: bool,
+        seen: Option<Box<str>>,
+        asked: bool,
+    ) -> Result<Applied, Refusal> {
         let result = self.attempt(whole_only, seen).await;
         let metrics = &self.process.metrics;
         let attempted = Some(clock::now());
@@ -302,10 +308,9 @@ impl Reloader {
             Ok(applied) => {
                 let outcome = if applied.changed { ReloadOutcome::Applied } else { ReloadOutcome::Unchanged };
                 metrics.policy_reload(outcome);
-                self.status.store(Arc::new(ReloadStatus { attempted, error: None }));
-                if applied.changed {
-                    tracing::info!(hash = %applied.hash, generation = applied.generation, "policy applied");
-                }
+                let before = self.status.swap(Arc::new(ReloadStatus { attempted, error: None }));
+                let in_force = self.process.live.load().snapshot.hash == applied.hash;
+                report(applied, asked, in_force && before.error.is_some());
             }
             Err(refusal) => {
                 metrics.policy_reload(ReloadOutcome::Refused);
@@ -349,6 +354,18 @@ impl Command {
             Self::Explicit(waiting) => Some(waiting),
             Self::Signal => None,
         }
+    }
+}
+
+/// Logs what a reload did. `again`: what was refused before is now the policy in force.
+fn report(applied: &Applied, asked: bool, again: bool) {
+    let Applied { hash, generation, changed } = applied;
+    if *changed {
+        tracing::info!(%hash, generation, "policy applied");
+    } else if again {
+        tracing::info!(%hash, generation, "policy accepted again; it is the one in force");
+    } else if asked {
+        tracing::info!(%hash, generation, "policy unchanged; nothing to do");
     }
 }
 

@@ -20,7 +20,7 @@ fn a_good_policy_is_summarised_in_one_line() {
     let output = check(crate::GOOD, "text");
     assert_eq!(output.status.code(), Some(0));
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(stdout.starts_with("ok: 2 routes, 1 issuers, 1 upstreams; sha256 "), "{stdout}");
+    assert!(stdout.starts_with("ok: 2 routes, 1 issuer, 1 upstream; sha256 "), "{stdout}");
     assert_eq!(stdout.lines().count(), 1);
     assert_eq!(output.stderr, b"");
 }

@@ -301,3 +301,33 @@ fn the_default_owner_answers_for_what_nobody_else_does() {
     );
     assert_eq!(owners("").1, "", "a policy without owners is left alone");
 }
+
+#[test]
+fn an_external_url_without_its_port_is_a_warning() {
+    let http = |address: &str| format!("    - http: {address}\n");
+    let origin = |url: &str| {
+        format!(
+            "api.example.com: {{ external_url: {url} }}\n  127.0.0.1: {{ external_url: 'http://127.0.0.1' }}"
+        )
+    };
+    for (listen, url, more, warned) in [
+        (http("127.0.0.1:8080"), "https://api.example.com", "", true),
+        (http("127.0.0.1:80"), "https://api.example.com", "", false),
+        (http("127.0.0.1:8080") + &http("127.0.0.1:80"), "https://api.example.com", "", false),
+        (http("127.0.0.1:0"), "https://api.example.com", "", false),
+        (http("127.0.0.1:8080"), "https://api.example.com", "  trusted_proxies: [10.0.0.0/8]\n", false),
+    ] {
+        let text = with("    - http: 127.0.0.1:8080\n", &listen)
+            .replace("api.example.com: { external_url: https://api.example.com }", &origin(url))
+            .replace("  admin:", &format!("{more}  admin:"));
+        let warnings = parse(&text).unwrap().warnings;
+        let about = warnings.iter().filter(|warning| warning.key.as_deref() == Some("external_url"));
+        let shown: Vec<_> = about.map(ToString::to_string).collect();
+        assert_eq!(shown.len(), usize::from(warned), "{text}\n{shown:?}");
+        assert!(
+            shown.iter().all(|text| text.contains("`external_url` of `127.0.0.1` means port 80")
+                && text.contains("`http://127.0.0.1:8080`")),
+            "{shown:?}"
+        );
+    }
+}

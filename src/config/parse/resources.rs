@@ -19,7 +19,7 @@ use crate::config::read::{Node, decode};
 use crate::config::url::Url;
 use crate::route::host::HostPattern;
 use crate::route::table::RouteSpec;
-use crate::snapshot::{Access, Origin, Resource, Resources, Route};
+use crate::snapshot::{Access, Gateway, Origin, Resource, Resources, Route};
 use crate::types::{Audience, Shared};
 
 /// Where metadata is published (RFC 9728 §3).
@@ -42,6 +42,34 @@ struct Host {
     external: Box<str>,
     url: Url,
     hsts: Option<HeaderValue>,
+}
+
+impl Hosts {
+    /// Warnings of origins whose port no listener has. Whether a load balancer in front has it is only known where the policy
+    /// speaks of one.
+    pub(in crate::config) fn without_listener(&self, gateway: &Gateway) -> impl Iterator<Item = Fault> {
+        let fronted =
+            !gateway.trusted_proxies.is_empty() || gateway.listen.iter().any(|own| own.proxy_protocol);
+        self.0.iter().filter(move |_| !fronted).filter_map(|(name, host)| {
+            let (secure, port) = (host.url.secure, host.url.port);
+            let mut ports = gateway
+                .listen
+                .iter()
+                .filter(|own| own.tls.is_some() == secure && !own.redirect)
+                .map(|own| own.address.port());
+            let first = ports.clone().next().filter(|port| *port != 0)?;
+            let default = if secure { 443 } else { 80 };
+            if port != default || ports.any(|own| own == port) {
+                return None;
+            }
+            let message = format!("`external_url` of `{name}` means port {port}, where no listener is");
+            let hint = format!(
+                "write the port that clients use, such as `{}:{first}`; if a load balancer maps it, list it in `trusted_proxies`",
+                host.external
+            );
+            Some(Fault::new(host.place, message).key("external_url").hint(hint))
+        })
+    }
 }
 
 impl Parser<'_, '_> {
