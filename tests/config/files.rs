@@ -41,6 +41,7 @@ fn files_are_relative_to_the_policy_and_listed() {
     let text = https("a.crt", "a.key")
         .replace("{ discovery: true }", "{ jwks_file: keys.json }")
         .replace("[RS256]", "[EdDSA]")
+        .replace("https://api.example.com }", "https://api.example.com:8443 }")
         .replace("address: 127.0.0.1:9090", "address: 127.0.0.1:9090, token: { file: token }");
     let loaded = load(dir.path(), &text).unwrap();
     let names: Vec<_> =

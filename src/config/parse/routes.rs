@@ -275,7 +275,7 @@ impl Parser<'_, '_> {
                 .key("path")
         });
         let path = self.faults.take(path)?;
-        if let Some((segment, wanted)) = foreign_parameter(&raw.path) {
+        if let Some((segment, wanted)) = lint::foreign_parameter(&raw.path) {
             let message = format!("`{segment}` in a path is literal text");
             let fault = Fault::new(node.place_of(&["match", "path"]), message).key("path");
             self.faults.warn(fault.hint(format!("for a parameter write `{wanted}`")));
@@ -380,15 +380,6 @@ impl Parser<'_, '_> {
         }
         None
     }
-}
-
-/// A segment that is a parameter in the patterns of other routers, and how it is written here.
-fn foreign_parameter(path: &str) -> Option<(&str, String)> {
-    path.split('/').find_map(|segment| match (segment, segment.strip_prefix(':')) {
-        ("*" | "**", _) => Some((segment, "{*rest}".to_owned())),
-        (_, Some(name)) if !name.is_empty() => Some((segment, format!("{{{name}}}"))),
-        _ => None,
-    })
 }
 
 /// How a route is matched, as written.
