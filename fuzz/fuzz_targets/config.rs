@@ -45,7 +45,13 @@ const PUBLIC: &str = "public";
 
 fn parse(bytes: &[u8]) -> Result<Loaded, ConfigErrors> {
     // No variables and no folder: what is fuzzed is the text.
-    config::parse("fuzz.yaml", bytes, Path::new("/nonexistent"), &|_| None, scopegate::types::Timestamp(1_800_000_000))
+    config::parse(
+        "fuzz.yaml",
+        bytes,
+        Path::new("/nonexistent"),
+        &|_| None,
+        scopegate::types::Timestamp(1_800_000_000),
+    )
 }
 
 /// The id of each route and what protects it, as text, in the order of the policy.

@@ -77,7 +77,8 @@ fuzz_target!(|data: &[u8]| {
     }
     check_challenge(&refused, &said, response.headers());
     for resource in &snapshot.resources.0 {
-        let document: Value = serde_json::from_slice(metadata::response(resource).body()).expect("JSON");
+        let document: Value =
+            serde_json::from_slice(metadata::response(resource, &http::Method::GET).body()).expect("JSON");
         assert_eq!(document["resource"], resource.resource.as_str());
     }
     check_line(&texts, &reject);

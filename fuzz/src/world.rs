@@ -25,9 +25,15 @@ pub static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| compile(POLICY).expec
 
 /// Compiles a policy without variables and without files beside it.
 pub fn compile(text: &str) -> Option<Snapshot> {
-    config::parse("fuzz.yaml", text.as_bytes(), Path::new("/nonexistent"), &|_| None, scopegate::types::Timestamp(1_800_000_000))
-        .ok()
-        .map(|loaded| loaded.snapshot)
+    config::parse(
+        "fuzz.yaml",
+        text.as_bytes(),
+        Path::new("/nonexistent"),
+        &|_| None,
+        scopegate::types::Timestamp(1_800_000_000),
+    )
+    .ok()
+    .map(|loaded| loaded.snapshot)
 }
 
 /// Knows the issuer's keys and has seen no token before.

@@ -22,7 +22,9 @@ pub(super) async fn jwks_uri(policy: &IssuerPolicy, fetcher: &Fetcher) -> Result
                 // A response says that the document may be elsewhere; silence would be the same there, and a server that
                 // asks for a pause gets it.
                 let answered = match &source {
-                    FetchError::Status { status, .. } => *status != StatusCode::TOO_MANY_REQUESTS,
+                    FetchError::Status { status, retry_after } => {
+                        *status != StatusCode::TOO_MANY_REQUESTS && retry_after.is_none()
+                    }
                     FetchError::Redirect(_)
                     | FetchError::Http(_)
                     | FetchError::Body(_)

@@ -154,6 +154,25 @@ async fn metadata_is_looked_for_in_all_places() {
 }
 
 #[tokio::test]
+async fn pause_that_a_server_asks_for_ends_the_search() {
+    let server = Server::start(|path| match path {
+        "/.well-known/oauth-authorization-server" => {
+            Reply::status("503 Service Unavailable", "Retry-After: 60\r\n", "")
+        }
+        _ => Reply::status("404 Not Found", "", ""),
+    })
+    .await;
+    let mut policy = local(&server, "/");
+    policy.keys = KeySource::Discovery;
+    policy.issuer = Issuer::new(server.origin());
+    let mut running = Running::start(policy);
+    assert_eq!(running.next().await, RefreshOutcome::Failed);
+    assert_eq!(server.count("/.well-known/openid-configuration"), 0);
+    let (_, error) = running.cell.status(Instant::now()).last_error.unwrap();
+    assert!(error.contains("503"), "{error}");
+}
+
+#[tokio::test]
 async fn keys_are_fetched_again_after_the_interval() {
     let (switch, server) = switched().await;
     let mut policy = local(&server, "/keys");
