@@ -377,7 +377,7 @@ async fn issuer_asserts_no_tenant_of_another() {
   match: {{ host: api.example.com, path: '/t/{{tenant}}' }}
   require: {{ issuers: [corp, partner], audience: {AUDIENCE}, scopes: any_authenticated{tenant} }}
   upstream: orders
-  forward: {{ identity_headers: {{ X-Tenant: tenant }} }}
+  forward: {{ identity_headers: {{ X-Tenant: tenant, X-Tid: claim.tid }} }}
 "
         )
     };
@@ -405,6 +405,7 @@ async fn issuer_asserts_no_tenant_of_another() {
         let token = partner_issuer.token().claim("tid", claim).mint();
         assert_eq!(rig.gateway.get("/t/x").token(&token).send().await.status, 200, "{claim}");
         assert_eq!(rig.upstream.last().header("x-tenant"), tenant, "{claim}");
+        assert_eq!(rig.upstream.last().header("x-tid"), tenant, "{claim}, by its path");
     }
 }
 
@@ -485,6 +486,9 @@ async fn shadow_mode_vouches_for_accepted_issuers_only() {
         assert_eq!(seen.header("x-user"), user);
         assert_eq!(seen.fields.has("x-issuer"), user.is_some());
     }
+    let elsewhere = rig.issuer.token().claim("aud", "https://other.example.com").mint();
+    assert_eq!(rig.gateway.get("/orders").token(&elsewhere).send().await.status, 200);
+    assert!(!rig.upstream.last().fields.has("x-user"), "a token for another audience");
 }
 
 #[tokio::test]

@@ -51,14 +51,18 @@ impl Permit {
         self.principal.as_ref()
     }
 
-    /// The caller, if the route accepts its issuer: what the upstream may be told. Shadow mode lets a request of another
-    /// issuer through, whose names could be those of other callers.
+    /// The caller, if the route accepts its issuer and audience: what the upstream may be told. Shadow mode lets other tokens
+    /// through. The names in one of another issuer could be those of other callers, and one for another audience was not
+    /// given to this API.
     pub fn vouched(&self) -> Option<&Principal> {
-        let refused = self.shadowed.as_ref().is_some_and(|reject| reject.reason == Reason::IssuerRefused);
+        let refused = self
+            .shadowed
+            .as_ref()
+            .is_some_and(|reject| matches!(reject.reason, Reason::IssuerRefused | Reason::AudienceMismatch));
         self.principal.as_ref().filter(|_| !refused)
     }
 
-    /// The refusal that shadow mode let through: the first, of which a refused issuer is always one.
+    /// The refusal that shadow mode let through: the first in the order of the checks, which begins with issuer and audience.
     pub const fn shadowed(&self) -> Option<&Reject> {
         self.shadowed.as_ref()
     }

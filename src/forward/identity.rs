@@ -29,6 +29,12 @@ pub fn identify(
             IdentityField::Actor => facts.actor.as_deref().map(Cow::from),
             IdentityField::TokenId => facts.token_id.as_deref().map(Cow::from),
             IdentityField::Roles => roles().and_then(|path| claim(facts, path)).map(Cow::from),
+            // The issuer may not be one that asserts every tenant.
+            IdentityField::Claim(path)
+                if issuer.is_some_and(|issuer| issuer.claims.tenant.as_ref() == Some(path)) =>
+            {
+                facts.tenant.as_deref().map(Cow::from)
+            }
             IdentityField::Claim(path) => claim(facts, path).map(Cow::from),
         };
         if let Some(text) = text.filter(|text| fits(text)) {

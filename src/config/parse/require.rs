@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Declared, Names, Parser};
 use crate::authenticate::json::Json;
-use crate::authenticate::{IssuerPolicy, TenantAssertion};
+use crate::authenticate::{ClaimPath, IssuerPolicy, TenantAssertion};
 use crate::authorize::{
     AllowList, ClaimRule, ClaimTest, HostShape, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
 };
@@ -51,6 +51,9 @@ impl Parser<'_, '_> {
             self.check_tenants(node, &accepted, &declared.issuers);
         }
         let claims = self.claim_rules(raw, node)?;
+        for rule in &claims {
+            self.check_tenant_rule(&rule.path, node, &accepted, &declared.issuers);
+        }
         let max_token_age =
             raw.max_token_age.map(|age| self.duration(Some(age), age.0, node, &["max_token_age"]));
         Some(Requirement {
@@ -202,6 +205,27 @@ impl Parser<'_, '_> {
             }
         }
         Some(Some(list))
+    }
+
+    /// Refuses a claim rule on the tenant of an issuer that may not assert each: the rule would look at the bare claim.
+    fn check_tenant_rule(
+        &mut self,
+        path: &ClaimPath,
+        node: &Node<'_>,
+        accepted: &[(&str, IssuerIndex)],
+        issuers: &[IssuerPolicy],
+    ) {
+        let limited = accepted.iter().any(|(_, index)| {
+            issuers.get(index.get()).is_some_and(|issuer| {
+                issuer.tenants != TenantAssertion::Any && issuer.claims.tenant.as_ref() == Some(path)
+            })
+        });
+        if limited {
+            let message = format!("`{path}` is the tenant of an issuer whose `tenants` are limited");
+            let fault = Fault::new(node.place_of(&["claims"]), message).key("claims");
+            self.faults
+                .error(fault.hint("write `tenant: { equals: … }`, which only counts asserted tenants"));
+        }
     }
 
     /// Warns of an issuer that may assert the tenants of other issuers.
