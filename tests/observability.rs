@@ -237,3 +237,80 @@ async fn every_refusal_has_a_cause_in_the_log() {
         assert!(cause.len() < 700 && !cause.contains('\u{1b}'), "{cause:?}");
     }
 }
+
+#[tokio::test]
+async fn the_access_log_follows_its_file() {
+    let rig = Rig::with(Policy::default().gateway("access_log: { file: access.jsonl }")).await;
+    let path = rig.gateway.dir().join("access.jsonl");
+    let moved = |name: &str| std::fs::rename(&path, rig.gateway.dir().join(name)).unwrap();
+    let lines = |name: &str| {
+        let text = std::fs::read_to_string(rig.gateway.dir().join(name)).unwrap_or_default();
+        text.lines()
+            .filter(|line| serde_json::from_str::<serde_json::Value>(line).unwrap().is_object())
+            .count()
+    };
+    let mut sent = 0;
+    rig.get("/orders/1").send().await;
+    sent += 1;
+    eventually("the line is written", || async { (lines("access.jsonl") == 1).then_some(()) }).await;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o037, 0, "others may not read it, and its group may not write it: {mode:o}");
+    // A request is enough, if the file was moved.
+    moved("first.jsonl");
+    while !path.exists() {
+        rig.get("/orders/2").send().await;
+        sent += 1;
+        assert!(sent < 100_000, "the file is not made again");
+    }
+    // So is the signal alone.
+    moved("second.jsonl");
+    rig.gateway.signal("HUP");
+    eventually("the file is made again", || async { path.exists().then_some(()) }).await;
+    rig.get("/orders/3").send().await;
+    sent += 1;
+    let all = || ["first.jsonl", "second.jsonl", "access.jsonl"].map(lines).iter().sum::<usize>();
+    eventually("no line is lost", || async { (all() == sent).then_some(()) }).await;
+    assert_eq!(rig.gateway.log().len(), 0, "nothing goes to standard output");
+    // What cannot be written is counted, and no request waits for it.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    rig.gateway.signal("HUP");
+    eventually("the loss is counted", || async {
+        assert_eq!(rig.get("/orders/4").send().await.status, 200);
+        (rig.gateway.metric("scopegate_access_log_dropped_total", &[]).await > 0.0).then_some(())
+    })
+    .await;
+    assert!(
+        rig.gateway.output().contains("the access log cannot be opened again"),
+        "{}",
+        rig.gateway.output()
+    );
+    std::fs::remove_dir(&path).unwrap();
+    rig.gateway.signal("HUP");
+    eventually("it goes on", || async {
+        rig.get("/orders/5").send().await;
+        (lines("access.jsonl") > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_access_log_that_cannot_be_opened_ends_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("admin.token"), ADMIN_TOKEN).unwrap();
+    let text = Policy::default().render("https://idp.example.com", "http://127.0.0.1:9");
+    let config = dir.path().join("routes.yaml");
+    for (file, cause) in [
+        ("nowhere/access.jsonl", "No such file"),
+        (".", "Is a directory"),
+        ("/dev/null", "not a regular file"),
+    ] {
+        let line = format!("  access_log: {{ file: {file} }}\n  admin:");
+        std::fs::write(&config, text.replace("  admin:", &line)).unwrap();
+        let output = process::scopegate(["run", "--config", config.to_str().unwrap()]).await;
+        assert_eq!(output.code, Some(1), "{output:?}");
+        for part in ["cannot open the access log", file, cause, "`gateway.access_log.file`"] {
+            assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+        }
+    }
+}

@@ -37,8 +37,8 @@ const CUT: Duration = Duration::from_secs(1);
 /// Runs the gateway until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  scopegate run --config /etc/scopegate/routes.yaml --log-format json\n\n\
-    SIGHUP reloads the configuration. SIGTERM and SIGINT drain: running requests end, then the process; a second one\n\
-    ends it at once. The access log goes to stdout, diagnostics go to stderr.")]
+    SIGHUP reloads the configuration and opens the file of the access log again. SIGTERM and SIGINT drain: running requests end, then the process; a second one\n\
+    ends it at once. The access log goes to stdout unless the policy says otherwise, diagnostics go to stderr.")]
 pub struct Args {
     /// The policy.
     #[arg(long, short, default_value = "routes.yaml", value_name = "FILE")]
@@ -79,6 +79,12 @@ pub(super) enum RunError {
     /// Whoever waits for the file would wait for ever.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile { path: String, source: io::Error },
+    /// Its lines would be lost.
+    #[error(
+        "cannot open the access log {path}: {source}; make its folder, let the gateway's user write there, or correct \
+        `gateway.access_log.file`"
+    )]
+    AccessLog { path: String, source: io::Error },
     /// More is promised than can be held.
     #[error("{0}")]
     Files(#[from] TooFew),
@@ -203,7 +209,7 @@ pub(super) async fn serve(
     );
     ready(&addresses)?;
 
-    let served = crew.until_told(&mut signals, &reloads).await;
+    let served = crew.until_told(&mut signals, &reloads, &log).await;
     process.drain();
     let drained = match served {
         Ok(()) => {
@@ -239,10 +245,13 @@ fn bind(
     Ok((bound, admin))
 }
 
-fn access_log(gateway: &GatewayPolicy, metrics: &Arc<Metrics>) -> io::Result<AccessLog> {
-    match gateway.access_log {
+fn access_log(gateway: &GatewayPolicy, metrics: &Arc<Metrics>) -> Result<AccessLog, RunError> {
+    let metrics = Arc::clone(metrics);
+    match &gateway.access_log {
         AccessLogTarget::Off => Ok(AccessLog::off()),
-        AccessLogTarget::Stdout => AccessLog::start(io::stdout(), Arc::clone(metrics)),
+        AccessLogTarget::Stdout => Ok(AccessLog::start(io::stdout(), metrics)?),
+        AccessLogTarget::File(path) => AccessLog::to_file(path.clone(), metrics)
+            .map_err(|source| RunError::AccessLog { path: path.display().to_string(), source }),
     }
 }
 
@@ -314,13 +323,21 @@ impl Drop for Report {
 }
 
 impl Workers {
-    /// Waits for the signal to end; reloads on SIGHUP.
-    async fn until_told(&mut self, signals: &mut Signals, reloads: &Reloads) -> Result<(), RunError> {
+    /// Waits for the signal to end; on SIGHUP, opens the access log again and reloads.
+    async fn until_told(
+        &mut self,
+        signals: &mut Signals,
+        reloads: &Reloads,
+        log: &AccessLog,
+    ) -> Result<(), RunError> {
         loop {
             tokio::select! {
                 told = signals.next() => match told {
                     Told::End => return Ok(()),
-                    Told::Reload => reloads.signal(),
+                    Told::Reload => {
+                        log.reopen();
+                        reloads.signal();
+                    }
                     Told::Nothing(name) => tracing::info!("{name} is ignored; SIGHUP reloads the configuration"),
                 },
                 Some(number) = self.ended.recv() => return Err(RunError::Worker(number)),

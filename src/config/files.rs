@@ -39,9 +39,14 @@ impl<'e> Files<'e> {
         self.order
     }
 
+    /// Where a file named in the policy is.
+    pub(super) fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+
     /// Reads a file named in the policy at `place`.
     pub(super) fn read(&mut self, written: &str, place: Place) -> Result<(PathBuf, Arc<[u8]>), Fault> {
-        let path = self.base.join(written);
+        let path = self.path(written);
         if let Some(content) = self.contents.get(&path) {
             return Ok((path, Arc::clone(content)));
         }

@@ -14,6 +14,7 @@ mod lint;
 mod parse;
 mod pem;
 mod raw;
+mod raw_access_log;
 mod raw_groups;
 mod raw_issuers;
 mod raw_routes;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::raw_access_log::RawAccessLog;
 use super::raw_groups::RawGroup;
 use super::raw_issuers::RawIssuer;
 use super::raw_routes::RawRoute;
@@ -77,7 +78,7 @@ pub(super) struct RawGateway {
     /// Timeouts of a connection and a request.
     #[serde(default)]
     pub(super) timeouts: RawTimeouts,
-    /// Where the access log goes. Default `stdout`.
+    /// Where the access log goes: `stdout` (the default), `off`, or `{ file: logs/access.jsonl }`.
     #[serde(default)]
     pub(super) access_log: RawAccessLog,
     /// Whether the process is ready once any issuer in use has had keys, or all of them. Default `any`.
@@ -94,17 +95,6 @@ pub(super) enum RawReady {
     Any,
     /// Each of them.
     All,
-}
-
-/// Where the access log goes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawAccessLog {
-    /// Standard output, one JSON object a line.
-    #[default]
-    Stdout,
-    /// Nowhere.
-    Off,
 }
 
 /// One listener: either `http` or `https`.

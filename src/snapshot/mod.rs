@@ -151,13 +151,15 @@ pub enum Readiness {
 }
 
 /// Where the access log goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogTarget {
     /// Standard output, one JSON object a line.
     #[default]
     Stdout,
     /// Nowhere.
     Off,
+    /// This file.
+    File(PathBuf),
 }
 
 /// The admin listener.

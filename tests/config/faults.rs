@@ -233,7 +233,13 @@ fn values_have_their_exact_type() {
         ("127.0.0.1:9090 }", "127.0.0.1:9090, hosts: [⟦'*'] }", "not the name of a host"),
         ("  admin:", "  workers: ⟦0\n  admin:", "`auto` or a whole number above 0"),
         ("  admin:", "  workers: ⟦many\n  admin:", "`auto` or a whole number above 0"),
-        ("  admin:", "  access_log: ⟦file\n  admin:", "known here: `stdout`, `off`"),
+        (
+            "  admin:",
+            "  access_log: ⟦file\n  admin:",
+            "expected `stdout`, `off` or a file; a file is `{ file: access.jsonl }`",
+        ),
+        ("  admin:", "  access_log: { ⟦path: a }\n  admin:", "unknown key `path`"),
+        ("  admin:", "  access_log: { file: ⟦'' }\n  admin:", "an empty file name"),
         ("  admin:", "  trusted_proxies: [⟦10.0.0.0/99]\n  admin:", "not a network"),
         ("http: 127.0.0.1:8080", "http: ⟦localhost", "write `127.0.0.1:8080` for this machine alone"),
     ]);

@@ -227,7 +227,7 @@ fn warnings_point_at_what_someone_should_look_at() {
 #[test]
 fn only_what_lives_as_long_as_the_process_needs_a_restart() {
     let old = parse(GOOD).unwrap().snapshot.gateway;
-    let rows: [(&str, &str, &[&str]); 9] = [
+    let rows: [(&str, &str, &[&str]); 10] = [
         ("127.0.0.1:8080", "127.0.0.1:8081", &["gateway.listen"]),
         ("127.0.0.1:9090", "127.0.0.1:9091", &["gateway.admin.address"]),
         ("  admin:", "  workers: 3\n  admin:", &["gateway.workers"]),
@@ -237,6 +237,7 @@ fn only_what_lives_as_long_as_the_process_needs_a_restart() {
         ("  admin:", "  access_log: off\n  admin:", &["gateway.access_log"]),
         ("  admin:", "  timeouts: { idle: 1s }\n  limits: { body: 1KiB }\n  admin:", &[]),
         ("id: status", "id: other", &[]),
+        ("  admin:", "  access_log: { file: access.jsonl }\n  admin:", &["gateway.access_log"]),
     ];
     for (from, to, changes) in rows {
         let new = parse(&with(from, to)).unwrap().snapshot.gateway;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::Parser;
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::pem;
-use crate::config::raw::{RawAccessLog, RawAdmin, RawGateway, RawLimits, RawReady, RawTimeouts};
+use crate::config::raw::{RawAdmin, RawGateway, RawLimits, RawReady, RawTimeouts};
+use crate::config::raw_access_log::{RawAccessLog, RawAccessLogFile};
 use crate::config::raw_values::{AutoOr, RawDuration, RawSize};
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
@@ -80,9 +81,16 @@ impl Parser<'_, '_> {
             token_cache_bytes: raw.token_cache.as_ref().map_or(64 << 20, |cache| cache.bytes.0),
             limits: self.limits(&raw.limits, node),
             timeouts: self.timeouts(&raw.timeouts, node),
-            access_log: match raw.access_log {
+            access_log: match &raw.access_log {
                 RawAccessLog::Stdout => AccessLogTarget::Stdout,
                 RawAccessLog::Off => AccessLogTarget::Off,
+                RawAccessLog::File(RawAccessLogFile { file }) => {
+                    if file.is_empty() {
+                        let place = node.place_of(&["access_log", "file"]);
+                        self.faults.error(Fault::new(place, "an empty file name").key("file"));
+                    }
+                    AccessLogTarget::File(self.files.path(file))
+                }
             },
             ready: match raw.ready {
                 RawReady::Any => Readiness::Any,

@@ -1,4 +1,4 @@
-//! The access log: one JSON object a line for each request, on standard output.
+//! The access log: one JSON object a line for each request, on standard output or in a file.
 //!
 //! 1. A line is always valid JSON and always one line: control characters, CR, LF, ANSI escapes and the marks that turn
 //!    text around are escaped, bytes that are no UTF-8 are replaced.
@@ -6,10 +6,12 @@
 //! 3. Every text is bounded by [`MAX_TEXT`] bytes before escaping, so every line is bounded.
 //! 4. Logging never stops a worker. Each worker has a buffer of its own, of which one thread takes all lines at once;
 //!    a line that finds its buffer full is dropped and counted.
-//! 5. What cannot be written (broken pipe, full disk) is counted as dropped too, and the next lines are tried again. A
+//! 5. What cannot be written (broken pipe, full disk) is counted as dropped too, and the next lines are tried again; the first
+//!    failure in a row is said on standard error. A
 //!    line that was torn by an error is ended before the next, so that a reader loses only that one.
 //! 6. Lines of one worker keep their order; lines of different workers may not.
 
+mod file;
 mod json;
 #[cfg(test)]
 mod tests;
@@ -17,12 +19,14 @@ mod writer;
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Version};
 
-use self::writer::{Shared, Slot};
+use self::file::LogFile;
+use self::writer::{Shared, Sink, Slot};
 use super::metrics::Metrics;
 use crate::reject::Reason;
 
@@ -166,8 +170,24 @@ impl AccessLog {
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(sink: impl Write + Send + 'static, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let shared = writer::start(Box::new(sink), metrics)?;
+        let shared = writer::start(Sink::Stream(Box::new(sink)), metrics)?;
         Ok(Self { shared: Some(shared) })
+    }
+
+    /// Appends to this file, which is made if it is not there, from a thread of its own until [`AccessLog::close`].
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or the thread cannot be started.
+    pub fn to_file(path: PathBuf, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let shared = writer::start(Sink::File(LogFile::open(path)?), metrics)?;
+        Ok(Self { shared: Some(shared) })
+    }
+
+    /// Has the file opened again, once what was logged before is written. Does not wait for it.
+    pub fn reopen(&self) {
+        if let Some(shared) = &self.shared {
+            shared.reopen();
+        }
     }
 
     /// Whether lines are written at all. Ask before building an [`Entry`].

@@ -12,6 +12,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::Entry;
+use super::file::LogFile;
 use crate::observe::metrics::Metrics;
 
 /// How long lines may gather before they are written.
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pending: AtomicBool,
     /// A buffer is half full.
     urgent: AtomicBool,
+    /// The file is to be opened again.
+    renew: AtomicBool,
     closing: AtomicBool,
     ended: Mutex<bool>,
     end: Condvar,
@@ -48,20 +51,21 @@ impl fmt::Debug for Shared {
 }
 
 /// Starts the writer.
-pub(super) fn start(sink: Box<dyn Write + Send>, metrics: Arc<Metrics>) -> std::io::Result<Arc<Shared>> {
+pub(super) fn start(sink: Sink, metrics: Arc<Metrics>) -> std::io::Result<Arc<Shared>> {
     let shared = Arc::new(Shared {
         slots: Mutex::default(),
         metrics,
         thread: OnceLock::new(),
         pending: AtomicBool::new(false),
         urgent: AtomicBool::new(false),
+        renew: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         ended: Mutex::new(false),
         end: Condvar::new(),
     });
     let of_writer = Arc::clone(&shared);
     let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-        let mut output = Output { sink, torn: false };
+        let mut output = Output { sink, torn: false, failing: false };
         of_writer.run(&mut output);
         *lock(&of_writer.ended) = true;
         of_writer.end.notify_all();
@@ -98,6 +102,12 @@ impl Shared {
         }
     }
 
+    /// Has the writer open its file again.
+    pub(super) fn reopen(&self) {
+        self.renew.store(true, SeqCst);
+        self.wake();
+    }
+
     /// Has the writer write what is there and end; waits for that at most this long.
     pub(super) fn close(&self, patience: Duration) {
         self.closing.store(true, SeqCst);
@@ -117,13 +127,18 @@ impl Shared {
         let mut taken = Vec::new();
         loop {
             // A line that comes after this is told of anew, so none waits for the next.
-            while !self.pending.swap(false, SeqCst) && !self.closing.load(SeqCst) {
+            while !self.pending.swap(false, SeqCst) && !self.closing.load(SeqCst) && !self.renew.load(SeqCst)
+            {
                 std::thread::park();
             }
             self.gather();
+            let renew = self.renew.swap(false, SeqCst);
             // Read before the last look at the buffers: what was appended before `close` is seen.
             let closing = self.closing.load(SeqCst);
             self.take_all(output, &mut taken);
+            if renew {
+                output.renew(true);
+            }
             if closing {
                 return;
             }
@@ -158,19 +173,48 @@ impl Shared {
     }
 }
 
+/// What lines are written to.
+pub(super) enum Sink {
+    /// Standard output, or what a test gives.
+    Stream(Box<dyn Write + Send>),
+    /// A file that may be moved or removed.
+    File(LogFile),
+}
+
+impl Sink {
+    fn write(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Stream(stream) => stream,
+            Self::File(file) => file,
+        }
+    }
+}
+
 /// Where lines go.
 struct Output {
-    sink: Box<dyn Write + Send>,
+    sink: Sink,
     /// The last line was written in part.
     torn: bool,
+    /// The last lines were lost.
+    failing: bool,
 }
 
 impl Output {
+    /// Opens the file again where that is due.
+    fn renew(&mut self, asked: bool) {
+        let renewed = match &mut self.sink {
+            Sink::Stream(_) => false,
+            Sink::File(file) => file.renew(asked),
+        };
+        self.torn &= !renewed;
+    }
+
     /// Writes whole lines; returns how many of them were lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         if lines.is_empty() {
             return 0;
         }
+        self.renew(false);
         if self.torn {
             match self.write_some(b"\n") {
                 0 => return count(lines),
@@ -181,9 +225,12 @@ impl Output {
         let (done, rest) = lines.split_at(written.min(lines.len()));
         self.torn = !rest.is_empty() && done.last().is_some_and(|byte| *byte != b'\n');
         // Standard output keeps a buffer of its own; an error here is met again at the next write.
-        let flushed = self.sink.flush();
+        let flushed = self.sink.write().flush();
         if flushed.is_err() && rest.is_empty() {
             tracing::debug!("the access log could not be flushed");
+        }
+        if rest.is_empty() && std::mem::take(&mut self.failing) {
+            tracing::info!("the access log is written again");
         }
         count(rest)
     }
@@ -192,11 +239,16 @@ impl Output {
     fn write_some(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            match self.sink.write(rest) {
+            match self.sink.write().write(rest) {
                 Ok(0) => break,
                 Ok(some) => written += some,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::error!(%error, "the access log cannot be written; its lines are lost");
+                    }
+                    break;
+                }
             }
         }
         written.min(bytes.len())
