@@ -20,6 +20,7 @@ pub(super) fn status(admin: &Admin, live: &Live) -> Value {
         "draining": admin.process.is_draining(),
         "policy": {
             "hash": live.snapshot.hash,
+            "text_hash": live.snapshot.text_hash,
             "generation": live.generation,
             "loaded": time(live.loaded),
             "file": live.snapshot.files.first(),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{Fault, Place};
+use super::fingerprint::{Source, Sources};
 use super::raw_values::RawSecret;
 use super::read::Lookup;
 use crate::types::Secret;
@@ -25,13 +26,14 @@ const MAX_SECRET: usize = 64 << 10;
 pub(super) struct Files<'e> {
     base: &'e Path,
     env: Lookup<'e>,
+    sources: &'e Sources,
     contents: HashMap<PathBuf, Arc<[u8]>>,
     order: Vec<PathBuf>,
 }
 
 impl<'e> Files<'e> {
-    pub(super) fn new(base: &'e Path, env: Lookup<'e>) -> Self {
-        Self { base, env, contents: HashMap::new(), order: Vec::new() }
+    pub(super) fn new(base: &'e Path, env: Lookup<'e>, sources: &'e Sources) -> Self {
+        Self { base, env, sources, contents: HashMap::new(), order: Vec::new() }
     }
 
     /// The files that were read, in the order they were first named.
@@ -46,6 +48,12 @@ impl<'e> Files<'e> {
 
     /// Reads a file named in the policy at `place`.
     pub(super) fn read(&mut self, written: &str, place: Place) -> Result<(PathBuf, Arc<[u8]>), Fault> {
+        let (path, content) = self.content(written, place)?;
+        self.sources.add(Source::File, written, &content);
+        Ok((path, content))
+    }
+
+    fn content(&mut self, written: &str, place: Place) -> Result<(PathBuf, Arc<[u8]>), Fault> {
         let path = self.path(written);
         if let Some(content) = self.contents.get(&path) {
             return Ok((path, Arc::clone(content)));
@@ -62,21 +70,30 @@ impl<'e> Files<'e> {
     pub(super) fn secret(&mut self, raw: &RawSecret, place: Place) -> Result<Secret, Fault> {
         let text = match (&raw.file, &raw.env) {
             (Some(file), None) => {
-                let (path, content) = self.read(file, place)?;
+                let (path, content) = self.content(file, place)?;
+                self.sources.add(Source::Secret, file, &content);
                 let text = std::str::from_utf8(&content).map_err(|_| {
                     Fault::new(place, format!("the secret in `{}` is not text", path.display()))
                 })?;
                 let text = text.strip_suffix('\n').unwrap_or(text);
                 text.strip_suffix('\r').unwrap_or(text).to_owned()
             }
-            (None, Some(name)) => (self.env)(name)
-                .ok_or_else(|| Fault::new(place, format!("the environment variable `{name}` is not set")))?,
+            (None, Some(name)) => {
+                let unset = || Fault::new(place, format!("the environment variable `{name}` is not set"));
+                let text = (self.env)(name).ok_or_else(unset)?;
+                self.sources.add(Source::Secret, name, text.as_bytes());
+                text
+            }
             (Some(_), Some(_)) | (None, None) => {
                 return Err(Fault::new(place, "a secret is either `{ file: … }` or `{ env: … }`"));
             }
         };
         if text.is_empty() {
             return Err(Fault::new(place, "the secret is empty"));
+        }
+        if text.starts_with('\u{feff}') {
+            let fault = Fault::new(place, "the secret begins with a byte order mark");
+            return Err(fault.hint("save it as ASCII text without one"));
         }
         if text.len() > MAX_SECRET || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Fault::new(

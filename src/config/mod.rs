@@ -10,6 +10,7 @@
 
 mod diagnostic;
 mod files;
+mod fingerprint;
 mod lint;
 mod parse;
 mod pem;
@@ -33,6 +34,7 @@ use crate::snapshot::{Gateway, Listener, Snapshot};
 use crate::types::Timestamp;
 use diagnostic::{Fault, Faults};
 use files::{Files, Unreadable};
+use fingerprint::{Sources, hex, sha256};
 
 /// A policy that was accepted.
 #[derive(Debug)]
@@ -68,9 +70,9 @@ pub fn load(path: &Path, now: Timestamp) -> Result<Loaded, ConfigErrors> {
     Ok(loaded)
 }
 
-/// SHA-256 of the file at `path` as [`Snapshot::hash`] has it. `None` if it cannot be read.
-pub fn hash(path: &Path) -> Option<Box<str>> {
-    files::read_regular(path, read::MAX_BYTES).ok().map(|text| sha256_hex(&text))
+/// SHA-256 of the file at `path` as [`Snapshot::text_hash`] has it. `None` if it cannot be read.
+pub fn text_hash(path: &Path) -> Option<Box<str>> {
+    files::read_regular(path, read::MAX_BYTES).ok().map(|text| hex(&sha256(&text)))
 }
 
 /// Compiles the text of a policy.
@@ -89,13 +91,14 @@ pub fn parse(
     now: Timestamp,
 ) -> Result<Loaded, ConfigErrors> {
     let mut faults = Faults::default();
-    let mut files = Files::new(base, env);
-    let hash = sha256_hex(text);
+    let sources = Sources::default();
+    let mut files = Files::new(base, env, &sources);
+    let digest = sha256(text);
     let compiled = match read::text(text) {
         Ok(text) => {
             let complete = read::ends_with_marker(text);
             let mut parser = parse::Parser { faults: &mut faults, files: &mut files, now };
-            let snapshot = parser.policy(text, env, hash);
+            let snapshot = parser.policy(text, &|variable| sources.variable(variable, env), hex(&digest));
             if !complete {
                 let fault = Fault::new(Place::START, "the file does not end with `...`").key("...");
                 faults.warn(fault.hint(
@@ -117,6 +120,8 @@ pub fn parse(
     match compiled {
         Some((mut snapshot, complete)) => {
             snapshot.files = files.into_paths();
+            let (shown, fingerprint) = sources.digests(&digest);
+            (snapshot.hash, snapshot.fingerprint) = (hex(&shown), fingerprint);
             Ok(Loaded { snapshot, warnings, complete })
         }
         None => Err(ConfigErrors(warnings)),
@@ -144,10 +149,4 @@ pub fn boot_changes(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect()
-}
-
-fn sha256_hex(text: &[u8]) -> Box<str> {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.into()
 }

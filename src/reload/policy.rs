@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::fetch::{Egress, Fetcher, FetcherError};
 use super::keys::{OnRefresh, spawn_refresher};
 use super::watch::{Change, ChangeKind, Watcher};
-use crate::authenticate::Issuers;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::observe::metrics::{Metrics, ReloadOutcome};
 use crate::snapshot::Snapshot;
@@ -286,9 +285,9 @@ impl Reloader {
 
     async fn differs_from_disk(&self) -> bool {
         let path = self.path.clone();
-        let in_force = self.process.live.load().snapshot.hash.clone();
+        let in_force = self.process.live.load().snapshot.text_hash.clone();
         let differs = move || {
-            config::hash(&path)
+            config::text_hash(&path)
                 .is_some_and(|hash| hash != in_force && config::load(&path, clock::now()).is_ok())
         };
         apart(differs).await.unwrap_or(false)
@@ -326,12 +325,12 @@ impl Reloader {
         let Loaded { snapshot, warnings, complete } = load(&self.path).await?;
         let previous = self.process.live.load_full();
         // What is in force was whole; where it is there still, another file has changed, such as a certificate.
-        if whole_only && !complete && snapshot.hash != previous.snapshot.hash {
+        if whole_only && !complete && snapshot.text_hash != previous.snapshot.text_hash {
             return Err(Refusal::Incomplete);
         }
         // The watcher has seen the file settle with this content. Another content is on its way to its own change.
-        let unsettled = seen.is_some_and(|seen| seen != snapshot.hash);
-        if unsettled || is_same(&snapshot, &previous.snapshot) {
+        let unsettled = seen.is_some_and(|seen| seen != snapshot.text_hash);
+        if unsettled || snapshot.fingerprint == previous.snapshot.fingerprint {
             let Snapshot { hash, .. } = snapshot;
             return Ok(Applied { hash, generation: previous.generation, changed: false });
         }
@@ -367,17 +366,4 @@ fn report(applied: &Applied, asked: bool, again: bool) {
     } else if asked {
         tracing::info!(%hash, generation, "policy unchanged; nothing to do");
     }
-}
-
-/// Whether two snapshots say the same, files they refer to included.
-fn is_same(new: &Snapshot, old: &Snapshot) -> bool {
-    fn list(issuers: &Issuers) -> Vec<&crate::authenticate::IssuerPolicy> {
-        issuers.iter().map(|(_, policy)| policy).collect()
-    }
-    new.hash == old.hash
-        && list(&new.issuers) == list(&old.issuers)
-        && new.upstreams == old.upstreams
-        && new.gateway.listen == old.gateway.listen
-        && new.gateway.admin == old.gateway.admin
-        && new.gateway.egress_proxy == old.gateway.egress_proxy
 }

@@ -29,8 +29,13 @@ use crate::types::{
 /// A compiled policy.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// SHA-256 of routes.yaml, in lower-case hex: what `sha256sum` prints.
+    /// SHA-256 of all that the policy was made from but secrets, in lower-case hex: its text, the files that it names and the
+    /// variables in it. Without files and variables it is [`Self::text_hash`].
     pub hash: Box<str>,
+    /// SHA-256 of routes.yaml alone: what `sha256sum` prints.
+    pub text_hash: Box<str>,
+    /// SHA-256 of all that the policy was made from, secrets too. Two policies are the same if these are. It is never shown.
+    pub fingerprint: [u8; 32],
     /// Listeners, limits, timeouts of the process.
     pub gateway: Gateway,
     /// The issuers.

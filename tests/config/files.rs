@@ -28,7 +28,7 @@ fn certificate(dir: &Path, name: &str, not_after_year: i32) {
 }
 
 fn https(cert: &str, key: &str) -> String {
-    let listener = format!("https: 127.0.0.1:8443\n      certificates: [{{ cert: {cert}, key: {key} }}]");
+    let listener = format!("https: 127.0.0.1:443\n      certificates: [{{ cert: {cert}, key: {key} }}]");
     with("http: 127.0.0.1:8080", &listener)
 }
 
@@ -58,6 +58,60 @@ fn the_hash_is_that_of_the_file() {
     let hash = load(dir.path(), GOOD).unwrap().snapshot.hash;
     assert_eq!(hash.len(), 64);
     assert_ne!(hash, load(dir.path(), &GOOD.replace("...", "\n...")).unwrap().snapshot.hash);
+}
+
+#[test]
+fn the_hash_covers_files_and_variables() {
+    let text = with("{ discovery: true }", "{ jwks_file: keys.json }")
+        .replace("[RS256]", "[EdDSA]")
+        .replace("audience: https://api.example.com/orders", "audience: ${AUDIENCE}")
+        .replace("address: 127.0.0.1:9090", "address: 127.0.0.1:9090, token: { file: token }");
+    let other_keys = JWKS.replace(r#""kid":"a""#, r#""kid":"b""#);
+    let of = |text: &str, keys: &str, audience: &str, token: &str| {
+        // Each time in another folder, as on another replica.
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("keys.json"), keys).unwrap();
+        fs::write(dir.path().join("token"), token).unwrap();
+        let env = |name: &str| (name == "AUDIENCE").then(|| audience.to_owned());
+        let snapshot = config::parse("p", text.as_bytes(), dir.path(), &env, NOW).unwrap().snapshot;
+        (snapshot.hash, snapshot.fingerprint, snapshot.text_hash)
+    };
+    let first = of(&text, JWKS, "a", "t0ken");
+    assert_eq!(first, of(&text, JWKS, "a", "t0ken"), "two replicas agree");
+    assert_ne!(first.0, first.2, "there is more to it than the text");
+    for (what, other) in [
+        ("text", of(&text.replace("...", "# x\n..."), JWKS, "a", "t0ken")),
+        ("file", of(&text, &other_keys, "a", "t0ken")),
+        ("variable", of(&text, JWKS, "b", "t0ken")),
+    ] {
+        assert!(first.0 != other.0 && first.1 != other.1, "{what}");
+    }
+    let secret = of(&text, JWKS, "a", "an0ther");
+    assert_eq!(
+        first.0, secret.0,
+        "what is shown does not depend on a secret, so that nobody can try guesses"
+    );
+    assert_ne!(first.1, secret.1, "what is compared does");
+}
+
+#[test]
+fn a_byte_order_mark_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("token"), "\u{feff}t0ken").unwrap();
+    fs::write(dir.path().join("keys.json"), format!("\u{feff}{JWKS}")).unwrap();
+    certificate(dir.path(), "a", 2100);
+    let cert = fs::read_to_string(dir.path().join("a.crt")).unwrap();
+    fs::write(dir.path().join("b.crt"), format!("\u{feff}{cert}")).unwrap();
+    for (what, text) in [
+        ("a secret", with("address: 127.0.0.1:9090", "address: 127.0.0.1:9090, token: { file: token }")),
+        ("a key set", with("{ discovery: true }", "{ jwks_file: keys.json }")),
+        ("a certificate", https("b.crt", "a.key")),
+        ("an authority", with("{ discovery: true }", "{ discovery: true, ca: b.crt }")),
+        ("the policy", format!("\u{feff}{GOOD}")),
+    ] {
+        let errors = load(dir.path(), &text).unwrap_err().to_string();
+        assert!(errors.contains("byte order mark"), "{what}: {errors}");
+    }
 }
 
 #[test]

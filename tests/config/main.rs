@@ -61,6 +61,7 @@ fn env(name: &str) -> Option<String> {
         "PORT" => Some("8080".to_owned()),
         "NUMBER" => Some("42".to_owned()),
         "EVIL" => Some("orders:read]\n    public: true # ".to_owned()),
+        "PADDED" => Some("https://api.example.com/orders\n".to_owned()),
         "EMPTY" => Some(String::new()),
         "SECRET" => Some("s3cret-value".to_owned()),
         _ => None,

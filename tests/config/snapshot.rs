@@ -332,3 +332,19 @@ fn an_external_url_without_its_port_is_a_warning() {
         );
     }
 }
+
+#[test]
+fn white_space_around_a_variable_is_a_warning() {
+    let warnings = |audience: &str| {
+        let text = with("audience: https://api.example.com/orders", &format!("audience: {audience}"));
+        let warnings = parse(&text).unwrap().warnings;
+        let found: Vec<_> = warnings.iter().filter(|w| w.message.contains("white space")).cloned().collect();
+        found
+    };
+    let found = warnings("${PADDED}");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].key.as_deref(), Some("PADDED"));
+    assert_eq!((found[0].line, found[0].column), (24, 17), "{found:?}");
+    assert!(!found[0].to_string().contains("api.example.com"), "the value is not told");
+    assert_eq!(warnings("${SECRET}"), []);
+}

@@ -221,7 +221,7 @@ impl Gateway {
     pub async fn wait_loaded(&self) {
         let wanted = self.config_hash();
         eventually("the new routes.yaml is loaded", || async {
-            (self.status().await["policy"]["hash"] == *wanted).then_some(())
+            (self.status().await["policy"]["text_hash"] == *wanted).then_some(())
         })
         .await;
     }

@@ -13,6 +13,7 @@ mod gateway;
 mod groups;
 mod issuers;
 mod listen;
+mod matches;
 mod require;
 mod resources;
 mod routes;
@@ -173,7 +174,9 @@ impl Parser<'_, '_> {
         cors::add_methods(&mut compiled, &table, &routes.keys);
         let identity_headers = forward::all_identity_headers(&compiled);
         let snapshot = Snapshot {
+            text_hash: hash.clone(),
             hash,
+            fingerprint: [0; 32],
             gateway,
             issuers,
             upstreams,

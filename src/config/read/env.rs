@@ -9,12 +9,17 @@ use std::borrow::Cow;
 /// Looks up a variable of the environment.
 pub(in crate::config) type Lookup<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Expands a scalar. `None` if there is nothing to expand.
+/// Expands a scalar. `None` if there is nothing to expand. The names of variables with white space at an end of their values are
+/// told to `padded`: it is often a line end that came along by accident.
 ///
 /// # Errors
 ///
 /// What is wrong; the value of a variable is never part of it.
-pub(super) fn expand(text: &str, env: Lookup<'_>) -> Result<Option<Cow<'static, str>>, String> {
+pub(super) fn expand(
+    text: &str,
+    env: Lookup<'_>,
+    padded: &mut dyn FnMut(&str),
+) -> Result<Option<Cow<'static, str>>, String> {
     if !text.contains("${") {
         return Ok(None);
     }
@@ -34,6 +39,9 @@ pub(super) fn expand(text: &str, env: Lookup<'_>) -> Result<Option<Cow<'static, 
             return Err("the name in `${…}` is not a variable's: letters, digits and `_`".to_owned());
         }
         let value = env(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?;
+        if value.trim() != value {
+            padded(name);
+        }
         expanded.push_str(before);
         expanded.push_str(&value);
         rest = after;

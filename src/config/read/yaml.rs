@@ -299,7 +299,12 @@ impl<'t> Reader<'t, '_> {
 
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, place: Place) -> (Cow<'t, str>, Style) {
         let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
-        match expand(&text, self.env) {
+        let faults = &mut *self.faults;
+        let mut padded = |name: &str| {
+            let message = format!("the value of `{name}` begins or ends with white space or a line end");
+            faults.warn(Fault::new(place, message).key(name).hint("it counts as part of the value"));
+        };
+        match expand(&text, self.env, &mut padded) {
             Ok(None) => (text, written),
             Ok(Some(expanded)) if written == Style::Plain => (expanded, Style::Expanded),
             Ok(Some(expanded)) => (expanded, Style::Quoted),

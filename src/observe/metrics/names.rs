@@ -79,7 +79,7 @@ metrics! {
     POLICY_RELOADS: COUNTER "scopegate_policy_reloads_total" ["outcome"]
         "Attempts to load the policy, by outcome; after a refused one the last good policy stays.";
     POLICY_INFO: GAUGE "scopegate_policy_info" ["hash"]
-        "Always 1; the label is the SHA-256 of the policy in force.";
+        "Always 1; the label is the SHA-256 of the policy in force, its files and variables.";
     POLICY_REVISION: GAUGE "scopegate_policy_revision" []
         "How many policies this process has put in force.";
     POLICY_LAST_SUCCESS: GAUGE "scopegate_policy_last_success_timestamp_seconds" []
