@@ -205,12 +205,3 @@ fn unused_scopes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Fa
         }
     }
 }
-
-/// A segment that is a parameter in the patterns of other routers, and how it is written here.
-pub(super) fn foreign_parameter(path: &str) -> Option<(&str, String)> {
-    path.split('/').find_map(|segment| match (segment, segment.strip_prefix(':')) {
-        ("*" | "**", _) => Some((segment, "{*rest}".to_owned())),
-        (_, Some(name)) if !name.is_empty() => Some((segment, format!("{{{name}}}"))),
-        _ => None,
-    })
-}
