@@ -55,13 +55,15 @@ fn is_key(item: &Value, key: &VerificationKey, algorithm: Algorithm) -> bool {
     };
     // RFC 9864 §2.2 has another name for Ed25519.
     let named = |name: &Value| name == alg || (alg == "EdDSA" && name == "Ed25519");
+    // `null` is as good as absent.
+    let member = |name: &str| item.get(name).filter(|value| !value.is_null());
     let private = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
     item["kty"] == kty
         && (kty == "RSA" || item["crv"].as_str() == crv)
-        && item.get("alg").is_none_or(named)
-        && item.get("use").is_none_or(|purpose| purpose == "sig")
+        && member("alg").is_none_or(named)
+        && member("use").is_none_or(|purpose| purpose == "sig")
         && item.get("kid").and_then(Value::as_str) == key.kid()
-        && private.iter().all(|name| item.get(name).is_none())
+        && private.iter().all(|name| member(name).is_none())
         && thumbprint(item).as_deref() == Some(key.thumbprint().0.as_slice())
 }
 
