@@ -1,6 +1,6 @@
 //! What one route demands: its `require` section, parsed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{ClaimRule, ScopeRequirement, TenantRule};
@@ -35,15 +35,13 @@ pub struct AllowList {
     /// Names that any issuer of the route may assert.
     pub names: BTreeSet<Box<str>>,
     /// Names that count for one issuer only: two issuers may give one name to different callers.
-    pub qualified: BTreeSet<(IssuerIndex, Box<str>)>,
+    pub qualified: BTreeMap<IssuerIndex, BTreeSet<Box<str>>>,
 }
 
 impl AllowList {
     /// Whether `name`, asserted by `issuer`, is on the list.
     pub fn contains(&self, issuer: IssuerIndex, name: &str) -> bool {
-        self.names.contains(name)
-            || (!self.qualified.is_empty()
-                && self.qualified.iter().any(|(of, listed)| *of == issuer && **listed == *name))
+        self.names.contains(name) || self.qualified.get(&issuer).is_some_and(|names| names.contains(name))
     }
 }
 

@@ -192,7 +192,7 @@ impl Parser<'_, '_> {
             let qualified = text.split_once('/').and_then(|(of, name)| Some((issuer(of)?, name)));
             match qualified {
                 Some((issuer, name)) if !name.is_empty() => {
-                    list.qualified.insert((issuer, name.into()));
+                    list.qualified.entry(issuer).or_default().insert(name.into());
                 }
                 Some(_) | None => {
                     if let [(first, _), _, ..] = issuers {
@@ -308,10 +308,14 @@ impl Parser<'_, '_> {
     }
 }
 
-/// The issuers that a route accepts, those with faults of their own left out.
+/// The issuers that a route accepts, each once, those with faults of their own left out.
 fn accepted_issuers<'r>(raw: &'r RawRequire, declared: &Names) -> Vec<(&'r str, IssuerIndex)> {
     let names = raw.issuers.iter().flat_map(|names| &names.values);
-    names.filter_map(|name| Some((name.as_str(), IssuerIndex(declared.find(name)??)))).collect()
+    let mut issuers: Vec<(&str, IssuerIndex)> =
+        names.filter_map(|name| Some((name.as_str(), IssuerIndex(declared.find(name)??)))).collect();
+    issuers.sort_unstable_by_key(|(_, index)| *index);
+    issuers.dedup();
+    issuers
 }
 
 fn shape(hosts: &[HostPattern]) -> HostShape {
