@@ -220,6 +220,17 @@ async fn fields_that_override_the_request_are_removed() {
         "X-ProxyUser-Ip",
         // A variable of CGI.
         "Proxy",
+        // A caller that another gateway has authenticated.
+        "Remote-User",
+        "X-Remote-User",
+        "X-Remote-Addr",
+        "X-WEBAUTH-USER",
+        "X-Auth-Request-Email",
+        "X-MS-CLIENT-PRINCIPAL-NAME",
+        "X-Goog-Authenticated-User-Email",
+        "X-Amzn-Oidc-Identity",
+        "Cf-Access-Authenticated-User-Email",
+        "SSL-Client-Verify",
     ];
     for target in ["/status", "/orders/1"] {
         let call = names.iter().fold(rig.get(target), |call, name| call.header(name, "evil.example"));

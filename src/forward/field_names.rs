@@ -41,8 +41,6 @@ pub(super) fn is_gateway_only(name: &str) -> bool {
             | "x-real-ip"
             | "x-client-ip"
             | "x-cluster-client-ip"
-            | "x-remote-ip"
-            | "x-remote-addr"
             | "x-originating-ip"
             | "x-proxyuser-ip"
             | "x-appengine-user-ip"
@@ -96,6 +94,35 @@ pub(super) fn is_gateway_only(name: &str) -> bool {
             | "early-data"
             | "expect"
     ) || name.starts_with("x-forwarded-")
+        || is_of_other_gateways(name)
+}
+
+/// Fields by which other gateways say who calls: an API that was behind one of them may believe them. A signed assertion, which
+/// an API verifies itself, is not among them.
+///
+/// Apache and many proxies (`Remote-User`, `X-Remote-User`), Grafana and others (`X-WEBAUTH-USER`), oauth2-proxy
+/// (`X-Auth-Request-*`), Azure App Service (`X-MS-Client-Principal*`), Google IAP (`X-Goog-Authenticated-User-*`), AWS load
+/// balancers (`X-Amzn-Oidc-Identity`), authentik, Cloudflare Access, and TLS terminators (`SSL-Client-*`).
+fn is_of_other_gateways(name: &str) -> bool {
+    let prefixes: &[&str] = match name.as_bytes() {
+        [b'x', ..] => &[
+            "x-remote-",
+            "x-webauth-",
+            "x-authenticated-",
+            "x-auth-request-",
+            "x-ms-client-principal",
+            "x-goog-authenticated-user-",
+            "x-amzn-oidc-identity",
+            "x-authentik-",
+            "x-ssl-client-",
+            "x-client-cert",
+        ],
+        [b'c', ..] => &["cf-access-authenticated-user-"],
+        [b'r', ..] => &["remote-"],
+        [b's', ..] => &["ssl-client-"],
+        _ => &[],
+    };
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// A name that some servers read as another: `X_User` becomes the same variable as `X-User` in CGI and its descendants.
