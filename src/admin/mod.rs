@@ -167,8 +167,8 @@ impl Admin {
         }
     }
 
-    /// Ready once an issuer in use has had keys, or each of them (`gateway.ready`). A later outage of an issuer does not unready all replicas at once: it
-    /// shows in status and metrics.
+    /// Ready once an issuer in use has had keys, or each of them (`gateway.ready`). A later outage of an issuer does not
+    /// unready all replicas at once: it shows in status and metrics.
     fn ready(&self) -> Answer {
         if self.process.is_draining() {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n");

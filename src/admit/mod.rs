@@ -3,8 +3,8 @@
 //! What hyper lets through although two servers could read it differently (RFC 9112 §6, RFC 9113 §8.2.2) is refused here,
 //! before anything is decided on it:
 //!
-//! 1. Method: CONNECT and TRACE are never answered, nor is one that differs from a known one only in letter case. Target: within the limit, not `*`, no octets beyond ASCII. A fragment is
-//!    gone before: [`Uri`] drops it, so nothing is decided on it and it is not sent on.
+//! 1. Method: CONNECT and TRACE are never answered, nor is one that differs from a known one only in letter case. Target:
+//!    within the limit, not `*`, no octets beyond ASCII. `server` rejects a fragment; where it cannot, [`Uri`] drops it.
 //! 2. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
 //!    removes a Content-Length beside Transfer-Encoding and closes; what it leaves is judged here.
 //! 3. HTTP/1.1 without Host is refused here, all else about the host in [`crate::route::host`].

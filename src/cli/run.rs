@@ -37,8 +37,9 @@ const CUT: Duration = Duration::from_secs(1);
 /// Runs the gateway until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  scopegate run --config /etc/scopegate/routes.yaml --log-format json\n\n\
-    SIGHUP reloads the configuration and opens the file of the access log again. SIGTERM and SIGINT drain: running requests end, then the process; a second one\n\
-    ends it at once. The access log goes to stdout unless the policy says otherwise, diagnostics go to stderr.")]
+    SIGHUP reloads the configuration and opens the file of the access log again. SIGTERM and SIGINT drain: running\n\
+    requests end, then the process; a second one ends it at once. The access log goes to stdout unless the policy says\n\
+    otherwise, diagnostics go to stderr.")]
 pub struct Args {
     /// The policy.
     #[arg(long, short, default_value = "routes.yaml", value_name = "FILE")]

@@ -4,7 +4,8 @@
 //!    all permit; each such pair is a key of its own, so that an algorithm is never chosen by the token (RFC 8725 §3.1).
 //! 2. A key that is weak, private, symmetric, for encryption, or not on its curve is left out with a warning; the others
 //!    stay. A set without one usable key is an error, so that the last good set is kept.
-//! 3. A key is found by (`kid`, `alg`, `kty`); an algorithm has exactly one `kty` here.
+//! 3. A key is found by (`kid`, `alg`, `kty`); an algorithm has exactly one `kty` here. Where several fit, or no key has the
+//!    `kid` and some have none, each is tried within a bound.
 
 mod jwk;
 mod roca;
@@ -26,7 +27,7 @@ pub const MAX_KEYS: usize = 100;
 /// Longest `kid` in bytes, in a key and in a token.
 pub const MAX_KID: usize = 256;
 
-/// Most keys that are tried for a token without `kid`.
+/// Maximum number of keys that are tried for one token.
 const MAX_TRIES: usize = 8;
 
 /// Why a JWK Set is not used at all.

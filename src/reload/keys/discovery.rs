@@ -29,7 +29,13 @@ pub(super) async fn jwks_uri(policy: &IssuerPolicy, fetcher: &Fetcher) -> Result
                     | FetchError::Http(_)
                     | FetchError::Body(_)
                     | FetchError::Encoded => true,
-                    _ => false,
+                    FetchError::Url(_)
+                    | FetchError::Resolve(_)
+                    | FetchError::Connect(_)
+                    | FetchError::Proxy(_)
+                    | FetchError::Tunnel(_)
+                    | FetchError::Tls(_)
+                    | FetchError::Timeout => false,
                 };
                 let error = RefreshError::Metadata { url, source };
                 if !answered {
