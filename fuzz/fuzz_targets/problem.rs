@@ -5,7 +5,7 @@
 //! 1. The body of a refusal is JSON that says what the text of the policy says, the owner and the scopes only to known
 //!    callers.
 //! 2. A challenge is one of RFC 6750 §3 and RFC 9110 §11.2, with the scopes and the metadata's address (RFC 9728 §3.1) that
-//!    follow from the text of the policy. A missing scope always has one that says so.
+//!    follow from the text of the policy. A missing scope always has one that says so; a missing credential has the scopes too.
 //! 3. What the access log prints is one line of JSON, bounded, without anything that a terminal acts on.
 #![no_main]
 
@@ -193,7 +193,9 @@ fn check_challenge(refused: &Refused<'_>, said: &Said<'_>, headers: &HeaderMap) 
     let lacks_scope = reason == Reason::ScopeMissing;
     assert_eq!(parameter("error") == Some("insufficient_scope"), lacks_scope, "{challenge:?}");
     let scope = if refused.route.is_some() { said.scope } else { "" };
-    assert_eq!(parameter("scope"), lacks_scope.then_some(scope));
+    // A caller without a token learns what to ask for, too: the metadata publishes it to everybody.
+    let first_token = reason == Reason::CredentialMissing && refused.route.is_some();
+    assert_eq!(parameter("scope"), (lacks_scope || first_token).then_some(scope));
     let address = parameter("resource_metadata");
     assert_eq!(address.is_some(), refused.route.is_some(), "{challenge:?}");
     let Some(path) = address.map(|address| address.strip_prefix(METADATA).expect("it is the host's")) else {
