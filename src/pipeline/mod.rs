@@ -107,7 +107,7 @@ impl Gateway {
         let (started, now) = exchange.begun();
         let record = self.judge(view, exchange, started, now);
         match record.need {
-            Some(need) if self.wait_for_keys(view, need).await => {
+            Some(need) if self.wait_for_keys(view, need, started).await => {
                 self.judge(view, exchange, Instant::now(), clock::now())
             }
             Some(_) | None => record,
@@ -134,10 +134,11 @@ impl Gateway {
         record
     }
 
-    /// Waits for the one running fetch of an issuer's keys. `false` if there is nothing to wait for.
-    async fn wait_for_keys(&self, view: &View, need: Need) -> bool {
+    /// Waits for the one running fetch of the keys that a decision begun at `started` lacked. `false` if there is nothing to
+    /// wait for.
+    async fn wait_for_keys(&self, view: &View, need: Need, started: Instant) -> bool {
         let cell = view.live.issuers.get(need.issuer().get());
-        let Some(newer) = cell.and_then(|cell| cell.request_newer(Instant::now())) else {
+        let Some(newer) = cell.and_then(|cell| cell.request_newer(started)) else {
             return false;
         };
         tokio::time::timeout(KEY_WAIT, newer).await.is_ok()

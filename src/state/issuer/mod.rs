@@ -51,6 +51,8 @@ struct Progress {
     pending: bool,
     /// No request is granted before this.
     cooldown: Option<Instant>,
+    /// When the last attempt ended, its keys in place.
+    ended: Option<Instant>,
     last_attempt: Option<Timestamp>,
     next_attempt: Option<Instant>,
     last_error: Option<(Timestamp, Box<str>)>,
@@ -169,9 +171,10 @@ impl IssuerCell {
 
     /// Asks the background task for newer keys, or for any.
     ///
-    /// `None` if there is nothing to wait for: the cooldown has not passed, or the keys come from a file. Otherwise the
-    /// future is ready when the attempt has ended, however it ended. It may be dropped at any time; who awaits it sets the
-    /// time limit.
+    /// `at` is the time of the decision that lacked a key. `None` if there is nothing to wait for: the cooldown has not
+    /// passed, or the keys come from a file. Otherwise the future is ready when the attempt has ended, however it ended; at
+    /// once if one has ended since `at`, whose keys that decision may have missed. It may be dropped at any time; who awaits
+    /// it sets the time limit.
     pub fn request_newer(&self, at: Instant) -> Option<impl Future<Output = ()> + Send + use<>> {
         if self.is_file() {
             return None;
@@ -179,7 +182,8 @@ impl IssuerCell {
         let mut progress = self.progress();
         // Subscribed under the lock, so that the attempt cannot end in between.
         let mut ended = self.attempts.subscribe();
-        if !progress.pending {
+        let missed = !progress.pending && progress.ended.is_some_and(|ended| at < ended);
+        if !progress.pending && !missed {
             if progress.cooldown.is_some_and(|until| at < until) {
                 return None;
             }
@@ -189,8 +193,10 @@ impl IssuerCell {
         }
         drop(progress);
         Some(async move {
-            // An error says that the cell is gone, and with it the attempt.
-            let _ = ended.changed().await;
+            if !missed {
+                // An error says that the cell is gone, and with it the attempt.
+                let _ = ended.changed().await;
+            }
         })
     }
 
@@ -265,6 +271,7 @@ impl IssuerCell {
 
     fn end(&self, mut progress: MutexGuard<'_, Progress>) {
         progress.pending = false;
+        progress.ended = Some(Instant::now());
         self.attempts.send_modify(|count| *count += 1);
     }
 

@@ -74,8 +74,8 @@ fn a_failure_keeps_keys_and_the_next_success_clears_the_error() {
 #[test]
 fn the_cooldown_begins_with_the_request_and_not_with_its_result() {
     let cell = IssuerCell::new(policy());
+    cell.store(set(&[P256.jwk("a")]), Instant::now(), NOW);
     let at = Instant::now();
-    cell.store(set(&[P256.jwk("a")]), at, NOW);
     let cooldown = cell.policy().refresh.unknown_kid_cooldown;
 
     assert!(cell.request_newer(at).is_some());
@@ -89,6 +89,26 @@ fn the_cooldown_begins_with_the_request_and_not_with_its_result() {
 
     assert!(cell.request_newer(at + cooldown - SECOND).is_none(), "the failure gave nothing back");
     assert!(cell.request_newer(at + cooldown).is_some());
+}
+
+#[test]
+fn who_decided_before_the_keys_came_decides_again_without_a_fetch() {
+    let cell = IssuerCell::new(policy());
+    for fails in [false, true] {
+        let decided = Instant::now();
+        cell.begin(NOW);
+        match fails {
+            false => assert!(cell.store(set(&[P256.jwk("a")]), Instant::now(), NOW)),
+            true => cell.failed("500", NOW),
+        }
+        let answer = cell.request_newer(decided).expect("told to decide again");
+        assert!(answer.now_or_never().is_some(), "at once");
+        assert!(!cell.is_wanted(), "nothing was asked of the issuer");
+    }
+    // Neither used up the cooldown of those who have seen the keys.
+    let waiting = cell.request_newer(Instant::now()).expect("a fetch");
+    assert!(cell.is_wanted());
+    assert!(waiting.now_or_never().is_none());
 }
 
 #[test]
