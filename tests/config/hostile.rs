@@ -67,6 +67,9 @@ fn files_that_are_no_policy_are_refused() {
         ("a list", b"[]\n...\n".to_vec()),
         ("text", b"hello\n".to_vec()),
         ("byte order mark", [b"\xEF\xBB\xBF", GOOD.as_bytes()].concat()),
+        // A reader of YAML 1.1 takes what is behind it for the next line.
+        ("line separator", GOOD.replacen('\n', " #\u{2028}\n", 1).into_bytes()),
+        ("paragraph separator", GOOD.replacen('\n', " #\u{2029}\n", 1).into_bytes()),
         ("utf-16", utf16),
         ("latin-1", GOOD.replace("iam@", "i\u{e4}m@").chars().map(|c| c as u8).collect()),
         ("nul", GOOD.replace("...", "\0...").into_bytes()),

@@ -2,8 +2,9 @@
 //!
 //! A small, unambiguous part of YAML is taken. Refused, each with its place:
 //!
-//! 1. text that is not UTF-8, a byte order mark, control characters (a NUL would end the scanner's input early), tabs in
-//!    indentation, more than 64 MiB, no document or more than one;
+//! 1. text that is not UTF-8, a byte order mark, control characters (a NUL would end the scanner's input early), the line
+//!    and paragraph separators (YAML 1.1 ends a line at them, YAML 1.2 does not), tabs in indentation, more than 64 MiB, no
+//!    document or more than one;
 //! 2. anchors, aliases, merge keys and tags: a policy says what it means where it means it;
 //! 3. keys that are not text, and a key that is there twice;
 //! 4. more than 32 levels, more than 200,000 routes and more than 5,000,000 nodes: reading stops there.
@@ -96,10 +97,13 @@ pub(in crate::config) fn text(bytes: &[u8]) -> Result<&str, Fault> {
             return Err(Fault::new(place, "the file is not UTF-8 here"));
         }
     };
-    let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t') || c == '\u{FEFF}';
+    let odd = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\r' | '\t') || matches!(c, '\u{FEFF}' | '\u{2028}' | '\u{2029}')
+    };
     if let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
         let message = format!("control character U+{:04X}", u32::from(c));
-        return Err(Fault::new(place_at(text.get(..at).unwrap_or_default()), message));
+        let fault = Fault::new(place_at(text.get(..at).unwrap_or_default()), message);
+        return Err(fault.hint("remove it; in a value, write it as an escape in double quotes"));
     }
     match tab_in_indentation(text) {
         Some(place) => {
