@@ -98,7 +98,7 @@ fn rewriting<F: Fields>(
         };
         let mut fields = begin();
         headers::to_upstream(black_box(came), &outgoing, &mut fields);
-        identity::identify(&route.identity_headers, principal.facts(), issuer, &mut fields);
+        identity::identify(&route.identity_headers, principal, issuer, &mut fields);
         fields
     });
 }

@@ -24,8 +24,8 @@ pub struct TokenFacts {
     pub subject: Option<Box<str>>,
     /// The client, from the first of the issuer's `claims.client` paths that is there.
     pub client: Option<Box<str>>,
-    /// The tenant that the issuer asserts: its constant one, or that of its `claims.tenant` path if it may assert it.
-    pub tenant: Option<Box<str>>,
+    /// The tenants that the issuer asserts and may assert: its constant one, or those at its `claims.tenant` path.
+    pub tenants: SmallVec<[Box<str>; 1]>,
     /// `act.sub` of the outermost actor (RFC 8693 §4.1): who really calls.
     pub actor: Option<Box<str>>,
     /// `jti`.
@@ -52,9 +52,9 @@ impl TokenFacts {
         size_of::<Self>()
             + text(&self.subject)
             + text(&self.client)
-            + text(&self.tenant)
             + text(&self.actor)
             + text(&self.token_id)
+            + list(&self.tenants)
             + list(&self.audience)
             + list(&self.scopes)
             + self.claims.weight()

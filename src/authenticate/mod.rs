@@ -13,6 +13,7 @@
 pub mod bearer;
 pub mod claims;
 mod facts;
+mod issuer_template;
 pub mod json;
 pub mod jwt;
 pub mod keys;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 pub use facts::{KeyThumbprint, TokenFacts};
+pub use issuer_template::IssuerTemplate;
 pub use policy::{
     AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, Issuers, KeyRefresh,
     KeySource, TenantAssertion, TokenTypes,
@@ -108,7 +110,7 @@ impl From<Reject> for Stop {
 /// ```compile_fail,E0451
 /// # use scopegate::{authenticate::{Principal, TokenFacts}, types::IssuerIndex};
 /// fn forge(facts: std::sync::Arc<TokenFacts>) -> Principal {
-///     Principal { facts, issuer: IssuerIndex(0), remembered: true }
+///     Principal { facts, issuer: IssuerIndex(0), remembered: true, tenant: None }
 /// }
 /// ```
 ///
@@ -123,9 +125,29 @@ pub struct Principal {
     facts: Arc<TokenFacts>,
     issuer: IssuerIndex,
     remembered: bool,
+    /// Which of the facts' tenants the request is about.
+    tenant: Option<usize>,
 }
 
 impl Principal {
+    const fn new(facts: Arc<TokenFacts>, issuer: IssuerIndex, remembered: bool) -> Self {
+        Self { facts, issuer, remembered, tenant: None }
+    }
+
+    /// The tenant that the caller acts for: the one that the route's rule found, or the only one of the token.
+    pub fn tenant(&self) -> Option<&str> {
+        let tenants = &self.facts.tenants;
+        match self.tenant {
+            Some(position) => tenants.get(position).map(AsRef::as_ref),
+            None => tenants.first().filter(|_| tenants.len() == 1).map(AsRef::as_ref),
+        }
+    }
+
+    /// Notes that the caller acts for the tenant at this position of the facts' list.
+    pub(crate) const fn acting_for(&mut self, tenant: usize) {
+        self.tenant = Some(tenant);
+    }
+
     /// What the token says, verified.
     pub fn facts(&self) -> &Arc<TokenFacts> {
         &self.facts
@@ -144,7 +166,7 @@ impl Principal {
     /// A caller for tests of what comes after authentication.
     #[cfg(test)]
     pub(crate) fn for_tests(facts: TokenFacts, issuer: IssuerIndex) -> Self {
-        Self { facts: Arc::new(facts), issuer, remembered: false }
+        Self::new(Arc::new(facts), issuer, false)
     }
 
     /// Whether the caller acts for itself: `sub` equals the client (RFC 9068 §5).
@@ -176,13 +198,13 @@ pub fn authenticate<K: Knowledge>(
                 checks.push(seen, Outcome::Remembered);
             }
             check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
-            return Ok(Principal { facts, issuer, remembered: true });
+            return Ok(Principal::new(facts, issuer, true));
         }
     }
     let (issuer, facts) = jwt::verify(token, issuers, knowledge, now, checks)?;
     let policy = issuers.get(issuer).ok_or(Reject::new(Reason::Internal))?;
     check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
-    Ok(Principal { facts: Arc::new(facts), issuer, remembered: false })
+    Ok(Principal::new(Arc::new(facts), issuer, false))
 }
 
 /// Notes how a check ended.

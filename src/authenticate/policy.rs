@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::IssuerTemplate;
 use crate::types::{Issuer, IssuerIndex, IssuerName, Scope};
 
 /// A signature algorithm this gateway verifies (RFC 7518 §3.1, RFC 8037). Asymmetric only.
@@ -237,8 +238,10 @@ pub struct KeyRefresh {
 pub struct IssuerPolicy {
     /// Its key in routes.yaml.
     pub name: IssuerName,
-    /// The `iss` value.
+    /// The `iss` value, or the text of the template.
     pub issuer: Issuer,
+    /// Where the keys sign for many issuers: the form of their `iss`.
+    pub template: Option<IssuerTemplate>,
     /// Where its keys come from.
     pub keys: KeySource,
     /// Allowed signature algorithms.
@@ -261,6 +264,23 @@ pub struct IssuerPolicy {
     pub ca: Option<std::sync::Arc<[u8]>>,
     /// How clients must ask for scopes.
     pub advertised_scopes: AdvertisedScopes,
+}
+
+impl IssuerPolicy {
+    /// Whether the `iss` fits the template and names a tenant that may be asserted.
+    fn admits(&self, iss: &str) -> bool {
+        let value = self.template.as_ref().and_then(|template| template.value(iss));
+        value.is_some_and(|value| match &self.tenants {
+            TenantAssertion::Any => true,
+            TenantAssertion::OneOf(tenants) => tenants.iter().any(|tenant| **tenant == *value),
+            TenantAssertion::Constant(_) => false,
+        })
+    }
+
+    /// Whether the claim at this path names its tenants, and it may not assert each of them.
+    pub fn limits_tenants_at(&self, path: &ClaimPath) -> bool {
+        self.tenants != TenantAssertion::Any && self.claims.tenant.as_ref() == Some(path)
+    }
 }
 
 /// How clients must ask an issuer for the scopes that its tokens carry. Entra for one issues `read` to a client that asks for
@@ -289,20 +309,40 @@ impl AdvertisedScopes {
 pub struct Issuers {
     list: Vec<IssuerPolicy>,
     by_issuer: HashMap<Issuer, IssuerIndex>,
+    /// Those with a template, by the origin of their issuers.
+    by_origin: HashMap<Box<str>, Vec<IssuerIndex>>,
 }
 
 impl Issuers {
     /// Takes the issuers in the order of the file; of two with one `iss` the parser has already complained.
     pub fn new(list: Vec<IssuerPolicy>) -> Self {
-        let by_issuer =
-            (0u32..).zip(&list).map(|(i, policy)| (policy.issuer.clone(), IssuerIndex(i))).collect();
-        Self { list, by_issuer }
+        let mut by_issuer = HashMap::new();
+        let mut by_origin: HashMap<Box<str>, Vec<IssuerIndex>> = HashMap::new();
+        for (i, policy) in (0u32..).zip(&list) {
+            match &policy.template {
+                None => {
+                    by_issuer.insert(policy.issuer.clone(), IssuerIndex(i));
+                }
+                Some(template) => {
+                    by_origin.entry(template.own_origin().into()).or_default().push(IssuerIndex(i));
+                }
+            }
+        }
+        Self { list, by_issuer, by_origin }
     }
 
-    /// The issuer with this `iss`.
+    /// The issuer with this `iss`: the one with exactly this, else one whose template it fits and that may assert the tenant
+    /// in it.
     pub fn find(&self, issuer: &str) -> Option<(IssuerIndex, &IssuerPolicy)> {
-        let index = *self.by_issuer.get(issuer)?;
-        Some((index, self.get(index)?))
+        if let Some(index) = self.by_issuer.get(issuer) {
+            return Some((*index, self.get(*index)?));
+        }
+        if self.by_origin.is_empty() {
+            return None;
+        }
+        let candidates = self.by_origin.get(IssuerTemplate::origin(issuer)?)?;
+        let mut policies = candidates.iter().filter_map(|index| Some((*index, self.get(*index)?)));
+        policies.find(|(_, policy)| policy.admits(issuer))
     }
 
     /// The issuer at this position.

@@ -195,6 +195,7 @@ pub(crate) fn policy() -> IssuerPolicy {
         max_lifetime: Duration::from_secs(3_600),
         leeway: Duration::from_secs(10),
         tenants: super::TenantAssertion::Any,
+        template: None,
         claims: ClaimMap {
             scope: paths(&["scope", "scp"]),
             client: paths(&["client_id", "azp"]),
@@ -221,7 +222,7 @@ pub(crate) fn facts(subject: &str, expires: Timestamp) -> TokenFacts {
         issuer: Issuer::new(ISSUER),
         subject: Some(subject.into()),
         client: None,
-        tenant: None,
+        tenants: smallvec![],
         actor: None,
         token_id: None,
         audience: smallvec!["https://api.example.com".into()],

@@ -23,6 +23,8 @@ pub enum ClaimTest {
     OneOf(Vec<Json>),
     /// It is an array that holds one of these values. A string is never searched for a part.
     ContainsAny(Vec<Json>),
+    /// It is an object with a member of this name that is not null.
+    HasMember(Box<str>),
 }
 
 impl ClaimTest {
@@ -31,6 +33,7 @@ impl ClaimTest {
             Self::Equals(_) => "the value of the route's rule",
             Self::OneOf(_) => "one of the values of the route's rule",
             Self::ContainsAny(_) => "an array with a value of the route's rule",
+            Self::HasMember(_) => "an object with the member of the route's rule",
         }
     }
 
@@ -38,6 +41,7 @@ impl ClaimTest {
         match self {
             Self::Equals(value) => claim == value,
             Self::OneOf(values) => values.contains(claim),
+            Self::HasMember(name) => claim.as_object().is_some_and(|claim| claim.get_set(name).is_some()),
             Self::ContainsAny(values) => match claim {
                 Json::Array(items) => items.iter().any(|item| values.contains(item)),
                 Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_) => false,
@@ -71,6 +75,6 @@ const fn kind(claim: &Json) -> &'static str {
         Json::Number(_) => "another number",
         Json::String(_) => "another string",
         Json::Array(_) => "an array without it",
-        Json::Object(_) => "an object",
+        Json::Object(_) => "another object",
     }
 }

@@ -69,7 +69,7 @@ const STEPS: [Step; 8] = [
 /// The first check that failed, unless the route is in shadow mode: then the permit remembers it.
 pub fn authorize(
     route: RouteIndex,
-    principal: Principal,
+    mut principal: Principal,
     requirement: &Requirement,
     context: &Context<'_>,
     checks: &mut Checks,
@@ -89,6 +89,11 @@ pub fn authorize(
                 }
             },
         }
+    }
+    if principal.facts().tenants.len() > 1
+        && let Ok(Some(position)) = tenant::find(&principal, requirement, context)
+    {
+        principal.acting_for(position);
     }
     Ok(Permit::granted(route, principal, shadowed))
 }

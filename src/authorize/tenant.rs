@@ -3,12 +3,14 @@
 use super::{Context, Requirement};
 use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
-use crate::types::{Quoted, quoted_list};
+use crate::types::quoted_list;
 
 /// Which tenant a token must belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TenantRule {
-    /// One of these, literally.
+    /// Any, if it names exactly one.
+    Any,
+    /// One of these, literally. If a token belongs to several, the first of this list counts.
     Equals(Vec<Box<str>>),
     /// The one named by this path parameter of the route.
     PathParam(Box<str>),
@@ -42,29 +44,58 @@ pub(super) fn check(
     requirement: &Requirement,
     context: &Context<'_>,
 ) -> Result<(), Reject> {
-    let Some(rule) = &requirement.tenant else {
-        return Ok(());
-    };
-    let Some(tenant) = principal.facts().tenant.as_deref() else {
-        return Err(Reject::because(Reason::TenantMismatch, "the token names no tenant"));
-    };
-    let wanted = match rule {
-        TenantRule::Equals(tenants) if tenants.iter().any(|t| **t == *tenant) => return Ok(()),
-        TenantRule::Equals(tenants) => return Err(mismatch(tenants.iter().map(AsRef::as_ref), tenant)),
-        TenantRule::PathParam(name) => context.param(name),
-        TenantRule::HostLabel(label, shape) => {
-            if !shape.fits(context.host) {
-                let cause = "the host has more labels than the route's wildcard and its tenant";
-                return Err(Reject::because(Reason::TenantMismatch, cause));
-            }
-            label.checked_sub(1).and_then(|skipped| context.host.split('.').nth(skipped))
-        }
-    };
-    if wanted == Some(tenant) { Ok(()) } else { Err(mismatch(wanted, tenant)) }
+    find(principal, requirement, context).map(|_| ())
 }
 
-fn mismatch<'a>(expected: impl IntoIterator<Item = &'a str>, found: &str) -> Reject {
-    let expected = quoted_list(expected);
-    let cause = format!("expected tenant {expected}, found {}", Quoted(found));
-    Reject::because(Reason::TenantMismatch, cause)
+/// The position of the tenant that the request is about among those of the token. `None` if the route has no rule.
+pub(super) fn find(
+    principal: &Principal,
+    requirement: &Requirement,
+    context: &Context<'_>,
+) -> Result<Option<usize>, Reject> {
+    let Some(rule) = &requirement.tenant else {
+        return Ok(None);
+    };
+    let tenants = &principal.facts().tenants;
+    if tenants.is_empty() {
+        return Err(Reject::because(Reason::TenantMismatch, "the token names no tenant"));
+    }
+    let position = |wanted: &str| tenants.iter().position(|tenant| **tenant == *wanted);
+    let found = match rule {
+        TenantRule::Any if tenants.len() == 1 => Some(0),
+        TenantRule::Any => {
+            let cause = format!("expected one tenant, found {}", tenants.len());
+            return Err(Reject::because(Reason::TenantMismatch, cause));
+        }
+        TenantRule::Equals(wanted) => wanted.iter().find_map(|wanted| position(wanted)),
+        TenantRule::PathParam(_) | TenantRule::HostLabel(..) => requested(rule, context).and_then(position),
+    };
+    found.map(Some).ok_or_else(|| mismatch(rule, context, tenants))
+}
+
+/// The tenant that the request is about.
+fn requested<'c>(rule: &TenantRule, context: &'c Context<'_>) -> Option<&'c str> {
+    match rule {
+        TenantRule::Any | TenantRule::Equals(_) => None,
+        TenantRule::PathParam(name) => context.param(name),
+        TenantRule::HostLabel(label, shape) => {
+            let skipped = label.checked_sub(1).filter(|_| shape.fits(context.host))?;
+            context.host.split('.').nth(skipped)
+        }
+    }
+}
+
+fn mismatch(rule: &TenantRule, context: &Context<'_>, tenants: &[Box<str>]) -> Reject {
+    let expected = match rule {
+        TenantRule::HostLabel(_, shape) if !shape.fits(context.host) => {
+            let cause = "the host has more labels than the route's wildcard and its tenant";
+            return Reject::because(Reason::TenantMismatch, cause);
+        }
+        TenantRule::Equals(wanted) => quoted_list(wanted.iter().map(AsRef::as_ref)),
+        TenantRule::Any | TenantRule::PathParam(_) | TenantRule::HostLabel(..) => {
+            quoted_list(requested(rule, context))
+        }
+    };
+    let found = quoted_list(tenants.iter().map(AsRef::as_ref));
+    Reject::because(Reason::TenantMismatch, format!("expected tenant {expected}, found {found}"))
 }

@@ -19,7 +19,7 @@ fn facts() -> TokenFacts {
         issuer: Issuer::new("https://idp.example.com/"),
         subject: Some("alice".into()),
         client: Some("mobile-app".into()),
-        tenant: Some("acme".into()),
+        tenants: smallvec!["acme".into()],
         actor: None,
         token_id: Some("1".into()),
         audience: smallvec!["https://api.example.com".into()],
@@ -274,7 +274,7 @@ fn the_token_must_belong_to_the_tenant_the_request_is_about() {
         (host_label(1), Some("acme"), "x", "acme.notexample.com", false, "another name"),
         (host_label(1), None, "acme", "acme.example.com", false, "label, and a token without tenant"),
     ] {
-        let token = TokenFacts { tenant: tenant.map(Box::from), ..facts() };
+        let token = TokenFacts { tenants: tenant.map(Box::from).into_iter().collect(), ..facts() };
         let requirement = Requirement { tenant: Some(rule), ..requirement() };
         let params = [("id", Cow::Borrowed("7")), ("tenant", Cow::Borrowed(path_tenant))];
         let result = decide_at(token, &requirement, &params, host);
@@ -283,6 +283,44 @@ fn the_token_must_belong_to_the_tenant_the_request_is_about() {
             (!held).then_some(Reason::TenantMismatch),
             "{why}"
         );
+    }
+}
+
+#[test]
+fn request_is_about_one_tenant_of_the_token() {
+    let equals = |tenants: &[&str]| TenantRule::Equals(tenants.iter().map(|t| (*t).into()).collect());
+    let path = || TenantRule::PathParam("tenant".into());
+    for (rule, tenants, in_path, expected, why) in [
+        (Some(path()), &["acme", "globex"][..], "globex", Ok(Some("globex")), "named by the path"),
+        (Some(path()), &["acme", "globex"], "initech", Err(()), "another one in the path"),
+        (
+            Some(equals(&["globex", "acme"])),
+            &["acme", "globex"],
+            "x",
+            Ok(Some("globex")),
+            "first of the rule",
+        ),
+        (Some(equals(&["initech"])), &["acme", "globex"], "x", Err(()), "none of the rule"),
+        (Some(TenantRule::Any), &["acme"], "x", Ok(Some("acme")), "any, one"),
+        (Some(TenantRule::Any), &["acme", "globex"], "x", Err(()), "any, two"),
+        (Some(TenantRule::Any), &[], "x", Err(()), "any, none"),
+        (None, &["acme"], "x", Ok(Some("acme")), "no rule, one"),
+        (None, &["acme", "globex"], "x", Ok(None), "no rule, two"),
+        (None, &[], "x", Ok(None), "no rule, none"),
+    ] {
+        for mode in [Mode::Enforce, Mode::Shadow] {
+            let token =
+                TokenFacts { tenants: tenants.iter().map(|tenant| (*tenant).into()).collect(), ..facts() };
+            let requirement = Requirement { tenant: rule.clone(), mode, ..requirement() };
+            let result = decide_at(token, &requirement, &[("tenant", in_path.into())], "h");
+            let tenant = result.as_ref().map_err(|_| ()).map(|permit| permit.principal().unwrap().tenant());
+            match (mode, expected) {
+                (Mode::Enforce, expected) | (Mode::Shadow, expected @ Ok(_)) => {
+                    assert_eq!(tenant, expected, "{why}")
+                }
+                (Mode::Shadow, Err(())) => assert_eq!(tenant, Ok(None), "{why}"),
+            }
+        }
     }
 }
 
@@ -307,6 +345,7 @@ fn claims_are_compared_with_their_types() {
     };
     let equals = ClaimTest::Equals;
     let contains = |value| ClaimTest::ContainsAny(vec![value]);
+    let member = |name: &str| ClaimTest::HasMember(name.into());
     for (path, test, held, why) in [
         ("department", equals(text("sales")), true, "equal"),
         ("department", equals(text("Sales")), false, "case"),
@@ -333,6 +372,11 @@ fn claims_are_compared_with_their_types() {
         ("department", contains(text("s")), false, "a part of a string"),
         ("realm_access", contains(text("roles")), false, "an object contains nothing"),
         ("absent", contains(text("x")), false, "absent contains nothing"),
+        ("realm_access", member("roles"), true, "a member"),
+        ("realm_access", member("role"), false, "no member"),
+        ("realm_access.roles", member("clerk"), false, "an array has no members"),
+        ("department", member("sales"), false, "a string has no members"),
+        ("absent", member("x"), false, "absent has no members"),
         ("realm_access.absent", contains(text("clerk")), false, "absent below"),
         ("department.below", equals(text("sales")), false, "nothing is below a string"),
         ("tags.0", equals(text("a")), false, "arrays have no names"),

@@ -11,7 +11,8 @@ use super::raw_values::{OneOrMany, RawDuration, RawTokenType};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIssuer {
-    /// The `iss` of its tokens, compared byte for byte: a trailing slash matters.
+    /// The `iss` of its tokens, compared byte for byte: a trailing slash matters. With a claim in braces, such as
+    /// `https://login.example.com/{tid}/v2.0`, that of many tenants with the same keys.
     pub(super) issuer: String,
     /// Where its keys come from.
     pub(super) keys: RawKeys,

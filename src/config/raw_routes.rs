@@ -1,9 +1,12 @@
 //! The `routes` section as it is written; the rules of [`super::raw`] hold.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use schemars::{JsonSchema, Schema};
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::raw_scopes::RawScopes;
@@ -99,7 +102,7 @@ pub(super) struct RawRequire {
     pub(super) audience: Option<OneOrMany>,
     /// The scopes: a list of which all are needed, `{ any: […] }`, both nested at will, or `any_authenticated`.
     pub(super) scopes: Option<RawScopes>,
-    /// The tenant the token must belong to.
+    /// The tenant the token must belong to; `any`: it must name exactly one.
     pub(super) tenant: Option<RawTenant>,
     /// Clients that may call. Default: any.
     pub(super) clients: Option<OneOrMany>,
@@ -112,10 +115,54 @@ pub(super) struct RawRequire {
     pub(super) max_token_age: Option<RawDuration>,
 }
 
-/// The tenant: exactly one of these.
+/// The tenant.
+#[derive(Debug)]
+pub(super) enum RawTenant {
+    /// `any`.
+    Any,
+    /// A certain one.
+    One(RawTenantRule),
+}
+
+impl<'de> Deserialize<'de> for RawTenant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl<'de> Visitor<'de> for Value {
+            type Value = RawTenant;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`any`, `{ from: … }` or `{ equals: … }`")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawTenant, E> {
+                match text {
+                    "any" => Ok(RawTenant::Any),
+                    _ => Err(E::custom(
+                        "a tenant is named by a rule | write `{ equals: … }`, `{ from: … }` or `any`",
+                    )),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawTenant, A::Error> {
+                RawTenantRule::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(RawTenant::One)
+            }
+        }
+        deserializer.deserialize_any(Value)
+    }
+}
+
+impl JsonSchema for RawTenant {
+    fn schema_name() -> Cow<'static, str> {
+        "Tenant".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let rule = generator.subschema_for::<RawTenantRule>();
+        json_schema!({ "anyOf": [{ "const": "any" }, rule] })
+    }
+}
+
+/// A certain tenant: exactly one of these.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawTenant {
+pub(super) struct RawTenantRule {
     /// `path.NAME`: the one in this path parameter; `host.N`: the one in the host's N-th label from the left.
     pub(super) from: Option<String>,
     /// A literal, or a list of them.

@@ -220,6 +220,8 @@ pub(super) struct RawClaimTest {
     pub(super) contains: Option<serde_json::Value>,
     /// It is an array that holds one of these values.
     pub(super) contains_any: Option<Vec<serde_json::Value>>,
+    /// It is an object with a member of this name.
+    pub(super) has_member: Option<String>,
 }
 
 /// The kinds of token an issuer's access tokens may claim to be.

@@ -7,33 +7,32 @@ use http::HeaderName;
 
 use super::headers::Fields;
 use crate::authenticate::json::Json;
-use crate::authenticate::{ClaimPath, IssuerPolicy, TokenFacts};
+use crate::authenticate::{ClaimPath, IssuerPolicy, Principal, TokenFacts};
 use crate::snapshot::IdentityField;
 
 /// Sets the identity headers of a route from verified facts. A field that the token does not have stays absent: it was
 /// removed before, so that it cannot be the client's.
 pub fn identify(
     headers: &[(HeaderName, IdentityField)],
-    facts: &TokenFacts,
+    principal: &Principal,
     issuer: Option<&IssuerPolicy>,
     fields: &mut impl Fields,
 ) {
+    let facts = principal.facts();
     for (name, field) in headers {
         let roles = || issuer.and_then(|issuer| issuer.claims.roles.as_ref());
         let text: Option<Cow<'_, str>> = match field {
             IdentityField::Subject => facts.subject.as_deref().map(Cow::from),
             IdentityField::Client => facts.client.as_deref().map(Cow::from),
             IdentityField::Scope => Some(facts.scopes.join(" ").into()),
-            IdentityField::Tenant => facts.tenant.as_deref().map(Cow::from),
+            IdentityField::Tenant => principal.tenant().map(Cow::from),
             IdentityField::Issuer => Some(facts.issuer.as_str().into()),
             IdentityField::Actor => facts.actor.as_deref().map(Cow::from),
             IdentityField::TokenId => facts.token_id.as_deref().map(Cow::from),
             IdentityField::Roles => roles().and_then(|path| claim(facts, path)).map(Cow::from),
-            // The issuer may not be one that asserts every tenant.
-            IdentityField::Claim(path)
-                if issuer.is_some_and(|issuer| issuer.claims.tenant.as_ref() == Some(path)) =>
-            {
-                facts.tenant.as_deref().map(Cow::from)
+            // The claim may name tenants that the issuer may not assert.
+            IdentityField::Claim(path) if issuer.is_none_or(|issuer| issuer.limits_tenants_at(path)) => {
+                principal.tenant().map(Cow::from)
             }
             IdentityField::Claim(path) => claim(facts, path).map(Cow::from),
         };

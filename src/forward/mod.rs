@@ -304,7 +304,7 @@ impl Outbound<'_> {
         headers::to_upstream(&self.head.headers, &outgoing, fields);
         if let Some(principal) = self.permit.vouched() {
             let issuer = snapshot.issuers.get(principal.issuer());
-            identity::identify(&route.identity_headers, principal.facts(), issuer, fields);
+            identity::identify(&route.identity_headers, principal, issuer, fields);
         }
     }
 

@@ -291,7 +291,7 @@ impl Exchange {
             issuer: facts.map(|facts| facts.issuer.as_str()),
             client: facts.and_then(|facts| facts.client.as_deref()),
             subject: facts.and_then(|facts| facts.subject.as_deref()),
-            tenant: facts.and_then(|facts| facts.tenant.as_deref()),
+            tenant: self.principal.get().and_then(Principal::tenant),
             upstream: self.upstream_name(),
             duration,
             decision_duration: since(&self.decided, self.started),

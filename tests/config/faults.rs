@@ -157,6 +157,12 @@ fn what_is_left_out_never_means_open() {
         ("      tenant:", "      clients: ⟦[]\n      tenant:", "`clients` names nobody"),
         ("      tenant:", "      ⟦clients:\n      tenant:", "a value is missing"),
         ("      tenant:", "      claims: ⟦{}\n      tenant:", "`claims` demands nothing"),
+        ("      tenant:", "      claims: { a: ⟦{ has_member: '' } }\n      tenant:", "exactly one of"),
+        (
+            "      tenant:",
+            "      claims: { a: ⟦{ has_member: b, equals: c } }\n      tenant:",
+            "exactly one of",
+        ),
         ("tenant: { from: path.tenant }", "tenant: ⟦{}", "either `from` or `equals`"),
         ("version: 1\n", "⟦", "missing `version`"),
         ("version: 1", "version: ⟦2", "version 2 is not known"),
@@ -287,6 +293,27 @@ fn issuers_are_strict() {
             "only access tokens have",
         ),
         ("tenant: tenant_id", "tenant: ⟦a..b", "not a claim path"),
+        (
+            "issuer: https://idp.example.com/\n    keys: { discovery: true }",
+            "issuer: 'https://idp.example.com/{tenant_id}'\n    keys: ⟦{ discovery: true }",
+            "no common metadata; write the provider's `jwks_uri`",
+        ),
+        (
+            "issuer: https://idp.example.com/\n    keys: { discovery: true }",
+            "issuer: ⟦'https://idp.example.com/{tid}'\n    keys: { jwks_uri: 'https://idp.example.com/jwks' }",
+            "names `tid`, but `claims.tenant` is `tenant_id`",
+        ),
+        (
+            "issuer: https://idp.example.com/\n    keys: { discovery: true }",
+            "issuer: ⟦'https://{tenant_id}.example.com/'\n    keys: { jwks_uri: 'https://idp.example.com/jwks' }",
+            "must be in the path",
+        ),
+        (
+            "issuer: https://idp.example.com/\n    keys: { discovery: true }",
+            "issuer: ⟦'https://idp.example.com/{a}/{b}'\n    keys: { jwks_uri: 'https://idp.example.com/jwks' }",
+            "one claim in braces",
+        ),
+        ("tenant: { from: path.tenant }", "tenant: ⟦all", "write `{ equals: … }`, `{ from: … }` or `any`"),
     ]);
 }
 

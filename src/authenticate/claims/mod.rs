@@ -10,20 +10,23 @@
 //! 4. Where several paths may carry a claim, the first that is there counts alone; there is never a union.
 //! 5. Only the outermost actor is read: those it acted for before say nothing about authority (RFC 8693 §4.1).
 //!
-//! 6. A tenant counts only if the issuer may assert it ([`TenantAssertion`]).
-//! 7. A token that is bound to a key or certificate (`cnf`, RFC 7800) is refused: a bearer proves neither.
+//! 6. The tenants are text, a whole number, an array of these, or the names of an object's members. Any other value names
+//!    none. A tenant counts only if the issuer may assert it ([`TenantAssertion`]).
+//! 7. Where an issuer is a template ([`IssuerTemplate`]), `iss` and its claim must agree.
+//! 8. A token that is bound to a key or certificate (`cnf`, RFC 7800) is refused: a bearer proves neither.
 //!
 //! Causes name claims and, of their values, hold times alone.
 //!
 //! [`TokenTypes`]: super::TokenTypes
 //! [`TenantAssertion`]: super::TenantAssertion
+//! [`IssuerTemplate`]: super::IssuerTemplate
 
 use smallvec::SmallVec;
 
 use super::json::{Json, Object};
 use super::{ClaimPath, IssuerPolicy, KeyThumbprint, TenantAssertion, TokenFacts};
 use crate::reject::{Reason, Reject};
-use crate::types::{Scope, Timestamp};
+use crate::types::{Issuer, Scope, Timestamp};
 
 /// Reads the claims of a token whose signature was verified with `key`, and whose `iss` is `policy`'s.
 ///
@@ -48,10 +51,10 @@ pub fn read(
     Ok(TokenFacts {
         epoch,
         key,
-        issuer: policy.issuer.clone(),
+        issuer: issuer(&claims, policy)?,
         subject: subject(&claims)?,
         client: first(&claims, &policy.claims.client)?,
-        tenant: tenant(&claims, policy)?,
+        tenants: tenants(&claims, policy),
         actor: actor(&claims)?,
         token_id: text(claims.get("jti"), "jti")?,
         audience: audience(&claims, &policy.claims.audience)?,
@@ -96,6 +99,7 @@ pub fn check_times(facts: &TokenFacts, policy: &IssuerPolicy, now: Timestamp) ->
 
 /// Whether claims, not yet verified, could be those of a good token: only then is it worth asking the issuer for the key.
 pub(super) fn plausible(claims: &Object, policy: &IssuerPolicy, now: Timestamp) -> Result<(), Reject> {
+    issuer(claims, policy)?;
     audience(claims, &policy.claims.audience)?;
     let expires = expires(claims)?;
     if has_expired(expires, policy, now) {
@@ -127,18 +131,54 @@ fn present(value: Option<&Json>) -> Option<&Json> {
     value.filter(|value| **value != Json::Null)
 }
 
+/// The issuer. The part of `iss` that a template leaves open must be what the template's claim says.
+fn issuer(claims: &Object, policy: &IssuerPolicy) -> Result<Issuer, Reject> {
+    let Some(template) = &policy.template else {
+        return Ok(policy.issuer.clone());
+    };
+    let iss = text(claims.get("iss"), "iss")?.ok_or_else(|| missing("iss"))?;
+    let said = text(claims.at(&template.claim), &template.claim.to_string())?;
+    let said = said.ok_or_else(|| missing(&template.claim.to_string()))?;
+    match template.value(&iss) {
+        Some(named) if *named == *said => Ok(Issuer::new(&*iss)),
+        Some(_) | None => Err(invalid("iss", &format!("that of the token's `{}`", template.claim))),
+    }
+}
+
 /// `sub`. An empty one names nobody.
 fn subject(claims: &Object) -> Result<Option<Box<str>>, Reject> {
     text(claims.get("sub").filter(|value| value.as_str() != Some("")), "sub")
 }
 
-/// The tenant that the issuer asserts and may assert.
-fn tenant(claims: &Object, policy: &IssuerPolicy) -> Result<Option<Box<str>>, Reject> {
-    let claimed = || first(claims, policy.claims.tenant.as_slice());
+/// The tenants that the issuer asserts and may assert. A claim that names no tenant in a way that is understood names none:
+/// it must not keep the token from routes that ask for no tenant.
+fn tenants(claims: &Object, policy: &IssuerPolicy) -> SmallVec<[Box<str>; 1]> {
+    let claimed = || policy.claims.tenant.as_ref().and_then(|path| claims.at(path));
     match &policy.tenants {
-        TenantAssertion::Any => claimed(),
-        TenantAssertion::OneOf(tenants) => Ok(claimed()?.filter(|tenant| tenants.contains(tenant))),
-        TenantAssertion::Constant(tenant) => Ok(Some(tenant.clone())),
+        TenantAssertion::Any => claimed().map(named).unwrap_or_default(),
+        TenantAssertion::OneOf(tenants) => {
+            let mut named = claimed().map(named).unwrap_or_default();
+            named.retain(|tenant| tenants.contains(tenant));
+            named
+        }
+        TenantAssertion::Constant(tenant) => SmallVec::from([tenant.clone()]),
+    }
+}
+
+/// The tenants in a claim: text, a whole number, an array of these, or the names of an object's members.
+fn named(claim: &Json) -> SmallVec<[Box<str>; 1]> {
+    let one = |item: &Json| match item {
+        Json::String(text) => (!text.is_empty()).then(|| text.clone()),
+        // A number that was rounded when it was read could be another tenant's.
+        Json::Number(number) => (!number.is_f64()).then(|| number.to_string().into()),
+        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+    };
+    match claim {
+        Json::Array(items) => items.iter().filter_map(one).collect(),
+        Json::Object(members) => {
+            members.iter().map(|(name, _)| name).filter(|name| !name.is_empty()).map(Box::from).collect()
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => one(claim).into_iter().collect(),
     }
 }
 

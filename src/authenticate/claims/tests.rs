@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::authenticate::testing::{NOW, claims_with, paths, policy};
+use crate::authenticate::{IssuerTemplate, Issuers};
 
 fn facts(policy: &IssuerPolicy, changes: Value) -> Result<TokenFacts, Reject> {
     let claims = Object::parse(claims_with(changes).to_string().as_bytes()).unwrap();
@@ -27,7 +28,7 @@ fn a_good_token_is_read_whole() {
     assert_eq!((facts.epoch, facts.key), (7, KeyThumbprint([1; 32])));
     assert_eq!(facts.subject.as_deref(), Some("alice"));
     assert_eq!(facts.client.as_deref(), Some("app"));
-    assert_eq!(facts.tenant.as_deref(), Some("acme"));
+    assert_eq!(facts.tenants.as_slice(), ["acme".into()]);
     assert_eq!(facts.actor.as_deref(), Some("batch"), "the outermost actor");
     assert_eq!(facts.token_id.as_deref(), Some("id-1"));
     assert_eq!(facts.audience.as_slice(), ["a".into(), "b".into()]);
@@ -61,7 +62,6 @@ fn claims_of_the_wrong_type_are_refused() {
         (json!({"sub": 7}), Invalid, "sub number"),
         (json!({"jti": 7}), Invalid, "jti number"),
         (json!({"client_id": ["app"]}), Invalid, "client array"),
-        (json!({"tenant_id": 7}), Invalid, "tenant number"),
         (json!({"aud": ""}), Invalid, "empty aud"),
         (json!({"aud": []}), Invalid, "no aud in the array"),
         (json!({"aud": ["a", ""]}), Invalid, "an empty aud in the array"),
@@ -91,7 +91,7 @@ fn null_is_not_a_value() {
     for claim in ["nbf", "act", "scope", "tenant_id", "cnf"] {
         let facts = with_null(claim).unwrap();
         assert!(facts.not_before.is_none() || claim != "nbf", "{claim}");
-        assert!(facts.actor.is_none() && (facts.tenant.is_none() || claim != "tenant_id"), "{claim}");
+        assert!(facts.actor.is_none() && (facts.tenants.is_empty() || claim != "tenant_id"), "{claim}");
         assert!(facts.scopes.is_empty() || claim != "scope", "{claim}");
     }
 }
@@ -142,8 +142,86 @@ fn tenant_counts_where_the_issuer_may_assert_it() {
     ] {
         let policy = IssuerPolicy { tenants: assertion, ..policy() };
         let facts = facts(&policy, json!({ "tenant_id": claim })).unwrap();
-        assert_eq!(facts.tenant.as_deref(), tenant, "{:?}", policy.tenants);
+        assert_eq!(facts.tenants.first().map(AsRef::as_ref), tenant, "{:?}", policy.tenants);
+        assert!(facts.tenants.len() <= 1, "{:?}", policy.tenants);
     }
+    let policy = IssuerPolicy { tenants: listed(), ..policy() };
+    let facts = facts(&policy, json!({ "tenant_id": ["acme", "initech", "globex"] })).unwrap();
+    assert_eq!(facts.tenants.as_slice(), ["acme".into(), "globex".into()]);
+}
+
+#[test]
+fn tenants_are_read_from_any_type_of_claim() {
+    for (claim, tenants) in [
+        (json!("acme"), &["acme"][..]),
+        (json!(42), &["42"]),
+        (json!(-7), &["-7"]),
+        (json!(18_446_744_073_709_551_615_u64), &["18446744073709551615"]),
+        (json!(["acme", 42, "globex"]), &["acme", "42", "globex"]),
+        (json!({"acme": {"id": 1}, "globex": {}}), &["acme", "globex"]),
+        (json!(["acme", null, true, ["globex"], {"initech": 1}, "", 1.5]), &["acme"]),
+        (json!(""), &[]),
+        (json!(42.5), &[]),
+        (json!(1e20), &[]),
+        (json!(true), &[]),
+        (json!(null), &[]),
+        (json!([]), &[]),
+        (json!({}), &[]),
+        (json!({"": 1}), &[]),
+    ] {
+        let facts = facts(&policy(), json!({ "tenant_id": claim })).unwrap();
+        assert_eq!(facts.tenants.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), tenants, "{claim}");
+    }
+}
+
+#[test]
+fn template_issuer_must_agree_with_its_claim() {
+    let policy = IssuerPolicy {
+        template: Some(IssuerTemplate::parse("https://idp.example/{tid}/v2.0").unwrap()),
+        ..policy()
+    };
+    let iss = |tenant: &str| format!("https://idp.example/{tenant}/v2.0");
+    let read = |iss: String, tid: Value| {
+        facts(&policy, json!({ "iss": iss, "tid": tid })).map_err(|reject| reject.reason)
+    };
+    assert_eq!(read(iss("acme"), json!("acme")).unwrap().issuer, Issuer::new(&*iss("acme")));
+    for (named, said, reason) in [
+        ("acme", json!("globex"), Reason::TokenClaimInvalid),
+        ("acme", json!("ACME"), Reason::TokenClaimInvalid),
+        ("acme", json!(["acme"]), Reason::TokenClaimInvalid),
+        ("42", json!(42), Reason::TokenClaimInvalid),
+        ("acme", json!(null), Reason::TokenClaimMissing),
+        ("acme/v2.0/globex", json!("acme"), Reason::TokenClaimInvalid),
+    ] {
+        assert_eq!(read(iss(named), said.clone()).unwrap_err(), reason, "{named} {said}");
+    }
+}
+
+#[test]
+fn template_is_found_for_allowed_tenants_only() {
+    let template = |tenants| IssuerPolicy {
+        issuer: Issuer::new("https://idp.example/{tid}/v2.0"),
+        template: Some(IssuerTemplate::parse("https://idp.example/{tid}/v2.0").unwrap()),
+        tenants,
+        ..policy()
+    };
+    let own = IssuerPolicy { issuer: Issuer::new("https://idp.example/own/v2.0"), ..policy() };
+    let listed = TenantAssertion::OneOf(Box::new(["acme".into(), "own".into()]));
+    let find = |issuers: &Issuers, iss| issuers.find(iss).map(|(index, _)| index.get());
+    let issuers = Issuers::new(vec![template(listed), own.clone()]);
+    for (iss, found) in [
+        ("https://idp.example/acme/v2.0", Some(0)),
+        ("https://idp.example/own/v2.0", Some(1)),
+        ("https://idp.example/globex/v2.0", None),
+        ("https://idp.example/{tid}/v2.0", None),
+        ("https://other.example/acme/v2.0", None),
+        ("https://idp.example", None),
+        ("", None),
+    ] {
+        assert_eq!(find(&issuers, iss), found, "{iss}");
+    }
+    let issuers = Issuers::new(vec![own, template(TenantAssertion::Any)]);
+    assert_eq!(find(&issuers, "https://idp.example/globex/v2.0"), Some(1), "any tenant");
 }
 
 #[test]

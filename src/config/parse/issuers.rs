@@ -8,7 +8,7 @@ use super::{Names, Parser};
 use crate::authenticate::keys::KeySet;
 use crate::authenticate::{
     AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, KeyRefresh, KeySource,
-    TenantAssertion, TokenTypes,
+    TokenTypes,
 };
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw_issuers::{RawClaims, RawIssuer, RawKeyRefresh, RawKeys};
@@ -52,18 +52,23 @@ impl Parser<'_, '_> {
         let algorithms = self.algorithms(&raw.algorithms, node);
         let keys = self.key_source(&raw, algorithms, node);
         let token_types = self.token_types(raw.token_type.as_ref(), node);
-        let claims = self.claim_map(&raw.claims, node);
+        let mut claims = self.claim_map(&raw.claims, node);
         let leeway = raw.leeway.map_or(Duration::from_secs(10), |d| d.0);
         if leeway > MOST_LEEWAY {
             let fault = Fault::new(node.place_of(&["leeway"]), "`leeway` above 5m").key("leeway");
             self.faults
                 .error(fault.hint("an expired token is accepted for this long; correct the clocks instead"));
         }
+        let template = self.issuer_template(&raw, &claims, node);
+        if let Some(template) = &template {
+            claims.tenant = Some(template.claim.clone());
+        }
         let (keys, plain_http) = keys?;
         let ca = raw.keys.ca.as_ref().and_then(|file| self.key_ca(file, &keys, plain_http, node));
         Some(IssuerPolicy {
             name: IssuerName::new(name),
             issuer: Issuer::new(raw.issuer.as_str()),
+            template,
             keys,
             algorithms,
             token_types,
@@ -120,6 +125,12 @@ impl Parser<'_, '_> {
     ) -> Option<(KeySource, bool)> {
         let place = node.place_of(&["keys"]);
         match &raw.keys {
+            RawKeys { discovery: Some(true), .. } if raw.issuer.contains('{') => {
+                let fault =
+                    Fault::new(place, "the issuers of a template have no common metadata").key("keys");
+                self.faults.error(fault.hint("write the provider's `jwks_uri`"));
+                None
+            }
             RawKeys { discovery: Some(true), jwks_uri: None, jwks_file: None, .. } => {
                 let url = self.key_url(&raw.issuer, node.place_of(&["issuer"]), "issuer")?;
                 if url.query {
@@ -248,39 +259,6 @@ impl Parser<'_, '_> {
             }
         }
         types
-    }
-
-    /// Which tenants the issuer may assert.
-    fn tenant_assertion(&mut self, raw: &RawIssuer, node: &Node<'_>) -> TenantAssertion {
-        let (key, message, hint) = match (&raw.tenants, &raw.tenant) {
-            (None, None) => return TenantAssertion::Any,
-            (None, Some(tenant)) if !tenant.is_empty() && raw.claims.tenant.is_none() => {
-                return TenantAssertion::Constant(tenant.as_str().into());
-            }
-            (Some(tenants), None)
-                if raw.claims.tenant.is_some()
-                    && !tenants.is_empty()
-                    && !tenants.iter().any(String::is_empty) =>
-            {
-                return TenantAssertion::OneOf(tenants.iter().map(|tenant| tenant.as_str().into()).collect());
-            }
-            (Some(_), Some(_)) => ("tenant", "`tenant` beside `tenants`", "keep one of them"),
-            (None, Some(tenant)) if tenant.is_empty() => ("tenant", "no tenant is named", "name it"),
-            (None, Some(_)) => {
-                let hint = "remove `claims.tenant`, or list its values in `tenants`";
-                ("tenant", "`tenant` beside a claim that names the tenant", hint)
-            }
-            (Some(tenants), None) if tenants.is_empty() || tenants.iter().any(String::is_empty) => {
-                ("tenants", "no tenant is named", "leave `tenants` out to accept any")
-            }
-            (Some(_), None) => {
-                let hint =
-                    "set `claims.tenant`; for an issuer that is one tenant itself write `tenant: name`";
-                ("tenants", "`tenants` without a claim that names the tenant", hint)
-            }
-        };
-        self.faults.error(Fault::new(node.place_of_key(&[key]), message).key(key).hint(hint));
-        TenantAssertion::Any
     }
 
     fn claim_map(&mut self, raw: &RawClaims, node: &Node<'_>) -> ClaimMap {

@@ -11,6 +11,7 @@ mod egress;
 mod forward;
 mod gateway;
 mod groups;
+mod issuer_tenants;
 mod issuers;
 mod listen;
 mod matches;

@@ -150,6 +150,10 @@ impl Parser<'_, '_> {
 
     fn tenant(&mut self, raw: &RawTenant, node: &Node<'_>, spec: Option<&RouteSpec>) -> Option<TenantRule> {
         let place = node.place_of(&["tenant"]);
+        let raw = match raw {
+            RawTenant::Any => return Some(TenantRule::Any),
+            RawTenant::One(rule) => rule,
+        };
         let wrong = match (&raw.from, &raw.equals) {
             (None, Some(equals))
                 if equals.values.iter().all(|t| !t.is_empty()) && !equals.values.is_empty() =>
@@ -215,11 +219,9 @@ impl Parser<'_, '_> {
         accepted: &[(&str, IssuerIndex)],
         issuers: &[IssuerPolicy],
     ) {
-        let limited = accepted.iter().any(|(_, index)| {
-            issuers.get(index.get()).is_some_and(|issuer| {
-                issuer.tenants != TenantAssertion::Any && issuer.claims.tenant.as_ref() == Some(path)
-            })
-        });
+        let limited = accepted
+            .iter()
+            .any(|(_, index)| issuers.get(index.get()).is_some_and(|issuer| issuer.limits_tenants_at(path)));
         if limited {
             let message = format!("`{path}` is the tenant of an issuer whose `tenants` are limited");
             let fault = Fault::new(node.place_of(&["claims"]), message).key("claims");
@@ -254,41 +256,45 @@ impl Parser<'_, '_> {
         for (name, test) in &raw.claims {
             let place = node.place_of_key(&["claims", name]);
             let path = self.claim_path(name, place)?;
-            let test = match test {
-                RawClaimTest { equals: Some(value), one_of: None, contains: None, contains_any: None } => {
-                    ClaimTest::Equals(self.claim_value(value, node, name)?)
-                }
-                RawClaimTest { equals: None, one_of: Some(values), contains: None, contains_any: None }
-                    if !values.is_empty() =>
-                {
-                    ClaimTest::OneOf(self.claim_values(values, node, name)?)
-                }
-                RawClaimTest { equals: None, one_of: None, contains: Some(value), contains_any: None } => {
-                    if value.is_array() {
-                        let place = node.place_of(&["claims", name]);
-                        let message =
-                            "`contains` compares the items of the claim with one value, not with a list";
-                        let fault = Fault::new(place, message).key(name.as_str());
-                        self.faults.error(fault.hint("for any of several values write `contains_any: […]`"));
-                        return None;
-                    }
-                    ClaimTest::ContainsAny(vec![self.claim_value(value, node, name)?])
-                }
-                RawClaimTest { equals: None, one_of: None, contains: None, contains_any: Some(values) }
-                    if !values.is_empty() =>
-                {
-                    ClaimTest::ContainsAny(self.claim_values(values, node, name)?)
-                }
-                _ => {
-                    let message = "a claim rule is exactly one of `equals`, `one_of`, `contains` and `contains_any`, with values";
-                    let place = node.place_of(&["claims", name]);
-                    self.faults.error(Fault::new(place, message).key(name.as_str()));
-                    return None;
-                }
-            };
+            let test = self.claim_test(test, node, name)?;
             rules.push(ClaimRule { path, test });
         }
         Some(rules)
+    }
+
+    /// What a rule demands: exactly one of its keys.
+    fn claim_test(&mut self, raw: &RawClaimTest, node: &Node<'_>, name: &str) -> Option<ClaimTest> {
+        let RawClaimTest { equals, one_of, contains, contains_any, has_member } = raw;
+        match (equals, one_of, contains, contains_any, has_member) {
+            (Some(value), None, None, None, None) => {
+                Some(ClaimTest::Equals(self.claim_value(value, node, name)?))
+            }
+            (None, Some(values), None, None, None) if !values.is_empty() => {
+                Some(ClaimTest::OneOf(self.claim_values(values, node, name)?))
+            }
+            (None, None, Some(value), None, None) if value.is_array() => {
+                let place = node.place_of(&["claims", name]);
+                let message = "`contains` compares the items of the claim with one value, not with a list";
+                let fault = Fault::new(place, message).key(name);
+                self.faults.error(fault.hint("for any of several values write `contains_any: […]`"));
+                None
+            }
+            (None, None, Some(value), None, None) => {
+                Some(ClaimTest::ContainsAny(vec![self.claim_value(value, node, name)?]))
+            }
+            (None, None, None, Some(values), None) if !values.is_empty() => {
+                Some(ClaimTest::ContainsAny(self.claim_values(values, node, name)?))
+            }
+            (None, None, None, None, Some(member)) if !member.is_empty() => {
+                Some(ClaimTest::HasMember(member.as_str().into()))
+            }
+            _ => {
+                let message = "a claim rule is exactly one of `equals`, `one_of`, `contains`, `contains_any` and `has_member`, with values";
+                let place = node.place_of(&["claims", name]);
+                self.faults.error(Fault::new(place, message).key(name));
+                None
+            }
+        }
     }
 
     fn claim_values(&mut self, values: &[Value], node: &Node<'_>, name: &str) -> Option<Vec<Json>> {

@@ -200,7 +200,10 @@ impl Hosts {
                 });
                 let accepted = requirement.issuers.iter().filter_map(|index| issuers.get(*index));
                 for policy in accepted {
-                    add(&mut resource.authorization_servers, &policy.issuer);
+                    // A template is no issuer that a client could ask.
+                    if policy.template.is_none() {
+                        add(&mut resource.authorization_servers, &policy.issuer);
+                    }
                     for scope in requirement.scopes.listed() {
                         let name = policy.advertised_scopes.of(scope);
                         if !scopes.contains(&*name) {

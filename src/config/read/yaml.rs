@@ -98,7 +98,8 @@ pub(in crate::config) fn text(bytes: &[u8]) -> Result<&str, Fault> {
         }
     };
     let odd = |c: char| {
-        c.is_control() && !matches!(c, '\n' | '\r' | '\t') || matches!(c, '\u{FEFF}' | '\u{2028}' | '\u{2029}')
+        c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+            || matches!(c, '\u{FEFF}' | '\u{2028}' | '\u{2029}')
     };
     if let Some((at, c)) = text.char_indices().find(|(_, c)| odd(*c)) {
         let message = format!("control character U+{:04X}", u32::from(c));

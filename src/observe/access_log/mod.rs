@@ -100,7 +100,7 @@ pub struct Entry<'a> {
     pub client: Option<&'a str>,
     /// The subject of the token.
     pub subject: Option<&'a str>,
-    /// The tenant of the token.
+    /// The tenant that the caller acts for.
     pub tenant: Option<&'a str>,
     /// The upstream asked.
     pub upstream: Option<&'a str>,
