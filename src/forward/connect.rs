@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::body::ClientBody;
-use super::http1::Io;
+use super::http1::wire::Io;
 use crate::observe::metrics::Counted;
 use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;

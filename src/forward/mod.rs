@@ -8,6 +8,7 @@
 //!    HTTP/2 upstream says it did not process is sent again a few times, whatever its method (RFC 9113 §8.7).
 //! 5. The answer streams back ([`answer`]); a switch of protocols becomes a tunnel (`upgrade`).
 
+mod amend;
 pub mod answer;
 pub mod body;
 mod bound;
@@ -108,6 +109,7 @@ pub async fn forward(
         }
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
+    amend::fit_to_status(&mut response);
     if is_stream(response.headers()) {
         response.body_mut().stream_until(way.expires.map(Expiry::new));
     }
@@ -195,7 +197,7 @@ impl Outbound<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(head, client, lease, progress);
         }
-        let Head { status, headers, framing, reusable, keeps, .. } = head;
+        let Head { status, phrase, headers, framing, reusable, keeps, .. } = head;
         let reusable = reusable && bound == Bound::No && !bound::challenges(status, &headers);
         let most = match self.head.version {
             Version::HTTP_2 => STREAM_ROOM,
@@ -205,6 +207,7 @@ impl Outbound<'_> {
         let mut response = Response::new(UpstreamBody::new(source, self.way.route, progress));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        phrase.map(|phrase| response.extensions_mut().insert(phrase));
         Ok(response)
     }
 
@@ -324,6 +327,7 @@ impl Outbound<'_> {
         let mut response = Response::new(UpstreamBody::new(Source::Ended, self.way.route, progress));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = head.headers;
+        head.phrase.map(|phrase| response.extensions_mut().insert(phrase));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(upgrade::WEBSOCKET));
         Ok(response)

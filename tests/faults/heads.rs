@@ -43,7 +43,14 @@ const INVALID: &[(&str, &[u8])] = &[
     ("no colon", b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"),
     ("no name", b"HTTP/1.1 200 OK\r\n: value\r\n\r\n"),
     ("a space in a name", b"HTTP/1.1 200 OK\r\nA b: 1\r\n\r\n"),
-    ("a space before the colon", b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n"),
+    (
+        "a length before and behind a colon",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a coding with a space before the colon",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+    ),
     ("a folded line", b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"),
     ("a fold at the beginning", b"HTTP/1.1 200 OK\r\n A: b\r\n\r\n"),
     ("NUL in a value", b"HTTP/1.1 200 OK\r\nA: a\0b\r\n\r\n"),

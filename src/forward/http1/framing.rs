@@ -123,7 +123,7 @@ impl Chunk {
                         *self = Self::Size(Looked::default());
                     }
                     [] | [b'\r'] => return Ok(Piece::NeedMore),
-                    _ => return Err(Malformed("a chunk that is longer than its size")),
+                    _ => return Err(Malformed::new("a chunk that is longer than its size")),
                 },
                 Self::Trailers(looked) => return trailers(arrived, looked),
             }
@@ -135,7 +135,7 @@ impl Chunk {
 fn size(arrived: &mut BytesMut, looked: &mut Looked) -> Result<Option<u64>, Malformed> {
     // The parser takes an empty line for a size of zero.
     if arrived.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
-        return Err(Malformed("a chunk without a size"));
+        return Err(Malformed::new("a chunk without a size"));
     }
     if !looked.is_due(arrived, CHUNK_LINE, Ends::Line) {
         return Ok(None);
@@ -148,11 +148,11 @@ fn size(arrived: &mut BytesMut, looked: &mut Looked) -> Result<Option<u64>, Malf
             Ok(Some(size))
         }
         Ok(_) if ends.is_some_and(|ends| ends <= CHUNK_LINE) => {
-            Err(Malformed("the line of a chunk's size with a bare LF"))
+            Err(Malformed::new("the line of a chunk's size with a bare LF"))
         }
         Ok(httparse::Status::Partial) if arrived.len() < CHUNK_LINE => Ok(None),
-        Ok(_) => Err(Malformed("the line of a chunk's size is too long")),
-        Err(_) => Err(Malformed("a chunk without a size")),
+        Ok(_) => Err(Malformed::new("the line of a chunk's size is too long")),
+        Err(_) => Err(Malformed::new("a chunk without a size")),
     }
 }
 
@@ -175,11 +175,11 @@ fn trailers(arrived: &mut BytesMut, looked: &mut Looked) -> Result<Piece, Malfor
                     Some((name, HeaderValue::from_bytes(field.value).ok()?))
                 })
                 .collect();
-            (length, parsed.ok_or(Malformed("a trailer field that is none"))?)
+            (length, parsed.ok_or(Malformed::new("a trailer field that is none"))?)
         }
         Ok(httparse::Status::Partial) if arrived.len() < TRAILER_BYTES => return Ok(Piece::NeedMore),
-        Ok(_) => return Err(Malformed("the trailer section is too long")),
-        Err(_) => return Err(Malformed("the trailer section is malformed, or has too many fields")),
+        Ok(_) => return Err(Malformed::new("the trailer section is too long")),
+        Err(_) => return Err(Malformed::new("the trailer section is malformed, or has too many fields")),
     };
     arrived.advance(length);
     Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) })

@@ -10,7 +10,9 @@ pub mod framing;
 pub mod looked;
 pub mod request;
 pub mod response;
+pub(super) mod wire;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -20,14 +22,13 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_rustls::client::TlsStream;
 
 use self::framing::{Framing, Piece};
 use self::looked::Looked;
 use self::request::{SendFault, Sending};
 use self::response::{Expected, Head};
+use self::wire::Io;
 use super::body::Progress;
 use crate::observe::metrics::Counted;
 
@@ -45,9 +46,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const INTERIM: usize = 16;
 
 /// What is no HTTP, or in doubt; says what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Malformed(pub(super) &'static str);
+pub struct Malformed(Cow<'static, str>);
+
+impl Malformed {
+    const fn new(what: &'static str) -> Self {
+        Self(Cow::Borrowed(what))
+    }
+}
 
 /// Why a request got no answer.
 #[derive(Debug)]
@@ -62,15 +69,6 @@ pub(super) enum Fault {
     Body,
     /// No answer in time.
     Timeout,
-}
-
-/// The socket of an upstream connection.
-#[derive(Debug)]
-pub(super) enum Io {
-    /// Plain TCP.
-    Plain(TcpStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// An open connection. Dropping it closes it.
@@ -211,7 +209,7 @@ impl Connection {
                 {
                     asking.interim += 1;
                     if asking.interim > INTERIM {
-                        return Err(Malformed("too many interim answers"));
+                        return Err(Malformed::new("too many interim answers"));
                     }
                 }
                 head => return Ok(head),
@@ -343,52 +341,5 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
-        }
     }
 }

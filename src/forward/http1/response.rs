@@ -4,12 +4,15 @@
 //! 2. An answer whose end two readers could find at different places is refused (RFC 9112 §6.3): more than one length, a
 //!    length beside a coding, codings other than `chunked` alone, a coding in HTTP/1.0.
 //! 3. A head is bounded in bytes and fields.
+//! 4. White space before a colon is removed, and the field counts like any other (RFC 9112 §5.1). A folded field is refused.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
 
 use super::Malformed;
@@ -36,6 +39,8 @@ pub struct Expected {
 pub struct Head {
     /// The status.
     pub status: StatusCode,
+    /// The reason phrase, if it is another one than the usual one of the status.
+    pub phrase: Option<ReasonPhrase>,
     /// The fields that go on.
     pub headers: HeaderMap,
     /// Where the body ends.
@@ -71,7 +76,7 @@ pub fn parse(
     for span in spans {
         reading.field(&text, span)?;
     }
-    reading.finish(&line, expected.of_head).map(Some)
+    reading.finish(line, expected.of_head).map(Some)
 }
 
 /// Fields that are added to an answer on its way: the request's id, those of CORS.
@@ -81,6 +86,7 @@ const EXTRA_FIELDS: usize = 4;
 struct StatusLine {
     length: usize,
     status: StatusCode,
+    phrase: Option<ReasonPhrase>,
     http10: bool,
 }
 
@@ -96,25 +102,26 @@ type Spans = SmallVec<[Span; 24]>;
 fn split(arrived: &[u8], expected: Expected) -> Result<Option<(StatusLine, Spans)>, Malformed> {
     // The parser skips any number of empty lines, and would do so anew each time.
     if let [b'\r' | b'\n', ..] = arrived {
-        return Err(Malformed("an empty line instead of an answer"));
+        return Err(Malformed::new("an empty line instead of an answer"));
     }
     let mut room = [const { MaybeUninit::uninit() }; ROOM];
     let fields = room.get_mut(..expected.fields.min(ROOM)).unwrap_or_default();
     let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, arrived, fields);
+    let mut config = httparse::ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    let parsed = config.parse_response_with_uninit_headers(&mut response, arrived, fields);
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) if length <= expected.bytes => length,
         Ok(httparse::Status::Partial) if arrived.len() < expected.bytes => return Ok(None),
-        Ok(_) => return Err(Malformed("the header section is too long")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("too many header fields")),
-        Err(_) if is_folded(arrived) => {
-            return Err(Malformed("a header field is folded over two lines (obs-fold), which is refused"));
+        Ok(_) => return Err(Malformed::new("the header section is too long")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed::new("too many header fields")),
+        Err(_) => {
+            let malformed = || Malformed::new("the header section is malformed");
+            return Err(folded(arrived).unwrap_or_else(malformed));
         }
-        Err(_) => return Err(Malformed("the header section is malformed")),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(Malformed("the status is none"))?;
+    let status = status.ok_or(Malformed::new("the status is none"))?;
     let base = arrived.as_ptr().addr();
     let range = |part: &[u8]| {
         let start = part.as_ptr().addr().saturating_sub(base);
@@ -125,12 +132,39 @@ fn split(arrived: &[u8], expected: Expected) -> Result<Option<(StatusLine, Spans
         .iter()
         .map(|field| Span { name: range(field.name.as_bytes()), value: range(field.value) })
         .collect();
-    Ok(Some((StatusLine { length, status, http10: response.version == Some(0) }, spans)))
+    let phrase = if response.reason == status.canonical_reason() { None } else { phrase(arrived) };
+    Ok(Some((StatusLine { length, status, phrase, http10: response.version == Some(0) }, spans)))
 }
 
-/// Whether a line begins with white space (RFC 9112 §5.2).
-fn is_folded(head: &[u8]) -> bool {
-    head.windows(2).any(|pair| matches!(pair, [b'\n', b' ' | b'\t']))
+/// The reason phrase in a status line that was parsed. `None` if it is empty.
+fn phrase(head: &[u8]) -> Option<ReasonPhrase> {
+    let line = head.split(|byte| *byte == b'\n').next()?;
+    let phrase = line.get(BEFORE_PHRASE.len()..)?.trim_ascii();
+    // The parser returns no phrase that has a byte outside ASCII; this type takes it, and nothing that ends a line.
+    ReasonPhrase::try_from(phrase).ok().filter(|_| !phrase.is_empty())
+}
+
+/// What stands before the reason phrase.
+const BEFORE_PHRASE: &str = "HTTP/1.1 200 ";
+
+/// Names the field of a head that is folded over several lines (RFC 9112 §5.2), if there is one.
+fn folded(head: &[u8]) -> Option<Malformed> {
+    let mut before: &[u8] = b"";
+    for line in head.split(|byte| *byte == b'\n') {
+        match line {
+            [] | [b'\r'] => return None,
+            [b' ' | b'\t', ..] => {
+                let name = before.split(|byte| *byte == b':').next().unwrap_or_default();
+                let name = HeaderName::from_bytes(name.trim_ascii_end()).ok();
+                let name = name.as_ref().map_or("unknown", HeaderName::as_str);
+                return Some(Malformed(Cow::Owned(format!(
+                    "the header field `{name}` is folded (obs-fold), which is refused; the upstream must send it on one line"
+                ))));
+            }
+            line => before = line,
+        }
+    }
+    None
 }
 
 /// What the fields say so far.
@@ -152,7 +186,7 @@ impl Reading {
         let value = text.get(span.value).map(|value| text.slice_ref(value));
         let value = value.and_then(|value| HeaderValue::from_maybe_shared(value).ok());
         let (Some(name), Some(value)) = (name, value) else {
-            return Err(Malformed("a header field that is none"));
+            return Err(Malformed::new("a header field that is none"));
         };
         match name {
             header::CONTENT_LENGTH => {
@@ -161,7 +195,9 @@ impl Reading {
             }
             header::TRANSFER_ENCODING => {
                 if self.coded || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                    return Err(Malformed("an answer with a Transfer-Encoding other than `chunked` alone"));
+                    return Err(Malformed::new(
+                        "an answer with a Transfer-Encoding other than `chunked` alone",
+                    ));
                 }
                 self.coded = true;
             }
@@ -189,7 +225,7 @@ impl Reading {
         match (self.length, length) {
             (None, Some(length)) => self.length = Some(length),
             (Some(_), _) | (None, None) => {
-                return Err(Malformed(
+                return Err(Malformed::new(
                     "an answer with more than one Content-Length, or one that is no number",
                 ));
             }
@@ -209,7 +245,7 @@ impl Reading {
         }
     }
 
-    fn finish(mut self, line: &StatusLine, of_head: bool) -> Result<Head, Malformed> {
+    fn finish(mut self, line: StatusLine, of_head: bool) -> Result<Head, Malformed> {
         for name in self.nominated {
             // These frame the answer itself; an upstream cannot ask to lose them.
             if name != header::CONTENT_LENGTH {
@@ -217,10 +253,10 @@ impl Reading {
             }
         }
         if self.coded && self.length.is_some() {
-            return Err(Malformed("an answer with Transfer-Encoding and Content-Length"));
+            return Err(Malformed::new("an answer with Transfer-Encoding and Content-Length"));
         }
         if self.coded && line.http10 {
-            return Err(Malformed("an answer with Transfer-Encoding in HTTP/1.0"));
+            return Err(Malformed::new("an answer with Transfer-Encoding in HTTP/1.0"));
         }
         let bodiless = of_head
             || line.status.is_informational()
@@ -234,6 +270,7 @@ impl Reading {
         let upgrade = if let [upgrade] = self.upgrades.as_slice() { Some(upgrade.clone()) } else { None };
         Ok(Head {
             status: line.status,
+            phrase: line.phrase,
             headers: self.headers,
             reusable: self.reusable && !self.closes && framing != Framing::UntilClose,
             framing,
@@ -358,11 +395,78 @@ mod tests {
             ("hello\r\n\r\n", "no answer at all"),
             ("\r\nHTTP/1.1 200 OK\r\n\r\n", "an empty line before it"),
             ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a folded line"),
-            ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "a space before the colon"),
+            ("HTTP/1.1 200 OK\r\nA b: c\r\n\r\n", "a space within a name"),
+            ("HTTP/1.1 200 OK\r\n : c\r\n\r\n", "a space for a name"),
+            ("HTTP/1.1 200 OK\r\nA \r\n: c\r\n\r\n", "a line end before the colon"),
             (long.as_str(), "too long"),
             (many.as_str(), "too many fields"),
         ] {
             assert!(read(head).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn white_space_before_a_colon_is_removed() {
+        const EMPTY: Framing = Framing::EMPTY;
+        for (fields, framing, names) in [
+            ("X-A : 1\r\nContent-Length: 0", EMPTY, &["x-a", "content-length"][..]),
+            ("X-A \t : 1\r\nContent-Length: 0", EMPTY, &["x-a", "content-length"]),
+            ("Content-Length : 7", Framing::Length(7), &["content-length"]),
+            ("Content-Length\t: 7", Framing::Length(7), &["content-length"]),
+            ("Transfer-Encoding : chunked", Framing::chunked(), &[]),
+            ("Connection : X-Hop\r\nX-Hop : 1\r\nContent-Length: 0", EMPTY, &["content-length"]),
+        ] {
+            let head = whole(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"));
+            let found: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!((head.framing, found.as_slice()), (framing, names), "{fields:?}");
+        }
+        for fields in [
+            "Content-Length : 1\r\nContent-Length: 1",
+            "Content-Length: 1\r\nContent-Length : 2",
+            "Content-Length : 1\r\nTransfer-Encoding: chunked",
+            "Content-Length: 1\r\nTransfer-Encoding : chunked",
+            "Transfer-Encoding : gzip",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding\t: chunked",
+        ] {
+            assert!(read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n")).is_err(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_folded_field_is_named() {
+        for (head, named) in [
+            ("HTTP/1.1 200 OK\r\nX-Note: one\r\n two\r\n\r\n", Some("`x-note`")),
+            ("HTTP/1.1 200 OK\r\nA: b\r\nX-Note : one\r\n\ttwo\r\n three\r\n\r\n", Some("`x-note`")),
+            ("HTTP/1.1 200 OK\nA: b\nX-Note: one\n two\n\n", Some("`x-note`")),
+            ("HTTP/1.1 200 OK\r\n A: b\r\n\r\n", Some("`unknown`")),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\nX-Body: 1\r\n 2", None),
+        ] {
+            let error = read(head).unwrap_err().to_string();
+            match named {
+                Some(named) => assert!(error.contains(named) && error.contains("fold"), "{head:?}: {error}"),
+                None => assert!(!error.contains("fold"), "{head:?}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_phrase_is_kept_unless_it_is_the_usual_one() {
+        for (line, phrase) in [
+            ("200 OK", None),
+            ("200 ", None),
+            ("200", None),
+            ("200 Fine", Some("Fine")),
+            ("200 ok", Some("ok")),
+            ("404 OK", Some("OK")),
+            ("404 Not Found", None),
+            ("403 Token is missing: ask twice", Some("Token is missing: ask twice")),
+            ("400 Ungültig", Some("Ungültig")),
+            ("999 Request denied", Some("Request denied")),
+            ("999 ", None),
+        ] {
+            let head = whole(&format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n"));
+            let found = head.phrase.as_ref().map(ReasonPhrase::as_bytes);
+            assert_eq!(found, phrase.map(str::as_bytes), "{line:?}");
         }
     }
 }
