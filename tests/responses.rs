@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Client, Reply, Rig, soon};
+use support::{Client, Reply, Rig, ok, soon};
 
 /// The head of the response to a GET of `/status` over HTTP/1.1, as it is on the wire.
 async fn raw_head(rig: &Rig) -> String {
@@ -84,4 +84,56 @@ async fn response_without_a_body_has_no_length() {
             "{status} over HTTP/1.1"
         );
     }
+}
+
+#[tokio::test]
+async fn location_is_that_of_the_public_origin() {
+    let routes = "
+- { id: v1, match: { host: api.example.com, path: '/v1/{*rest}' }, public: true, upstream: orders, forward: { strip_prefix: /v1, rewrite_cookies: true } }
+- { id: as-is, match: { host: api.example.com, path: '/as-is/{*rest}' }, public: true, upstream: orders, forward: { strip_prefix: /as-is, rewrite_location: false } }
+- { id: elsewhere, match: { host: other.example.com, path: '/v1/{*rest}' }, public: true, upstream: orders, forward: { strip_prefix: /v1 } }
+";
+    // `hosts` names api.example.com only.
+    let rig = Rig::routes(routes).await;
+    let own = rig.upstream.url();
+    rig.upstream.answers(move |request| {
+        let location = request.header("x-location").unwrap_or_default();
+        let cookie = "Set-Cookie: a=1; Domain=127.0.0.1; Path=/";
+        Reply::with(201, &format!("Location: {location}\r\nContent-Location: {location}\r\n{cookie}\r\n"), "")
+    });
+    for (host, path, location, wanted, cookie) in [
+        ("api.example.com", "/v1/x", "/orders/1", "https://api.example.com/v1/orders/1", "a=1; Path=/v1"),
+        (
+            "api.example.com",
+            "/v1/x",
+            &format!("{own}/orders/1"),
+            "https://api.example.com/v1/orders/1",
+            "a=1; Path=/v1",
+        ),
+        (
+            "api.example.com",
+            "/v1/x",
+            "https://login.example.com/",
+            "https://login.example.com/",
+            "a=1; Path=/v1",
+        ),
+        ("api.example.com", "/as-is/x", "/orders/1", "/orders/1", "a=1; Domain=127.0.0.1; Path=/"),
+        (
+            "other.example.com",
+            "/v1/x",
+            &format!("{own}/orders/1"),
+            "/v1/orders/1",
+            "a=1; Domain=127.0.0.1; Path=/",
+        ),
+    ] {
+        let call = rig.gateway.get(path).host(host).header("X-Location", location);
+        let response = call.send().await;
+        assert_eq!(response.status, 201, "{host}{path}");
+        for name in ["location", "content-location"] {
+            assert_eq!(response.header(name), Some(wanted), "{host}{path}: {name} {location}");
+        }
+        assert_eq!(response.header("set-cookie"), Some(cookie), "{host}{path}");
+    }
+    rig.upstream.answers(|_| ok("hello"));
+    assert!(!rig.gateway.get("/v1/x").send().await.fields.has("location"));
 }

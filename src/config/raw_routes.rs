@@ -183,6 +183,11 @@ pub(super) struct RawForward {
     /// Whether a request may turn its connection into a WebSocket. Default `false`.
     #[serde(default)]
     pub(super) websocket: bool,
+    /// Whether `Location` and `Content-Location` of responses are rewritten to the public origin and path. Default `true`.
+    pub(super) rewrite_location: Option<bool>,
+    /// Whether `Domain` and `Path` of cookies in responses are rewritten likewise. Default `false`.
+    #[serde(default)]
+    pub(super) rewrite_cookies: bool,
     /// Headers that tell who calls: `sub`, `client`, `scope`, `tenant`, `issuer`, `actor`, `jti`, `roles` or `claim.PATH`.
     #[serde(default)]
     pub(super) identity_headers: BTreeMap<String, String>,

@@ -10,6 +10,7 @@
 
 mod amend;
 pub mod answer;
+mod attempt;
 pub mod body;
 mod bound;
 mod connect;
@@ -20,6 +21,7 @@ pub mod headers;
 pub mod http1;
 mod http2;
 pub mod identity;
+mod location;
 mod pace;
 pub mod pool;
 mod replay;
@@ -30,25 +32,27 @@ use std::rc::Rc;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
+use crate::route::host::Host;
 use crate::route::rewrite::Target;
 use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
 use crate::types::{BodySignal, RawQuery, Timestamp};
 use answer::{Http1Source, Source, UpstreamBody, is_stream};
+use attempt::http1_exchange;
 use body::{ClientBody, Progress};
 use bound::Bound;
 use declared::{authority, delimiter, expects_length, invalid};
 use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
-use http1::response::{Expected, Head};
-use http1::{BODY_ROOM, Fault, Rest, STREAM_ROOM};
+use http1::response::Head;
+use http1::{BODY_ROOM, STREAM_ROOM};
 use pool::{Lease, Pool, Terms};
 
 /// The surroundings of a request that forwarding needs beside the permit.
@@ -197,7 +201,7 @@ impl Outbound<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(head, client, lease, progress);
         }
-        let Head { status, phrase, headers, framing, reusable, keeps, .. } = head;
+        let Head { status, phrase, headers, located, framing, reusable, keeps, .. } = head;
         let reusable = reusable && bound == Bound::No && !bound::challenges(status, &headers);
         let most = match self.head.version {
             Version::HTTP_2 => STREAM_ROOM,
@@ -208,6 +212,7 @@ impl Outbound<'_> {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         phrase.map(|phrase| response.extensions_mut().insert(phrase));
+        self.rewrite_urls(response.headers_mut(), located);
         Ok(response)
     }
 
@@ -246,7 +251,41 @@ impl Outbound<'_> {
         progress: &Rc<Progress>,
     ) -> Result<Response<UpstreamBody>, Reject> {
         self.bound(true)?;
-        http2::exchange(self.way, &self.head.method, |body| self.http2_request(body), body, progress).await
+        let build = |body| self.http2_request(body);
+        let mut response = http2::exchange(self.way, &self.head.method, build, body, progress).await?;
+        let headers = response.headers_mut();
+        let located =
+            headers.contains_key(header::LOCATION) || headers.contains_key(header::CONTENT_LOCATION);
+        self.rewrite_urls(headers, located);
+        Ok(response)
+    }
+
+    /// Rewrites URLs in the head of a response for the client. `located` is whether a field may hold one that is no cookie's.
+    fn rewrite_urls(&self, headers: &mut HeaderMap, located: bool) {
+        let Way { route, pool, snapshot, client, secure, .. } = self.way;
+        let located = located && route.rewrite_location;
+        if !located && !route.rewrite_cookies {
+            return;
+        }
+        let (Ok(host), Ok(asked)) = (Host::of(&self.head.uri, &self.head.headers), authority(self.head))
+        else {
+            return;
+        };
+        let origin = snapshot.origins.get(host.as_str());
+        let sides = location::Sides {
+            upstream: &pool.cell.policy,
+            sent_host: self.host(&asked).to_str().unwrap_or_default(),
+            rewrite: &route.rewrite,
+            host: host.as_str(),
+            origin: origin.map(|origin| &*origin.text),
+            secure: origin.map_or_else(|| client.is_secure(secure), |origin| origin.secure),
+        };
+        if located {
+            location::rewrite_locations(headers, &sides);
+        }
+        if route.rewrite_cookies {
+            location::rewrite_cookies(headers, &sides);
+        }
     }
 
     /// The request as it is sent over HTTP/2.
@@ -331,54 +370,6 @@ impl Outbound<'_> {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(upgrade::WEBSOCKET));
         Ok(response)
-    }
-}
-
-/// Sends a request and waits for the head of its answer; once more on a new connection where that can do no harm.
-async fn http1_exchange(
-    way: Way<'_>,
-    mut sending: Sending,
-    progress: &Rc<Progress>,
-) -> Result<(Head, Rest, Lease), Reject> {
-    let limits = &way.snapshot.gateway.limits;
-    let expected = Expected {
-        of_head: sending.is_head(),
-        bytes: limits.upstream_header_bytes,
-        fields: limits.upstream_headers,
-    };
-    let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
-    loop {
-        let limit = way.route.upstream_response;
-        let fault = match lease.http1() {
-            Some(connection) => match connection.ask(&mut sending, limit, expected, progress).await {
-                Ok(head) => {
-                    let rest =
-                        if sending.is_done() { Rest::Nothing } else { Rest::Unsent(Box::new(sending)) };
-                    return Ok((head, rest, lease));
-                }
-                Err(fault) => fault,
-            },
-            None => return Err(Reject::new(Reason::Internal)),
-        };
-        // Only a kept connection may have been closed before the request came to it, and only once.
-        if lease.reused && matches!(fault, Fault::Silence(_)) && sending.rewind() {
-            tracing::debug!(?fault, address = %lease.address(), "a kept connection was closed");
-            drop(lease);
-            lease = way.pool.lend(true, Instant::now(), way.terms()).await?;
-            continue;
-        }
-        let told = |what: &dyn std::fmt::Display| {
-            Reject::because(Reason::UpstreamInvalid, format!("{}: {what}", lease.address()))
-        };
-        return Err(match (progress.fault(), fault) {
-            (Some(reject), _) => reject,
-            (None, Fault::Body) => invalid("the request body broke off"),
-            (None, Fault::Timeout) => {
-                Reject::because(Reason::UpstreamTimeout, format!("no answer within {limit:?}"))
-            }
-            (None, Fault::Silence(error) | Fault::Broken(error)) => told(&error),
-            (None, Fault::Malformed(malformed)) => told(&malformed),
-        });
     }
 }
 

@@ -265,6 +265,10 @@ pub struct Route {
     pub forward_token: bool,
     /// Whether a request may turn its connection into a WebSocket.
     pub websocket: bool,
+    /// Whether `Location` and `Content-Location` of responses are rewritten for the client.
+    pub rewrite_location: bool,
+    /// Whether `Domain` and `Path` of cookies in responses are.
+    pub rewrite_cookies: bool,
     /// Headers that tell the upstream who calls.
     pub identity_headers: Arc<[(HeaderName, IdentityField)]>,
     /// Cross-origin answers, if enabled.

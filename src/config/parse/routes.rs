@@ -164,6 +164,8 @@ impl Parser<'_, '_> {
             method_query: raw.matches.allow_method_query,
             forward_token: raw.forward.forward_token,
             websocket: raw.forward.websocket,
+            rewrite_location: raw.forward.rewrite_location.unwrap_or(true),
+            rewrite_cookies: raw.forward.rewrite_cookies,
             identity_headers: routes.identity_headers.of(identity_headers),
             cors,
             body,

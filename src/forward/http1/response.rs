@@ -43,6 +43,8 @@ pub struct Head {
     pub phrase: Option<ReasonPhrase>,
     /// The fields that go on.
     pub headers: HeaderMap,
+    /// Whether one of them is `Location` or `Content-Location`.
+    pub located: bool,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether the connection may carry another request after this.
@@ -171,6 +173,7 @@ fn folded(head: &[u8]) -> Option<Malformed> {
 #[derive(Default)]
 struct Reading {
     headers: HeaderMap,
+    located: bool,
     nominated: SmallVec<[HeaderName; 2]>,
     upgrades: SmallVec<[HeaderValue; 1]>,
     length: Option<u64>,
@@ -203,6 +206,10 @@ impl Reading {
             }
             header::CONNECTION => self.connection(&value),
             header::UPGRADE => self.upgrades.push(value),
+            header::LOCATION | header::CONTENT_LOCATION => {
+                self.located = true;
+                self.headers.append(name, value);
+            }
             // A trailer section that the upstream announces is passed on, so its announcement is too.
             header::TRAILER => {
                 self.headers.append(name, value);
@@ -272,6 +279,7 @@ impl Reading {
             status: line.status,
             phrase: line.phrase,
             headers: self.headers,
+            located: self.located,
             reusable: self.reusable && !self.closes && framing != Framing::UntilClose,
             framing,
             keeps: self.keeps,

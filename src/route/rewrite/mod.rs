@@ -5,6 +5,7 @@
 //! 3. `add_prefix` is then put in front. The result starts with it, starts with `/`, and is canonical: it cannot mean a
 //!    path outside the prefix.
 //! 4. The query is sent byte for byte.
+//! 5. The inverse serves the client's sake in responses. Nothing is decided by it: what a client asks for next is judged anew.
 
 use std::borrow::Cow;
 
@@ -94,6 +95,36 @@ impl Rewrite {
             return Err(ambiguous("the rewritten path is not canonical"));
         }
         target(&result, uri.query())
+    }
+}
+
+impl Rewrite {
+    /// The path that a client asks for, so that the upstream gets this one. `None` if there is none: it lacks `add_prefix`.
+    pub fn invert<'p>(&self, path: &'p str) -> Option<Cow<'p, str>> {
+        let rest = match &self.add_prefix {
+            Some(prefix) => strip(path, prefix)?,
+            None => path,
+        };
+        Some(match (&self.strip_prefix, rest) {
+            (Some(prefix), rest) => Cow::Owned(format!("{prefix}{rest}")),
+            (None, "") => Cow::Borrowed("/"),
+            (None, rest) => Cow::Borrowed(rest),
+        })
+    }
+
+    /// The same for a path that stands for all below it, as a cookie's does (RFC 6265 §5.1.4): one above `add_prefix` holds
+    /// the whole route. `None` also if nothing changes.
+    pub fn invert_scope<'p>(&self, path: &'p str) -> Option<Cow<'p, str>> {
+        if !path.starts_with('/') || (self.strip_prefix.is_none() && self.add_prefix.is_none()) {
+            return None;
+        }
+        let bare = path.strip_suffix('/').unwrap_or(path);
+        let holds_all = self.add_prefix.as_ref().is_some_and(|prefix| strip(prefix, bare).is_some());
+        if holds_all || bare.is_empty() {
+            let whole = self.strip_prefix.as_deref().unwrap_or("/");
+            return Some(Cow::Owned(whole.to_owned()));
+        }
+        self.invert(path)
     }
 }
 

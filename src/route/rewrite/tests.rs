@@ -134,3 +134,23 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn inverse_leads_back_to_the_same_path(rest in "(/[a-z0-9%. ]{0,5}){0,3}", strips: bool, adds: bool) {
+        let rewrite = Rewrite::new(strips.then_some("/v1"), adds.then_some("/in/ner")).unwrap();
+        let public = if strips { format!("/v1{rest}") } else { rest };
+        let parsed = public.parse::<Uri>();
+        if let (Ok(uri), Ok(path)) = (parsed, CanonicalPath::parse(&public)) {
+            let sent = match rewrite.apply(&path, &uri) {
+                Ok(Target::Rewritten(target)) => target.path().to_owned(),
+                Ok(Target::Unchanged) => path.as_str().to_owned(),
+                Err(_) => return Ok(()),
+            };
+            let back = rewrite.invert(&sent);
+            // `/v1` and `/v1/` are two paths, of which both are sent as `/`.
+            let slash = format!("{}/", path.as_str());
+            prop_assert!(back.as_deref() == Some(path.as_str()) || back.as_deref() == Some(&*slash), "{back:?}");
+        }
+    }
+}
