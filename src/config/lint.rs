@@ -130,12 +130,15 @@ fn hidden(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
 
 /// Routes that demand different things, although some servers do not tell their requests apart.
 fn lookalikes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
-    for pair in snapshot.table.lookalikes() {
+    for pair in snapshot.table.lookalikes(context.specs) {
         let (Some(first), Some(second), Some(places)) =
             (snapshot.route(pair.first), snapshot.route(pair.second), context.places.get(pair.second.get()))
         else {
             continue;
         };
+        if pair.kind == LookalikeKind::Host && first.upstream != second.upstream {
+            continue;
+        }
         let (what, hint) = match pair.kind {
             LookalikeKind::Slash => (
                 "some of their paths differ only in the `/` at the end",
@@ -144,6 +147,14 @@ fn lookalikes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Fault
             LookalikeKind::Head => (
                 "one answers GET, the other HEAD at the same path",
                 "many servers answer HEAD by their handler for GET; demand the same on both",
+            ),
+            LookalikeKind::Directory => (
+                "one is for a path, the other for all that is below it",
+                "many servers show at `/dir` what is at `/dir/`; demand the same on both, or make sure that the upstream tells them apart",
+            ),
+            LookalikeKind::Host => (
+                "the second has their paths at other hosts too, with the same upstream",
+                "a client chooses the Host that it sends; name the hosts of the second route, or demand the same on both",
             ),
         };
         let message =

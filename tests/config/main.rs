@@ -8,6 +8,7 @@ mod files;
 mod groups;
 mod hostile;
 mod snapshot;
+mod warnings;
 
 use scopegate::config::{self, ConfigErrors, Loaded};
 use scopegate::types::Timestamp;

@@ -101,7 +101,14 @@ impl Parser<'_, '_> {
                     self.faults.error(fault(format!("identity header `{name}` twice, in another case")));
                 }
                 Ok(header) => match field(value) {
-                    Some(field) => headers.push((header, field)),
+                    Some(field) => {
+                        if let (IdentityField::Claim(path), Some(text)) =
+                            (&field, value.strip_prefix("claim."))
+                        {
+                            self.check_claim_path(text, path, node.place_of(&keys));
+                        }
+                        headers.push((header, field));
+                    }
                     None => {
                         let message = format!("`{value}` is nothing an identity header can carry");
                         let mut fault = Fault::new(node.place_of(&keys), message).key(name.as_str());

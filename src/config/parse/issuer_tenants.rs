@@ -49,6 +49,9 @@ impl Parser<'_, '_> {
 
     /// Which tenants the issuer may assert.
     pub(super) fn tenant_assertion(&mut self, raw: &RawIssuer, node: &Node<'_>) -> TenantAssertion {
+        for (i, _) in raw.tenants.iter().flatten().enumerate().filter(|(_, text)| text.contains('*')) {
+            self.warn_wildcard(node.place_of_item(&["tenants"], i), "tenants");
+        }
         let (key, message, hint) = match (&raw.tenants, &raw.tenant) {
             (None, None) => return TenantAssertion::Any,
             (None, Some(tenant)) if !tenant.is_empty() && raw.claims.tenant.is_none() => {

@@ -305,6 +305,9 @@ impl Parser<'_, '_> {
             let fault = Fault::new(place, format!("`{text}` is not a claim path"));
             self.faults.error(fault.hint("write `name` or `outer.inner`; a name that holds dots is quoted: `\"kubernetes.io\".namespace`"));
         }
+        if let Some(path) = &path {
+            self.check_claim_path(text, path, place);
+        }
         path
     }
 

@@ -11,6 +11,7 @@ mod egress;
 mod forward;
 mod gateway;
 mod groups;
+mod identity;
 mod issuer_tenants;
 mod issuers;
 mod listen;
@@ -18,6 +19,7 @@ mod matches;
 mod require;
 mod resources;
 mod routes;
+mod unsatisfiable;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};

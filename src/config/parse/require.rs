@@ -56,7 +56,7 @@ impl Parser<'_, '_> {
         }
         let max_token_age =
             raw.max_token_age.map(|age| self.duration(Some(age), age.0, node, &["max_token_age"]));
-        Some(Requirement {
+        let requirement = Requirement {
             issuers: issuers?,
             audiences: audiences?,
             scopes: scopes?,
@@ -69,7 +69,9 @@ impl Parser<'_, '_> {
                 RawMode::Enforce => Mode::Enforce,
                 RawMode::Shadow => Mode::Shadow,
             },
-        })
+        };
+        self.check_satisfiable(raw, &requirement, node, declared);
+        Some(requirement)
     }
 
     /// A list that must be there and hold something.
@@ -142,7 +144,13 @@ impl Parser<'_, '_> {
             parts.into_iter().collect()
         };
         match raw {
-            RawScopeExpr::One(text) => self.scope(text, node.place_of(&["scopes"])).map(ScopeExpr::One),
+            RawScopeExpr::One(text) => {
+                let place = node.place_of(&["scopes"]);
+                if text.contains('*') {
+                    self.warn_wildcard(place, "scopes");
+                }
+                self.scope(text, place).map(ScopeExpr::One)
+            }
             RawScopeExpr::All(parts) => all(parts).map(ScopeExpr::All),
             RawScopeExpr::Any(parts) => all(parts).map(ScopeExpr::Any),
         }

@@ -145,7 +145,11 @@ impl Parser<'_, '_> {
             None => None,
             Some(owner) => Some(self.owner(owner, node.place_of(&["owner"]))?),
         };
-        let access = match access? {
+        let access = access?;
+        if let Some(requirement) = &access {
+            self.check_identity(&identity_headers, requirement, node, declared);
+        }
+        let access = match access {
             Some(requirement) => Access::Protected(routes.requirements.of(requirement)),
             None => Access::Public,
         };

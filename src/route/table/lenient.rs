@@ -6,11 +6,13 @@
 //! are served, and `check` warns if they demand different things.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use http::Method;
 
 use super::trie::{EndpointId, NodeId};
 use super::{Endpoint, Entry, RouteSpec, RouteTable, Segment, hosts_of};
+use crate::route::host::HostPattern;
 use crate::types::RouteIndex;
 
 /// What a route demands, as far as it can be compared: equal for two routes that demand the same.
@@ -18,9 +20,9 @@ use crate::types::RouteIndex;
 pub struct AccessClass(pub usize);
 
 /// Two routes that demand different things, and that some servers do not tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lookalike {
-    /// The route that comes first.
+    /// The route that comes first; for [`LookalikeKind::Host`] the one with the narrower host pattern.
     pub first: RouteIndex,
     /// The other one.
     pub second: RouteIndex,
@@ -29,12 +31,16 @@ pub struct Lookalike {
 }
 
 /// Why servers may not tell two routes apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LookalikeKind {
     /// The paths differ only in a slash at the end.
     Slash,
     /// One answers GET and the other HEAD at the same path.
     Head,
+    /// One is for a path, the other for all that is below it.
+    Directory,
+    /// The second is for the paths of the first at a wider host pattern, so a client chooses between them by its Host.
+    Host,
 }
 
 impl RouteTable {
@@ -44,19 +50,18 @@ impl RouteTable {
         self.entry(endpoint, method).map(|entry| entry.index)
     }
 
-    /// The pairs of routes that demand different things and that servers may not tell apart, though each is served.
-    pub fn lookalikes(&self) -> Vec<Lookalike> {
-        let mut pairs = Vec::new();
+    /// The pairs of routes that demand different things and that servers may not tell apart, though each is served. `specs`
+    /// is what the table was built from. At most a million pairs of route and host are looked at.
+    pub fn lookalikes(&self, specs: &[RouteSpec]) -> Vec<Lookalike> {
+        let mut pairs = Pairs::default();
+        self.directories(specs, &mut pairs);
+        self.wider_hosts(specs, &mut pairs);
         for endpoint in &self.endpoints {
             let sibling = endpoint.sibling.filter(|_| endpoint.ends_in_slash);
             if let Some(sibling) = sibling.and_then(|id| self.endpoints.get(id as usize))
                 && !sibling.is_rest
             {
-                for (one, other) in self.pairs(endpoint, sibling) {
-                    if one.methods.shared_with(&other.methods).is_some() {
-                        note(&mut pairs, one, other, LookalikeKind::Slash);
-                    }
-                }
+                self.note_all(&mut pairs, endpoint, sibling, LookalikeKind::Slash);
             }
             if let Some((get, head)) =
                 self.entry(endpoint, &Method::GET).zip(self.entry(endpoint, &Method::HEAD))
@@ -64,7 +69,56 @@ impl RouteTable {
                 note(&mut pairs, get, head, LookalikeKind::Head);
             }
         }
-        pairs
+        pairs.list
+    }
+
+    /// A path beside all that is below it: many servers show at `/dir` what is at `/dir/`.
+    fn directories(&self, specs: &[RouteSpec], pairs: &mut Pairs) {
+        for spec in specs {
+            let Some((Segment::Rest(_), directory)) = spec.path.segments().split_last() else { continue };
+            for root in hosts_of(spec).iter().filter_map(|host| self.root_of(host)) {
+                let at = |segments| {
+                    let id = self.trie.endpoint(root, segments)?;
+                    self.endpoints.get(id as usize)
+                };
+                if let Some((one, other)) = at(directory).zip(at(spec.path.segments())) {
+                    self.note_all(pairs, one, other, LookalikeKind::Directory);
+                }
+            }
+        }
+    }
+
+    /// Routes of a wider host pattern that cover the paths of a route.
+    fn wider_hosts(&self, specs: &[RouteSpec], pairs: &mut Pairs) {
+        let below = self.below.iter().map(|(name, root)| (HostPattern::Below(name.clone()), *root));
+        let roots: Vec<(HostPattern, NodeId)> =
+            self.any.map(|root| (HostPattern::Any, root)).into_iter().chain(below).collect();
+        let own = specs.iter().flat_map(|spec| hosts_of(spec).into_iter().map(move |host| (spec, host)));
+        let all = own.flat_map(|(spec, host)| roots.iter().map(move |root| (spec, host.clone(), root)));
+        for (spec, host, (wider, root)) in all.take(1_000_000) {
+            if !wider.is_wider_than(&host) {
+                continue;
+            }
+            let at = |root, segments| {
+                let id = self.trie.find_pattern(root, segments)?;
+                self.endpoints.get(id as usize)
+            };
+            let segments = spec.path.segments();
+            let found = self.root_of(&host).and_then(|own| self.trie.endpoint(own, segments));
+            let found = found.and_then(|id| self.endpoints.get(id as usize));
+            if let Some((one, other)) = found.zip(at(*root, segments)) {
+                self.note_all(pairs, one, other, LookalikeKind::Host);
+            }
+        }
+    }
+
+    /// Notes each pair of routes at the endpoints that have a method in common.
+    fn note_all(&self, pairs: &mut Pairs, one: &Endpoint, other: &Endpoint, kind: LookalikeKind) {
+        for (one, other) in self.pairs(one, other) {
+            if one.methods.shared_with(&other.methods).is_some() {
+                note(pairs, one, other, kind);
+            }
+        }
     }
 
     fn pairs<'t>(
@@ -124,10 +178,22 @@ impl RouteTable {
     }
 }
 
-fn note(pairs: &mut Vec<Lookalike>, one: &Entry, other: &Entry, kind: LookalikeKind) {
-    let (first, second) = (one.index.min(other.index), one.index.max(other.index));
+/// Pairs in the order in which they were found, each once.
+#[derive(Default)]
+struct Pairs {
+    list: Vec<Lookalike>,
+    seen: HashSet<Lookalike>,
+}
+
+fn note(pairs: &mut Pairs, one: &Entry, other: &Entry, kind: LookalikeKind) {
+    let (first, second) = match kind {
+        LookalikeKind::Host => (one.index, other.index),
+        LookalikeKind::Slash | LookalikeKind::Head | LookalikeKind::Directory => {
+            (one.index.min(other.index), one.index.max(other.index))
+        }
+    };
     let pair = Lookalike { first, second, kind };
-    if one.access != other.access && !pairs.contains(&pair) {
-        pairs.push(pair);
+    if one.access != other.access && pairs.seen.insert(pair) {
+        pairs.list.push(pair);
     }
 }

@@ -705,10 +705,11 @@ fn slash_at_the_end_hides_no_stricter_route() {
         "- /items/{id} *",
         "- /same *",
     ];
-    let table = build_of(
-        (0..).zip(lines).map(|(i, line)| RouteSpec { access: AccessClass((i < 6).into()), ..spec(i, line) }),
-    )
-    .unwrap();
+    let specs: Vec<RouteSpec> = (0..)
+        .zip(lines)
+        .map(|(i, line)| RouteSpec { access: AccessClass((i < 6).into()), ..spec(i, line) })
+        .collect();
+    let table = build_of(specs.clone()).unwrap();
     for (method, path, expected) in [
         ("GET", "/secret", "0"),
         ("GET", "/secret/", "400"),
@@ -736,20 +737,55 @@ fn slash_at_the_end_hides_no_stricter_route() {
     ] {
         assert_eq!(find(&table, "h", path, method), expected, "{method} {path}");
     }
-    let pairs: Vec<_> = table.lookalikes().iter().map(|pair| (pair.first.0, pair.second.0)).collect();
-    assert_eq!(pairs, [(5, 9), (4, 8)]);
+    let pairs: Vec<_> = table.lookalikes(&specs).iter().map(|pair| (pair.first.0, pair.second.0)).collect();
+    assert_eq!(pairs, [(1, 7), (5, 9), (4, 8)]);
 }
 
 #[test]
 fn head_beside_get_with_other_demands_is_noted() {
     let of = |second: usize| {
         let lines = ["- /a GET", "- /a HEAD,POST"];
-        let specs = (0..).zip(lines).zip([0, second]);
-        build_of(specs.map(|((i, line), class)| RouteSpec { access: AccessClass(class), ..spec(i, line) }))
-            .unwrap()
-            .lookalikes()
+        lookalikes(&lines, &[0, second])
     };
     assert_eq!(of(0), []);
     let kind = LookalikeKind::Head;
     assert_eq!(of(1), [Lookalike { first: RouteIndex(0), second: RouteIndex(1), kind }]);
+}
+
+/// The pairs among routes with these access classes.
+fn lookalikes(lines: &[&str], classes: &[usize]) -> Vec<Lookalike> {
+    let specs = (0..).zip(lines).zip(classes);
+    let specs: Vec<RouteSpec> =
+        specs.map(|((i, line), class)| RouteSpec { access: AccessClass(*class), ..spec(i, line) }).collect();
+    build_of(specs.clone()).unwrap().lookalikes(&specs)
+}
+
+#[test]
+fn lax_routes_that_cover_strict_ones_are_noted() {
+    use LookalikeKind::{Directory, Host};
+    for (lines, kind) in [
+        (["- /dir GET", "- /dir/{*rest} *"], Some(Directory)),
+        (["- /dir GET", "- /dir/{*rest} POST"], None),
+        (["- /dir *", "- /{*rest} *"], None),
+        (["- /dir/{*rest} *", "- / *"], None),
+        (["- /{*rest} *", "- / *"], None),
+        (["a.example.com /admin *", "- /{*rest} *"], Some(Host)),
+        (["a.example.com /admin GET", "- /{*rest} POST"], None),
+        (["a.example.com /admin *", "- /admin/x *"], None),
+        (["a.example.com /{*rest} *", "- /{*rest} *"], Some(Host)),
+        (["a.example.com /admin/{id} *", "*.example.com /admin/{*rest} *"], Some(Host)),
+        (["*.example.com /admin *", "- /{*rest} *"], Some(Host)),
+        (["a.example.com /admin *", "b.example.com /{*rest} *"], None),
+        (["a.example.com /admin *", "*.example.org /{*rest} *"], None),
+    ] {
+        let expected = kind.map(|kind| Lookalike { first: RouteIndex(0), second: RouteIndex(1), kind });
+        assert_eq!(lookalikes(&lines, &[1, 0]), expected.as_slice(), "{lines:?}");
+        assert_eq!(lookalikes(&lines, &[1, 1]), [], "{lines:?}, the same demands");
+        let [first, second] = lines;
+        let turned = expected.map(|pair| match pair.kind {
+            Host => Lookalike { first: RouteIndex(1), second: RouteIndex(0), ..pair },
+            _ => pair,
+        });
+        assert_eq!(lookalikes(&[second, first], &[0, 1]), turned.as_slice(), "{lines:?}, turned");
+    }
 }
