@@ -141,8 +141,12 @@ fn lookalikes(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Fault
         }
         let (what, hint) = match pair.kind {
             LookalikeKind::Slash => (
-                "some of their paths differ only in the `/` at the end",
-                "many servers ignore that slash; demand the same on both, or make sure that the upstream tells them apart",
+                "some of their paths differ only in the `/` at the end, or in letter case too",
+                "many servers ignore both; demand the same on both, or make sure that the upstream tells them apart",
+            ),
+            LookalikeKind::Case => (
+                "some of their paths differ only in letter case",
+                "many servers ignore letter case; demand the same on both, or make sure that the upstream tells them apart",
             ),
             LookalikeKind::Head => (
                 "one answers GET, the other HEAD at the same path",

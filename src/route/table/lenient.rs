@@ -33,8 +33,10 @@ pub struct Lookalike {
 /// Why servers may not tell two routes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LookalikeKind {
-    /// The paths differ only in a slash at the end.
+    /// The paths differ only in a slash at the end, and maybe in letter case.
     Slash,
+    /// The paths differ only in letter case.
+    Case,
     /// One answers GET and the other HEAD at the same path.
     Head,
     /// One is for a path, the other for all that is below it.
@@ -54,15 +56,9 @@ impl RouteTable {
     /// is what the table was built from. At most a million pairs of route and host are looked at.
     pub fn lookalikes(&self, specs: &[RouteSpec]) -> Vec<Lookalike> {
         let mut pairs = Pairs::default();
-        self.directories(specs, &mut pairs);
         self.wider_hosts(specs, &mut pairs);
+        self.spellings(specs, &mut pairs);
         for endpoint in &self.endpoints {
-            let sibling = endpoint.sibling.filter(|_| endpoint.ends_in_slash);
-            if let Some(sibling) = sibling.and_then(|id| self.endpoints.get(id as usize))
-                && !sibling.is_rest
-            {
-                self.note_all(&mut pairs, endpoint, sibling, LookalikeKind::Slash);
-            }
             if let Some((get, head)) =
                 self.entry(endpoint, &Method::GET).zip(self.entry(endpoint, &Method::HEAD))
             {
@@ -72,17 +68,27 @@ impl RouteTable {
         pairs.list
     }
 
-    /// A path beside all that is below it: many servers show at `/dir` what is at `/dir/`.
-    fn directories(&self, specs: &[RouteSpec], pairs: &mut Pairs) {
+    /// Patterns whose paths differ only in letter case, or in the slash at their end and maybe in letter case; and a path
+    /// beside all that is below it, for many servers show at `/dir` what is at `/dir/`.
+    fn spellings(&self, specs: &[RouteSpec], pairs: &mut Pairs) {
         for spec in specs {
-            let Some((Segment::Rest(_), directory)) = spec.path.segments().split_last() else { continue };
+            let segments = spec.path.segments();
+            let turned = with_slash_turned(segments);
+            let (other, kind) = match (segments, &turned) {
+                ([directory @ .., Segment::Rest(_)], _) => (directory, LookalikeKind::Directory),
+                (_, Some(turned)) => (turned.as_slice(), LookalikeKind::Slash),
+                (_, None) => continue,
+            };
             for root in hosts_of(spec).iter().filter_map(|host| self.root_of(host)) {
-                let at = |segments| {
-                    let id = self.trie.endpoint(root, segments)?;
-                    self.endpoints.get(id as usize)
-                };
-                if let Some((one, other)) = at(directory).zip(at(spec.path.segments())) {
-                    self.note_all(pairs, one, other, LookalikeKind::Directory);
+                let Some(own) = self.trie.endpoint(root, segments) else { continue };
+                let Some(one) = self.endpoints.get(own as usize) else { continue };
+                for (other, kind) in [(segments, LookalikeKind::Case), (other, kind)] {
+                    let others = self.trie.alike(root, other).into_iter().filter(|other| *other != own);
+                    for other in others.filter_map(|id| self.endpoints.get(id as usize)) {
+                        if other.is_rest == (one.is_rest && kind == LookalikeKind::Case) {
+                            self.note_all(pairs, one, other, kind);
+                        }
+                    }
                 }
             }
         }
@@ -112,10 +118,15 @@ impl RouteTable {
         }
     }
 
-    /// Notes each pair of routes at the endpoints that have a method in common.
+    /// Notes each pair of routes at the endpoints that have a method in common. GET and HEAD are one here, for many servers
+    /// answer HEAD by their handler for GET.
     fn note_all(&self, pairs: &mut Pairs, one: &Endpoint, other: &Endpoint, kind: LookalikeKind) {
         for (one, other) in self.pairs(one, other) {
-            if one.methods.shared_with(&other.methods).is_some() {
+            let crossed = |get: &Entry, head: &Entry| {
+                get.methods.contains(&Method::GET) && head.methods.contains(&Method::HEAD)
+            };
+            if one.methods.shared_with(&other.methods).is_some() || crossed(one, other) || crossed(other, one)
+            {
                 note(pairs, one, other, kind);
             }
         }
@@ -129,31 +140,33 @@ impl RouteTable {
         self.entries_at(one).flat_map(|entry| self.entries_at(other).map(move |second| (entry, second)))
     }
 
-    /// Notes for each pattern where it leads with the slash at its end added or removed.
-    pub(super) fn add_siblings(&mut self, specs: &[RouteSpec]) {
+    /// Notes for each pattern those that the operator wrote beside it although some servers confuse them.
+    pub(super) fn add_lookalikes(&mut self, specs: &[RouteSpec]) {
         for spec in specs {
             let segments = spec.path.segments();
-            let ends_in_slash = matches!(segments.last(), Some(Segment::Literal(text)) if text.is_empty());
             let is_rest = matches!(segments.last(), Some(Segment::Rest(_)));
-            let other = match segments.split_last() {
-                Some((_, rest)) if ends_in_slash => rest.to_vec(),
-                _ => segments.iter().cloned().chain([Segment::Literal("".into())]).collect(),
-            };
+            let turned = with_slash_turned(segments);
             for host in hosts_of(spec) {
                 let Some(root) = self.root_of(&host) else { continue };
                 let Some(id) = self.trie.endpoint(root, segments) else { continue };
-                let sibling = self.trie.find_pattern(root, &other).filter(|_| !is_rest);
+                let mut lookalikes = self.trie.alike(root, segments);
+                if let Some(turned) = &turned {
+                    lookalikes.extend(self.trie.find_pattern(root, turned));
+                    lookalikes.extend(self.trie.alike(root, turned));
+                }
+                lookalikes.sort_unstable();
+                lookalikes.dedup();
+                lookalikes.retain(|other| *other != id);
                 if let Some(endpoint) = self.endpoints.get_mut(id as usize) {
-                    (endpoint.sibling, endpoint.ends_in_slash, endpoint.is_rest) =
-                        (sibling, ends_in_slash, is_rest);
+                    (endpoint.lookalikes, endpoint.is_rest) = (lookalikes.into(), is_rest);
                 }
             }
         }
     }
 
-    /// Whether a server that ignores a slash at the end takes the path for one of another endpoint, which does not demand
-    /// the same for this method.
-    pub(super) fn slash_leads_elsewhere(
+    /// Whether a server that ignores letter case and a slash at the end may take the path for one of another endpoint,
+    /// which does not demand the same for this method.
+    pub(super) fn is_confused(
         &self,
         root: NodeId,
         path: &str,
@@ -161,20 +174,29 @@ impl RouteTable {
         entry: &Entry,
         method: &Method,
     ) -> bool {
-        let path: Cow<'_, str> = match path.strip_suffix('/') {
+        let turned: Cow<'_, str> = match path.strip_suffix('/') {
             Some("") => return false,
             Some(path) => path.into(),
             None => format!("{path}/").into(),
         };
-        let Some(other) = self.trie.find_folded(root, &path).filter(|other| *other != found) else {
-            return false;
-        };
-        if self.endpoints.get(found as usize).and_then(|endpoint| endpoint.sibling) == Some(other) {
-            return false;
-        }
-        let Some(other) = self.endpoints.get(other as usize) else { return true };
-        let same = |method: &Method| self.entry(other, method).map(|other| other.access == entry.access);
-        same(method) != Some(true) || (*method == Method::HEAD && same(&Method::GET) == Some(false))
+        let lookalikes = self.endpoints.get(found as usize).map(|endpoint| &*endpoint.lookalikes);
+        let lookalikes = lookalikes.unwrap_or_default();
+        let mut others = self.trie.find_loosely(root, path);
+        others.extend(self.trie.find_loosely(root, &turned));
+        others.iter().filter(|other| **other != found && !lookalikes.contains(other)).any(|other| {
+            let Some(other) = self.endpoints.get(*other as usize) else { return true };
+            let same = |method: &Method| self.entry(other, method).map(|other| other.access == entry.access);
+            same(method) != Some(true) || (*method == Method::HEAD && same(&Method::GET) == Some(false))
+        })
+    }
+}
+
+/// A pattern with the slash at its end added or removed. `None` for one that ends in a `{*rest}`.
+fn with_slash_turned(segments: &[Segment]) -> Option<Vec<Segment>> {
+    match segments.split_last() {
+        Some((Segment::Rest(_), _)) => None,
+        Some((Segment::Literal(text), rest)) if text.is_empty() => Some(rest.to_vec()),
+        Some(_) | None => Some(segments.iter().cloned().chain([Segment::Literal("".into())]).collect()),
     }
 }
 
@@ -188,7 +210,7 @@ struct Pairs {
 fn note(pairs: &mut Pairs, one: &Entry, other: &Entry, kind: LookalikeKind) {
     let (first, second) = match kind {
         LookalikeKind::Host => (one.index, other.index),
-        LookalikeKind::Slash | LookalikeKind::Head | LookalikeKind::Directory => {
+        LookalikeKind::Slash | LookalikeKind::Case | LookalikeKind::Head | LookalikeKind::Directory => {
             (one.index.min(other.index), one.index.max(other.index))
         }
     };

@@ -108,9 +108,8 @@ struct Endpoint {
     entries: SmallVec<[u32; 4]>,
     /// The value of the Allow header.
     allow: Arc<str>,
-    /// Where the pattern leads with the slash at its end added or removed.
-    sibling: Option<EndpointId>,
-    ends_in_slash: bool,
+    /// Patterns whose paths differ from this one's only in letter case or the slash at their end.
+    lookalikes: Box<[EndpointId]>,
     is_rest: bool,
 }
 
@@ -161,7 +160,7 @@ impl RouteTable {
                 conflicts.extend(table.insert(position, spec, &host));
             }
         }
-        table.add_siblings(specs);
+        table.add_lookalikes(specs);
         table.trie.shrink();
         table.endpoints.shrink_to_fit();
         let mut allow = Shared::<str>::default();
@@ -213,17 +212,17 @@ impl RouteTable {
         let hit = self.trie.find(root, path.as_str()).ok_or(NotFound::Route)?;
         let endpoint = self.endpoints.get(hit.endpoint as usize).ok_or(NotFound::Route)?;
         let entry = self.entry(endpoint, method).ok_or(NotFound::Method { allow: &endpoint.allow })?;
-        let slash = |path: &str| self.slash_leads_elsewhere(root, path, hit.endpoint, entry, method);
+        let is_confused = |path: &str| self.is_confused(root, path, hit.endpoint, entry, method);
         if hit.missed_by_case && self.leads_elsewhere(root, path.as_str(), hit.endpoint) {
             return Err(NotFound::Ambiguous);
         }
-        if (hit.missed_by_case || hit.missed_by_slash) && slash(path.as_str()) {
+        if (hit.missed_by_case || hit.missed_by_slash || hit.has_twin) && is_confused(path.as_str()) {
             return Err(NotFound::Ambiguous);
         }
         // Readings cost time, so they are not made for a path that will be refused for its spelling.
         if entry.opt_outs.contains(path.doubts())
             && readings(path)
-                .any(|reading| self.leads_elsewhere(root, &reading, hit.endpoint) || slash(&reading))
+                .any(|reading| self.leads_elsewhere(root, &reading, hit.endpoint) || is_confused(&reading))
         {
             return Err(NotFound::Ambiguous);
         }
@@ -324,9 +323,9 @@ impl RouteTable {
         None
     }
 
-    /// Whether a server that ignores letter case takes this reading of the path for one of another endpoint.
+    /// Whether a server, which may ignore letter case, takes this reading of the path for one of another endpoint.
     fn leads_elsewhere(&self, root: NodeId, reading: &str, endpoint: EndpointId) -> bool {
-        self.trie.find_folded(root, reading).is_some_and(|other| other != endpoint)
+        self.trie.find_loosely(root, reading).iter().any(|other| *other != endpoint)
     }
 }
 

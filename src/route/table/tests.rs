@@ -738,7 +738,50 @@ fn slash_at_the_end_hides_no_stricter_route() {
         assert_eq!(find(&table, "h", path, method), expected, "{method} {path}");
     }
     let pairs: Vec<_> = table.lookalikes(&specs).iter().map(|pair| (pair.first.0, pair.second.0)).collect();
-    assert_eq!(pairs, [(1, 7), (5, 9), (4, 8)]);
+    assert_eq!(pairs, [(4, 8), (5, 9), (1, 7)]);
+}
+
+#[test]
+fn letter_case_hides_no_stricter_route() {
+    let lines = [
+        // Strict ones first: up to 4.
+        "- /a/admin *",
+        "- /B *",
+        "- /{x} *",
+        "- /c/C *",
+        "- /D/ *",
+        // Lax ones.
+        "- /A/{*rest} *",
+        "- /b/{*rest} *",
+        "- /one *",
+        "- /{*all} HEAD",
+        "- /c/c *",
+        "- /d *",
+    ];
+    let specs = (0..).zip(lines);
+    let table =
+        build_of(specs.map(|(i, line)| RouteSpec { access: AccessClass((i < 5).into()), ..spec(i, line) }))
+            .unwrap();
+    for (method, path, expected) in [
+        ("GET", "/a/admin", "0"),
+        ("GET", "/A/admin", "400"),
+        ("GET", "/A/admin/", "400"),
+        ("GET", "/A/ADMIN", "400"),
+        ("GET", "/A/other", "5 rest=other"),
+        ("GET", "/B", "1"),
+        ("GET", "/b/", "400"),
+        ("GET", "/b/x", "6 rest=x"),
+        ("GET", "/one", "7"),
+        // To a server that ignores the slash, but not letter case, this is `/{x}`.
+        ("HEAD", "/ONE/", "400"),
+        // These differ in letter case or the slash alone: both are served, and warned of.
+        ("GET", "/c/C", "3"),
+        ("GET", "/c/c", "9"),
+        ("GET", "/D/", "4"),
+        ("GET", "/d", "10"),
+    ] {
+        assert_eq!(find(&table, "h", path, method), expected, "{method} {path}");
+    }
 }
 
 #[test]
@@ -762,11 +805,18 @@ fn lookalikes(lines: &[&str], classes: &[usize]) -> Vec<Lookalike> {
 
 #[test]
 fn lax_routes_that_cover_strict_ones_are_noted() {
-    use LookalikeKind::{Directory, Host};
+    use LookalikeKind::{Case, Directory, Host, Slash};
     for (lines, kind) in [
         (["- /dir GET", "- /dir/{*rest} *"], Some(Directory)),
         (["- /dir GET", "- /dir/{*rest} POST"], None),
         (["- /dir *", "- /{*rest} *"], None),
+        (["- /Dir *", "- /dir/{*rest} *"], Some(Directory)),
+        (["- /a/b *", "- /A/b *"], Some(Case)),
+        (["- /a/{*rest} *", "- /A/{*rest} *"], Some(Case)),
+        (["- /a/{x} *", "- /A/b *"], Some(Case)),
+        (["- /a/{x} *", "- /a/b *"], None),
+        (["- /a GET", "- /a/ HEAD"], Some(Slash)),
+        (["- /a *", "- /A/ *"], Some(Slash)),
         (["- /dir/{*rest} *", "- / *"], None),
         (["- /{*rest} *", "- / *"], None),
         (["a.example.com /admin *", "- /{*rest} *"], Some(Host)),

@@ -59,6 +59,8 @@ pub(super) struct Hit<'p> {
     pub(super) missed_by_case: bool,
     /// Whether a pattern on the way was missed by a slash at the end of the path alone.
     pub(super) missed_by_slash: bool,
+    /// Whether a literal on the way differs from another one by letter case alone.
+    pub(super) has_twin: bool,
 }
 
 impl Trie {
@@ -131,36 +133,43 @@ impl Trie {
 
     /// The most specific pattern that matches a canonical path.
     pub(super) fn find<'p>(&self, root: NodeId, path: &'p str) -> Option<Hit<'p>> {
-        let mut search =
-            Search { trie: self, captures: Captures::new(), missed_by_case: false, missed_by_slash: false };
+        let mut search = Search {
+            trie: self,
+            captures: Captures::new(),
+            missed_by_case: false,
+            missed_by_slash: false,
+            has_twin: false,
+        };
         let endpoint = search.descend(root, path.strip_prefix('/'))?;
         Some(Hit {
             endpoint,
             captures: search.captures,
             missed_by_case: search.missed_by_case,
             missed_by_slash: search.missed_by_slash,
+            has_twin: search.has_twin,
         })
     }
 
-    /// The most specific pattern that matches a path to a server that ignores letter case.
-    pub(super) fn find_folded(&self, root: NodeId, path: &str) -> Option<EndpointId> {
-        self.descend_folded(root, path.strip_prefix('/'))
+    /// The most specific patterns that match a path to a server that may ignore letter case: the one for the path as it is,
+    /// and those that differ from it in case.
+    pub(super) fn find_loosely(&self, root: NodeId, path: &str) -> SmallVec<[EndpointId; 2]> {
+        let mut found = self.descend_folded(root, path.strip_prefix('/'));
+        found.extend(self.find(root, path).map(|hit| hit.endpoint));
+        found
     }
 
-    fn descend_folded(&self, id: NodeId, tail: Option<&str>) -> Option<EndpointId> {
-        let node = self.node(id)?;
-        let Some(tail) = tail else { return node.end };
+    fn descend_folded(&self, id: NodeId, tail: Option<&str>) -> SmallVec<[EndpointId; 2]> {
+        let Some(node) = self.node(id) else { return SmallVec::new() };
+        let Some(tail) = tail else { return node.end.into_iter().collect() };
         let (segment, tail_after) = split(tail);
         let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
-        let exact = node.literals.exact(&decoded);
-        let others = node.literals.folded(&decoded).filter(|child| Some(*child) != exact);
-        // Where literals differ by case only, the exact one first; none twice, or the time would double at each segment.
-        exact
-            .into_iter()
-            .chain(others)
-            .chain(node.param.filter(|_| !segment.is_empty()))
-            .find_map(|child| self.descend_folded(child, tail_after))
-            .or(node.rest)
+        // No node is visited twice, or the time would double at each segment.
+        let mut found: SmallVec<_> =
+            node.literals.folded(&decoded).flat_map(|child| self.descend_folded(child, tail_after)).collect();
+        if found.is_empty() && !segment.is_empty() {
+            found = node.param.map(|child| self.descend_folded(child, tail_after)).unwrap_or_default();
+        }
+        if found.is_empty() { node.rest.into_iter().collect() } else { found }
     }
 
     /// The most specific pattern for the paths of another pattern, which does not end in a `{*rest}`.
@@ -173,6 +182,27 @@ impl Trie {
             Segment::Rest(_) => (None, None),
         };
         literal.into_iter().chain(param).find_map(|child| self.find_pattern(child, tail)).or(node.rest)
+    }
+
+    /// The most specific patterns for the paths of another pattern to a server that ignores letter case: several where
+    /// they differ in case only.
+    pub(super) fn alike(&self, id: NodeId, segments: &[Segment]) -> Vec<EndpointId> {
+        let Some(node) = self.node(id) else { return Vec::new() };
+        let Some((segment, tail)) = segments.split_first() else { return node.end.into_iter().collect() };
+        let (literals, param): (Vec<NodeId>, _) = match segment {
+            Segment::Literal(text) => {
+                (node.literals.folded(text).collect(), node.param.filter(|_| !text.is_empty()))
+            }
+            Segment::Param(_) => (Vec::new(), node.param),
+            Segment::Rest(_) => (Vec::new(), None),
+        };
+        for children in [literals, param.into_iter().collect()] {
+            let found: Vec<_> = children.into_iter().flat_map(|child| self.alike(child, tail)).collect();
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        node.rest.into_iter().collect()
     }
 
     /// Whether each path of the pattern is one of some pattern in this tree too.
@@ -208,6 +238,7 @@ struct Search<'t, 'p> {
     captures: Captures<'p>,
     missed_by_case: bool,
     missed_by_slash: bool,
+    has_twin: bool,
 }
 
 impl<'p> Search<'_, 'p> {
@@ -223,6 +254,7 @@ impl<'p> Search<'_, 'p> {
         if !node.literals.is_empty() {
             let decoded = decode(segment)?;
             let exact = node.literals.exact(&decoded);
+            self.has_twin |= node.literals.has_twins;
             if let Some(found) = exact.and_then(|child| self.descend(child, tail_after)) {
                 return Some(found);
             }
@@ -256,6 +288,8 @@ struct Literals {
     list: Vec<(Box<str>, NodeId)>,
     /// Positions in the list by folded text, once the list is long.
     index: Option<Box<Index>>,
+    /// Whether two of them differ by letter case alone.
+    has_twins: bool,
 }
 
 /// Folded text, and the positions of the children with it.
@@ -267,6 +301,8 @@ impl Literals {
     }
 
     fn insert(&mut self, text: &str, node: NodeId) {
+        let has_twin = self.folded(text).next().is_some();
+        self.has_twins |= has_twin;
         self.list.push((text.into(), node));
         if self.list.len() < INDEXED_FROM {
             return;
