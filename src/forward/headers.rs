@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::field_names::{is_gateway_only, is_hop_by_hop, is_odd};
+use crate::types::field_names::{is_gateway_only, is_hop_by_hop, is_odd};
 
 /// The id of a request, given to the upstream and the client, and written to the log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

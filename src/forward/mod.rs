@@ -16,7 +16,6 @@ mod bound;
 mod connect;
 mod declared;
 mod expiry;
-mod field_names;
 pub mod headers;
 pub mod http1;
 mod http2;

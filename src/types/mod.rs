@@ -2,6 +2,7 @@
 
 mod body_signal;
 mod checks;
+pub mod field_names;
 mod index;
 mod names;
 mod quoted;

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use super::Malformed;
 use super::framing::Framing;
 use super::looked::{Ends, Looked};
-use crate::forward::field_names::is_hop_by_hop;
+use crate::types::field_names::is_hop_by_hop;
 
 /// Room for the header fields of an answer. Their configured number is at most this.
 const ROOM: usize = 256;

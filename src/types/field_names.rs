@@ -1,7 +1,7 @@
 //! Names of header fields that do not go on from a client to an upstream.
 
 /// Fields that belong to one hop only.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -29,7 +29,7 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
 /// - Method: Rails, Laravel, Spring, Express and OData (`X-HTTP-Method-Override` and its spellings).
 /// - `Proxy` becomes the variable `HTTP_PROXY` in CGI (CVE-2016-5385 and its kin).
 /// - Certificates of clients (RFC 9440), transaction tokens, early data (RFC 8470). The gateway answers `Expect` itself.
-pub(super) fn is_gateway_only(name: &str) -> bool {
+pub fn is_gateway_only(name: &str) -> bool {
     matches!(
         name,
         "forwarded"
@@ -126,6 +126,6 @@ fn is_of_other_gateways(name: &str) -> bool {
 }
 
 /// A name that some servers read as another: `X_User` becomes the same variable as `X-User` in CGI and its descendants.
-pub(super) fn is_odd(name: &str) -> bool {
+pub fn is_odd(name: &str) -> bool {
     name.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'-'))
 }
