@@ -5,7 +5,7 @@
 use http::{HeaderValue, Method, header};
 
 use crate::admit::{self, Head};
-use crate::authenticate::{Issuers, Knowledge, Need, Principal, Stop, authenticate};
+use crate::authenticate::{Issuers, Knowledge, Need, Presented, Principal, Stop, authenticate};
 use crate::authorize::{self, Context, Permit};
 use crate::reject::{Reason, Reject};
 use crate::route::host::Host;
@@ -142,16 +142,19 @@ fn run<'s, K: Knowledge>(
         Access::Public => return Ok(Verdict::Permit(authorize::admit_public(found.route), target)),
         Access::Protected(requirement) => requirement,
     };
-    let limit = snapshot.gateway.limits.token;
-    let principal =
-        match authenticate(head.headers, &snapshot.issuers, limit, knowledge, now, &mut record.checks) {
-            Ok(principal) => principal,
-            Err(Stop::Reject(reject)) => return Err(reject),
-            Err(Stop::Need(need)) => {
-                record.need = Some(need);
-                return Err(unmet(need, &snapshot.issuers, knowledge));
-            }
-        };
+    let presented = Presented {
+        headers: head.headers,
+        places: route.token_places.as_deref(),
+        max_token: snapshot.gateway.limits.token,
+    };
+    let principal = match authenticate(presented, &snapshot.issuers, knowledge, now, &mut record.checks) {
+        Ok(principal) => principal,
+        Err(Stop::Reject(reject)) => return Err(reject),
+        Err(Stop::Need(need)) => {
+            record.need = Some(need);
+            return Err(unmet(need, &snapshot.issuers, knowledge));
+        }
+    };
     let issuers = &snapshot.issuers;
     let context = Context { params: &found.params, host: host.as_str(), issuers, now };
     match authorize::authorize(found.route, principal, requirement, &context, &mut record.checks) {

@@ -157,12 +157,16 @@ reasons! {
         "Correct the client: one Host, one framing, legal field names, an absolute path.";
     /// No bearer token was presented.
     CredentialMissing = "credential_missing", 401, PLAIN, Authentication, "Credentials required",
-        "This route needs an access token in the Authorization header.",
-        "Send `Authorization: Bearer <token>`; tokens in the query or the body are not read.";
+        "This route needs an access token.",
+        "Send `Authorization: Bearer <token>`, or the issuer's `token_header`; the query and the body are not read.";
     /// More than one credential was presented.
     CredentialAmbiguous = "credential_ambiguous", 400, REQUEST, Authentication, "More than one credential",
         "The request carries more than one credential.",
-        "Send exactly one Authorization header with one token.";
+        "Send exactly one token in one header field.";
+    /// The token stands where tokens of its issuer are not read.
+    CredentialMisplaced = "credential_misplaced", 401, TOKEN, Authentication, "Access token not accepted",
+        "The access token is not valid.",
+        "Send the token where its issuer's tokens are read: `Authorization`, or its `token_header` alone.";
     /// The credential authenticates a connection, not a request.
     CredentialUnsupported = "credential_unsupported", 400, NONE, Request, "Credential not supported",
         "The Authorization scheme authenticates a connection, which a gateway shares between clients.",

@@ -91,8 +91,8 @@ fn rewriting<F: Fields>(
             host: &host,
             host_field: with_host.then_some(&host),
             request_id: &id,
-            forward_token: route.forward_token,
-            identity_headers: &snapshot.identity_headers,
+            token_field: None,
+            reserved_headers: &snapshot.reserved_headers,
             upgrade: None,
             trailers: &[],
         };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use criterion::Criterion;
 use http::HeaderMap;
-use scopegate::authenticate::{Principal, authenticate};
+use scopegate::authenticate::{Presented, Principal, authenticate};
 use scopegate::state::clock;
 use scopegate::state::live::{Live, LiveKnowledge};
 use scopegate::state::token_cache::{TokenCache, TokenDigest};
@@ -49,5 +49,6 @@ fn caller(live: &Live, tokens: &TokenCache, headers: &HeaderMap) -> Principal {
     let now = clock::now();
     let knowledge = LiveKnowledge::new(live, tokens, now, Instant::now());
     let limit = live.snapshot.gateway.limits.token;
-    authenticate(headers, &live.snapshot.issuers, limit, &knowledge, now, &mut Checks::default()).unwrap()
+    let presented = Presented { headers, places: None, max_token: limit };
+    authenticate(presented, &live.snapshot.issuers, &knowledge, now, &mut Checks::default()).unwrap()
 }

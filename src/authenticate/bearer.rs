@@ -1,6 +1,7 @@
 //! The credential in the header (RFC 6750 §2.1).
 //!
-//! 1. Only the `Authorization` field is read: a token in the query, the body or another field is no credential.
+//! 1. Only the `Authorization` field is read here: a token in the query or the body is no credential, and one in another
+//!    field only where an issuer says so ([`super::credential`]).
 //! 2. Two `Authorization` fields are refused, whatever is in them: which one counts must not depend on who reads.
 //! 3. The scheme is compared without regard to case (RFC 9110 §11.1); exactly one space and one `b64token` follow.
 //! 4. No field, or one of another scheme, is a missing credential. A field that cannot be read is a malformed token and
@@ -77,7 +78,7 @@ const fn is_tchar(byte: u8) -> bool {
 }
 
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
-fn is_b64token(text: &str) -> bool {
+pub(super) fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=').as_bytes();
     // Without a way out in the middle, the compiler looks at many bytes at once.
     !body.is_empty() && body.iter().fold(true, |legal, byte| legal & is_b64token_byte(*byte))

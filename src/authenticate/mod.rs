@@ -2,7 +2,8 @@
 //!
 //! The contract, in the order it is kept (RFC 6750 §2 – §3, RFC 7515, RFC 7519, RFC 8725, RFC 9068 §4):
 //!
-//! 1. Exactly one `Authorization: Bearer` credential ([`bearer`]); none is `credential_missing`, two are refused.
+//! 1. Exactly one credential in a place that the route reads ([`credential`]): `Authorization: Bearer` ([`bearer`]) or the
+//!    `token_header` of an issuer. None is `credential_missing`, two are refused.
 //! 2. A token seen before is known by its [`TokenFacts`]; only its times are checked again.
 //! 3. Otherwise it is taken apart strictly ([`jwt`]), its issuer chosen by exact `iss`, its key by (`kid`, `alg`, `kty`)
 //!    ([`keys`]), the signature verified, and only then its claims read ([`claims`]).
@@ -12,6 +13,7 @@
 
 pub mod bearer;
 pub mod claims;
+pub mod credential;
 mod facts;
 mod issuer_template;
 pub mod json;
@@ -22,8 +24,7 @@ pub mod twin;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
+pub use credential::{Presented, TokenPlaces};
 pub use facts::{KeyThumbprint, TokenFacts};
 pub use issuer_template::IssuerTemplate;
 pub use policy::{
@@ -177,23 +178,23 @@ impl Principal {
 
 /// Finds out who is calling.
 ///
-/// `max_token` is the longest token in bytes that is looked at.
-///
 /// # Errors
 ///
 /// A [`Stop`]: the refusal, or what must be known first.
 pub fn authenticate<K: Knowledge>(
-    headers: &HeaderMap,
+    presented: Presented<'_>,
     issuers: &Issuers,
-    max_token: usize,
     knowledge: &K,
     now: Timestamp,
     checks: &mut Checks,
 ) -> Result<Principal, Stop> {
-    let token = check(checks, Check::Credential, bearer::extract(headers, max_token))?;
-    if let Some(facts) = knowledge.facts(token) {
+    let credential = check(checks, Check::Credential, presented.credential())?;
+    if let Some(facts) = knowledge.facts(credential.token) {
         let known = issuers.find(facts.issuer.as_str());
         if let Some((issuer, policy)) = known {
+            if let Err(reject) = credential.fits(policy) {
+                return check(checks, Check::Issuer, Err(reject));
+            }
             for seen in jwt::CHECKS {
                 checks.push(seen, Outcome::Remembered);
             }
@@ -201,7 +202,7 @@ pub fn authenticate<K: Knowledge>(
             return Ok(Principal::new(facts, issuer, true));
         }
     }
-    let (issuer, facts) = jwt::verify(token, issuers, knowledge, now, checks)?;
+    let (issuer, facts) = jwt::verify(credential, issuers, knowledge, now, checks)?;
     let policy = issuers.get(issuer).ok_or(Reject::new(Reason::Internal))?;
     check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;
     Ok(Principal::new(Arc::new(facts), issuer, false))

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::IssuerTemplate;
 use crate::types::{Issuer, IssuerIndex, IssuerName, Scope};
 
@@ -264,6 +266,8 @@ pub struct IssuerPolicy {
     pub ca: Option<std::sync::Arc<[u8]>>,
     /// How clients must ask for scopes.
     pub advertised_scopes: AdvertisedScopes,
+    /// The field that its tokens are read from; `None` is `Authorization`.
+    pub token_header: Option<HeaderName>,
 }
 
 impl IssuerPolicy {

@@ -183,6 +183,7 @@ pub(crate) fn paths(texts: &[&str]) -> Vec<ClaimPath> {
 /// A strict issuer that allows every algorithm.
 pub(crate) fn policy() -> IssuerPolicy {
     IssuerPolicy {
+        token_header: None,
         name: IssuerName::new("corp"),
         issuer: Issuer::new(ISSUER),
         keys: KeySource::Discovery,

@@ -39,6 +39,9 @@ pub(super) struct RawIssuer {
     /// `{ read: "api://app/read" }` for single ones, which win over the prefix. Used in metadata and challenges only.
     #[serde(default)]
     pub(super) advertised_scopes: BTreeMap<String, String>,
+    /// The header field that its tokens are read from instead of `Authorization`, such as `Cf-Access-Jwt-Assertion`; its
+    /// whole value is the token. It is removed from every request. Default: `Authorization`.
+    pub(super) token_header: Option<String>,
 }
 
 /// Where an issuer's keys come from: exactly one of these.

@@ -3,7 +3,8 @@
 //! The order is the protection (RFC 9110 §7.6.1; RFC 9700 §4.13):
 //!
 //! 1. What the client's `Connection` names does not go on, nor do hop-by-hop fields.
-//! 2. What only the gateway may say does not go on: identity, forwarding and override fields, on every route.
+//! 2. What only the gateway may say does not go on: identity, forwarding and override fields, on every route. Nor do tokens,
+//!    whatever field an issuer's come in.
 //! 3. The gateway's own fields are added after that, so that nothing the client names can take them away.
 //!
 //! Fields whose names an upstream could confuse with others (`X_User`) are removed with the rest, as nginx does.
@@ -124,10 +125,10 @@ pub struct Outgoing<'a> {
     pub host_field: Option<&'a HeaderValue>,
     /// The id of this request.
     pub request_id: &'a HeaderValue,
-    /// Whether the client's Authorization goes on.
-    pub forward_token: bool,
-    /// Every identity header of the policy: never the client's.
-    pub identity_headers: &'a [HeaderName],
+    /// The field whose token goes on; the client's other credentials do not.
+    pub token_field: Option<&'a HeaderName>,
+    /// Every identity header and `token_header` of the policy: never the client's.
+    pub reserved_headers: &'a [HeaderName],
     /// The protocol to switch to, if this is a request that may.
     pub upgrade: Option<&'static str>,
     /// The trailer fields that may follow the body.
@@ -177,8 +178,8 @@ fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
         || is_gateway_only(text)
         || is_odd(text)
         || *name == header::HOST
-        || (*name == header::AUTHORIZATION && !outgoing.forward_token)
-        || outgoing.identity_headers.contains(name))
+        || ((*name == header::AUTHORIZATION || outgoing.reserved_headers.contains(name))
+            && outgoing.token_field != Some(name)))
 }
 
 /// The fields that `Connection` names, which are to be removed (RFC 9110 §7.6.1). What it names of the gateway's own is
@@ -277,7 +278,7 @@ pub(super) type TrailerNames = SmallVec<[HeaderName; 2]>;
 
 /// The trailer fields that a request announces and that may go on (RFC 9110 §6.5.1, §6.6.2): nothing that frames, routes,
 /// authenticates or identifies. A field that is not announced does not go on.
-pub(super) fn announced_trailers(headers: &HeaderMap, identity_headers: &[HeaderName]) -> TrailerNames {
+pub(super) fn announced_trailers(headers: &HeaderMap, reserved_headers: &[HeaderName]) -> TrailerNames {
     let announced = headers.get_all(header::TRAILER).iter();
     announced
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
@@ -288,7 +289,7 @@ pub(super) fn announced_trailers(headers: &HeaderMap, identity_headers: &[Header
                 || is_gateway_only(text)
                 || is_odd(text)
                 || text.starts_with("content-")
-                || identity_headers.contains(name)
+                || reserved_headers.contains(name)
                 || matches!(
                     *name,
                     header::AUTHORIZATION

@@ -6,7 +6,8 @@
 //! 4. It is sent again, once and on a new connection, only if nothing of it was sent, or if a kept connection turned out
 //!    to be dead before any answer and the method is safe to repeat without a body (RFC 9110 §9.2.2). A request that an
 //!    HTTP/2 upstream says it did not process is sent again a few times, whatever its method (RFC 9113 §8.7).
-//! 5. The answer streams back ([`answer`]); a switch of protocols becomes a tunnel (`upgrade`).
+//! 5. The answer streams back ([`answer`]), and is kept from shared caches where they could not know that it was for one
+//!    caller; a switch of protocols becomes a tunnel (`upgrade`).
 
 mod amend;
 pub mod answer;
@@ -53,6 +54,9 @@ use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::Head;
 use http1::{BODY_ROOM, STREAM_ROOM};
 use pool::{Lease, Pool, Terms};
+
+/// The field that tokens come in unless an issuer says otherwise.
+static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
 
 /// The surroundings of a request that forwarding needs beside the permit.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +105,7 @@ pub async fn forward(
     body: RequestBody,
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
-    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
+    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.reserved_headers);
     let incoming = limited(way, body.incoming, body.signal, trailers.clone(), &progress)?;
     let request = Outbound { permit, target, way, head, trailers: &trailers };
     let mut response = match way.pool.cell.policy.protocol {
@@ -113,6 +117,9 @@ pub async fn forward(
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
     amend::fit_to_status(&mut response);
+    if way.route.token_places.is_some() {
+        amend::keep_from_shared_caches(response.headers_mut());
+    }
     if is_stream(response.headers()) {
         response.body_mut().stream_until(way.expires.map(Expiry::new));
     }
@@ -134,7 +141,7 @@ pub async fn write_http1<W: AsyncWrite + Unpin>(
     io: &mut W,
 ) -> Result<(), Reject> {
     let progress = Rc::new(Progress::default());
-    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.identity_headers);
+    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.reserved_headers);
     let body = match body {
         Some(incoming) => limited(way, incoming, None, trailers.clone(), &progress)?,
         None => ClientBody::Empty,
@@ -217,11 +224,21 @@ impl Outbound<'_> {
 
     /// Whether the client's credential, if the upstream gets it, binds the connection. `shared` is whether others use it.
     fn bound(&self, shared: bool) -> Result<Bound, Reject> {
-        if self.way.route.forward_token {
+        if self.token_field() == Some(&AUTHORIZATION) {
             bound::credential(&self.head.headers, shared)
         } else {
             Ok(Bound::No)
         }
+    }
+
+    /// The field whose token the upstream gets: the one that was verified. On a public route nobody knows what is in it.
+    fn token_field(&self) -> Option<&HeaderName> {
+        let Way { route, snapshot, .. } = self.way;
+        if !route.forward_token {
+            return None;
+        }
+        let issuer = self.permit.principal().and_then(|principal| snapshot.issuers.get(principal.issuer()));
+        Some(issuer.and_then(|issuer| issuer.token_header.as_ref()).unwrap_or(&AUTHORIZATION))
     }
 
     /// The request as it is sent over HTTP/1.1.
@@ -337,8 +354,8 @@ impl Outbound<'_> {
             host,
             host_field,
             request_id: self.way.request_id,
-            forward_token: route.forward_token,
-            identity_headers: &snapshot.identity_headers,
+            token_field: self.token_field(),
+            reserved_headers: &snapshot.reserved_headers,
             upgrade,
             trailers: self.trailers,
         };

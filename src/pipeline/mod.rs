@@ -89,9 +89,11 @@ impl Gateway {
                 }
             }
             Verdict::Preflight(route) => {
-                let cors = view.live.snapshot.route(route).and_then(|route| route.cors.as_ref());
-                match cors {
-                    Some(cors) => exchange.reply(cors::preflight(cors, &exchange.head().headers)),
+                let route = view.live.snapshot.route(route);
+                match route.and_then(|route| Some((route.cors.as_ref()?, route.token_places.as_deref()))) {
+                    Some((cors, places)) => {
+                        exchange.reply(cors::preflight(cors, places, &exchange.head().headers))
+                    }
                     None => exchange.refuse(&Reject::new(Reason::Internal), None),
                 }
             }

@@ -55,7 +55,9 @@ fn insufficient<'a>(refused: &Refused<'a>) -> Vec<Cow<'a, str>> {
 /// knows which of them the client will ask.
 fn wanted<'a>(refused: &Refused<'a>) -> Option<Vec<Cow<'a, str>>> {
     let Access::Protected(requirement) = &refused.route()?.access else { return None };
-    let mut issuers = requirement.issuers.iter().filter_map(|index| refused.snapshot.issuers.get(*index));
+    let issuers = requirement.issuers.iter().filter_map(|index| refused.snapshot.issuers.get(*index));
+    // Nobody asks an issuer whose tokens a proxy in front brings.
+    let mut issuers = issuers.filter(|issuer| issuer.token_header.is_none());
     let advertised = &issuers.next()?.advertised_scopes;
     let agree = issuers.all(|issuer| issuer.advertised_scopes == *advertised);
     let scopes = refused.scopes();

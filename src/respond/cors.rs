@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
+use crate::authenticate::TokenPlaces;
 use crate::snapshot::Cors;
 
 /// Response fields that every script may read, so that it can act on a refusal.
 const ALWAYS_EXPOSED: &[HeaderName] = &[header::WWW_AUTHENTICATE];
 
-/// The answer to a preflight: what is allowed if the origin is, and nothing if it is not.
-pub fn preflight(cors: &Cors, request: &HeaderMap) -> Response<Bytes> {
+/// The answer to a preflight: what is allowed if the origin is, and nothing if it is not. `places` is where the route reads
+/// tokens from.
+pub fn preflight(cors: &Cors, places: Option<&TokenPlaces>, request: &HeaderMap) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let allowed = annotate(cors, request.get(header::ORIGIN), response.headers_mut());
@@ -23,7 +25,8 @@ pub fn preflight(cors: &Cors, request: &HeaderMap) -> Response<Bytes> {
     }
     let methods: Vec<_> = cors.methods.iter().map(http::Method::as_str).collect();
     let fields = [header::AUTHORIZATION, header::CONTENT_TYPE];
-    let fields: Vec<_> = fields.iter().chain(&cors.headers).map(HeaderName::as_str).collect();
+    let tokens = places.into_iter().flat_map(|places| &places.fields);
+    let fields: Vec<_> = fields.iter().chain(tokens).chain(&cors.headers).map(HeaderName::as_str).collect();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, methods.join(", ")),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, fields.join(", ")),

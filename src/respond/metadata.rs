@@ -13,7 +13,7 @@ struct Document<'a> {
     authorization_servers: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes_supported: Vec<&'a str>,
-    bearer_methods_supported: [&'static str; 1],
+    bearer_methods_supported: &'static [&'static str],
 }
 
 /// The answer to a request for the metadata of a resource: the document (RFC 9728 §3.2), or what a preflight asks for.
@@ -44,7 +44,8 @@ fn document(resource: &Resource) -> Response<Bytes> {
         resource: resource.resource.as_str(),
         authorization_servers: resource.authorization_servers.iter().map(AsRef::as_ref).collect(),
         scopes_supported: resource.scopes.iter().map(AsRef::as_ref).collect(),
-        bearer_methods_supported: ["header"],
+        // An empty list says that there is no such method (RFC 9728 §2).
+        bearer_methods_supported: if resource.bearer { &["header"] } else { &[] },
     };
     let mut response = Response::new(Bytes::from(serde_json::to_vec(&document).unwrap_or_default()));
     let headers = response.headers_mut();

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::authenticate::{ClaimPath, Issuers};
+use crate::authenticate::{ClaimPath, Issuers, TokenPlaces};
 use crate::authorize::Requirement;
 pub use crate::limits::{BodyLimits, Limits, Timeouts};
 use crate::reject::Control;
@@ -54,8 +54,8 @@ pub struct Snapshot {
     pub origins: HashMap<Box<str>, Origin>,
     /// Strict-Transport-Security of the hosts that have it (RFC 6797).
     pub hsts: HashMap<Box<str>, HeaderValue>,
-    /// Every header name that any route sets for identity, in lower case: stripped from each request on each route.
-    pub identity_headers: Vec<HeaderName>,
+    /// The identity headers of any route and the `token_header` of any issuer: removed from each request on each route.
+    pub reserved_headers: Vec<HeaderName>,
     /// The files this snapshot was built from, routes.yaml first: a change of any of them asks for a reload.
     pub files: Vec<PathBuf>,
 }
@@ -261,7 +261,9 @@ pub struct Route {
     pub path_opt_outs: PathOptOuts,
     /// Whether `_method` in the query may name a method that this path serves by another rule.
     pub method_query: bool,
-    /// Whether the upstream gets the client's Authorization.
+    /// Where tokens are read from; `None` is `Authorization` alone. Routes with the same places share them.
+    pub token_places: Option<Arc<TokenPlaces>>,
+    /// Whether the upstream gets the client's token, in the field that it came in.
     pub forward_token: bool,
     /// Whether a request may turn its connection into a WebSocket.
     pub websocket: bool,
@@ -347,7 +349,9 @@ pub struct Resource {
     pub metadata_path: Box<str>,
     /// The resource identifier (RFC 9728 §1.2).
     pub resource: Audience,
-    /// Issuers any of its routes accepts.
+    /// Whether any of its routes reads tokens from `Authorization`.
+    pub bearer: bool,
+    /// Issuers any of its routes accepts, whose tokens are read from `Authorization`.
     pub authorization_servers: Vec<Issuer>,
     /// Scopes any of its routes names, as clients must ask its issuers for them.
     pub scopes: Vec<Box<str>>,

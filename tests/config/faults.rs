@@ -434,6 +434,44 @@ fn identity_headers_cannot_be_fields_with_a_meaning() {
 }
 
 #[test]
+fn tokens_cannot_come_in_fields_with_a_meaning() {
+    let refused = |name: &str, message: &str| {
+        let to = format!("    token_header: ⟦{name}\n    algorithms");
+        assert_refused(&[("    algorithms", &to, message)]);
+    };
+    for name in [
+        "Connection",
+        "TE",
+        "Transfer-Encoding",
+        "Content-Length",
+        "Host",
+        "Cookie",
+        "Proxy-Authorization",
+        "Sec-WebSocket-Protocol",
+        "X-Forwarded-For",
+        "X-Request-ID",
+    ] {
+        refused(name, "tokens cannot come in");
+        refused(name, "it has a meaning of its own in HTTP");
+    }
+    for name in
+        ["X-Original-URL", "X-Forwarded-Access-Token", "Client-Cert", "X-HTTP-Method", "Remote-User", "Proxy"]
+    {
+        refused(name, "it says something about the connection, the client or the request");
+    }
+    refused("authorization", "leave `token_header` out");
+    refused("X_Token", "many servers read `_` as `-`");
+    refused("X.Token", "only letters, digits and `-`");
+    refused("''", "not the name of a header field");
+    refused("'X Token'", "not the name of a header field");
+    refused("[X-Token]", "expected");
+    let taken = with("    algorithms", "    token_header: X-USER\n    algorithms");
+    let errors = parse(&taken).unwrap_err().to_string();
+    assert!(errors.contains("`x-user` is the field that tokens of issuer `corp` come in"), "{errors}");
+    assert!(parse(&taken.replace("X-USER", "Cf-Access-Jwt-Assertion")).is_ok());
+}
+
+#[test]
 fn cors_and_matches_are_strict() {
     assert_refused(&[
         ("public: true", "public: true\n    cors: { origins: '*', credentials: ⟦true }", "with any origin"),

@@ -68,12 +68,24 @@ fn routes_are_compiled() {
     assert_eq!(route.id.as_str(), "orders-read");
     assert_eq!(&*route.matches, "GET,HEAD api.example.com/v1/{tenant}/orders/{id}");
     assert_eq!(*route.identity_headers, [("x-user".parse().unwrap(), IdentityField::Subject)]);
-    assert_eq!(snapshot.identity_headers, ["x-user"]);
+    assert_eq!(snapshot.reserved_headers, ["x-user"]);
     assert!(!route.forward_token);
     let Access::Protected(requirement) = &route.access else { panic!("not protected") };
     assert!(requirement.scopes.met_by(&["orders:write".into()]), "implied by the scopes section");
     assert!(!requirement.scopes.met_by(&["orders".into()]));
     assert!(matches!(snapshot.routes[1].access, Access::Public));
+}
+
+#[test]
+fn fields_of_tokens_are_reserved_on_every_route() {
+    let text = with("    algorithms", "    token_header: Cf-Access-Jwt-Assertion\n    algorithms");
+    let snapshot = parse(&text).unwrap().snapshot;
+    assert_eq!(snapshot.reserved_headers, ["cf-access-jwt-assertion", "x-user"]);
+    let places = snapshot.routes[0].token_places.as_deref().unwrap();
+    assert!(!places.authorization);
+    assert_eq!(*places.fields, ["cf-access-jwt-assertion"]);
+    assert!(snapshot.routes[1].token_places.is_none(), "a public route reads no tokens");
+    assert!(parse(GOOD).unwrap().snapshot.routes[0].token_places.is_none());
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //!    JSON objects ([`super::json`]).
 //! 2. `crit`, `b64`, `zip` and a nested JWT are refused: none is understood here. `jku`, `x5u`, `jwk` and `x5c` are ignored:
 //!    a token never says which key to trust.
-//! 3. The issuer is chosen by exact `iss` before the signature is checked, and everything after is judged by that issuer's
-//!    policy and keys alone.
+//! 3. The issuer is chosen by exact `iss` before the signature is checked, the token must stand where that issuer's tokens
+//!    are read, and everything after is judged by that issuer's policy and keys alone.
 //! 4. The algorithm is one of the issuer's list and of the key, never of the token alone.
 //! 5. A key that is not there is asked for only if the token is otherwise plausible, so that junk never causes a fetch.
 //! 6. Claims become facts only after the signature verified.
@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use smallvec::SmallVec;
 
+use super::credential::Credential;
 use super::json::{Json, Object};
 use super::keys::{KeySet, MAX_KID, VerificationKey};
 use super::{Algorithm, IssuerPolicy, Issuers, Knowledge, Need, Stop, TokenFacts, TokenTypes, check, claims};
@@ -31,20 +32,21 @@ pub const CHECKS: [Check; 7] = [
     Check::Claims,
 ];
 
-/// Verifies a token that was not seen before. Its length has been bounded by [`super::bearer`].
+/// Verifies a token that was not seen before. Its length has been bounded by [`super::credential`].
 ///
 /// # Errors
 ///
 /// A [`Stop`].
 pub fn verify<K: Knowledge>(
-    token: &str,
+    credential: Credential<'_>,
     issuers: &Issuers,
     knowledge: &K,
     now: Timestamp,
     checks: &mut Checks,
 ) -> Result<(IssuerIndex, TokenFacts), Stop> {
-    let token = check(checks, Check::TokenFormat, Unverified::parse(token))?;
-    let (issuer, policy) = check(checks, Check::Issuer, token.issuer(issuers))?;
+    let token = check(checks, Check::TokenFormat, Unverified::parse(credential.token))?;
+    let placed = token.issuer(issuers).and_then(|found| credential.fits(found.1).map(|()| found));
+    let (issuer, policy) = check(checks, Check::Issuer, placed)?;
     check(checks, Check::TokenType, token.check_type(&policy.token_types))?;
     let algorithm = check(checks, Check::Algorithm, token.algorithm(policy))?;
 

@@ -3,10 +3,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::authenticate::credential::TokenPlace;
 use crate::authenticate::testing::{
     ED25519, ISSUER, Keys, NOW, OTHER_RSA, P256, RSA, TestKey, claims, claims_with, encode, header, policy,
 };
-use crate::authenticate::{Principal, authenticate};
+use crate::authenticate::{Presented, Principal, authenticate};
 use crate::types::{Issuer, IssuerName};
 
 const ES: Algorithm = Algorithm::Es256;
@@ -23,7 +24,11 @@ fn known() -> Keys {
 }
 
 fn run(token: &str, issuers: &Issuers, keys: &Keys) -> Result<(IssuerIndex, TokenFacts), Stop> {
-    verify(token, issuers, keys, NOW, &mut Checks::default())
+    verify(bearer(token), issuers, keys, NOW, &mut Checks::default())
+}
+
+fn bearer(token: &str) -> Credential<'_> {
+    Credential { token, place: TokenPlace::Authorization }
 }
 
 fn reason(token: &str) -> Option<Reason> {
@@ -75,7 +80,7 @@ fn every_algorithm_verifies_its_own_signatures_and_no_others() {
 #[test]
 fn the_checks_are_made_in_their_order() {
     let mut checks = Checks::default();
-    verify(&good(), &issuers(), &known(), NOW, &mut checks).unwrap();
+    verify(bearer(&good()), &issuers(), &known(), NOW, &mut checks).unwrap();
     let made: Vec<Check> = checks.iter().map(|result| result.check).collect();
     assert_eq!(made, CHECKS);
     let mut sorted = made.clone();
@@ -395,7 +400,7 @@ fn newer_keys_are_asked_for_only_by_plausible_tokens() {
 #[test]
 fn without_keys_the_refusal_is_503_and_never_blames_the_token() {
     let mut checks = Checks::default();
-    let stop = verify(&good(), &issuers(), &Keys::default(), NOW, &mut checks).unwrap_err();
+    let stop = verify(bearer(&good()), &issuers(), &Keys::default(), NOW, &mut checks).unwrap_err();
     assert_eq!(stop.reason(), Reason::KeysUnavailable);
     assert_eq!(checks.iter().last().unwrap().check, Check::Key);
 }
@@ -436,7 +441,8 @@ fn a_forged_token_does_not_profit_from_a_good_one() {
 fn caller(token: &str) -> Result<Principal, Stop> {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
     let headers = HeaderMap::from_iter([(field::AUTHORIZATION, value)]);
-    authenticate(&headers, &issuers(), 16 * 1024, &known(), NOW, &mut Checks::default())
+    let presented = Presented { headers: &headers, places: None, max_token: 16 * 1024 };
+    authenticate(presented, &issuers(), &known(), NOW, &mut Checks::default())
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use http::HeaderName;
 
 use super::Parser;
-use crate::authenticate::ClaimPath;
+use crate::authenticate::{ClaimPath, Issuers};
 use crate::config::diagnostic::{Fault, suggest};
 use crate::config::raw_routes::{RawForward, RawRoute};
 use crate::config::read::Node;
@@ -126,17 +126,21 @@ impl Parser<'_, '_> {
     }
 }
 
-/// The names of all identity headers of all routes, each once.
-pub(super) fn all_identity_headers(routes: &[Route]) -> Vec<HeaderName> {
+/// The names that no client may use for fields of its own, each once: identity headers of the routes, and the fields that
+/// tokens of the issuers come in.
+pub(super) fn reserved_headers(routes: &[Route], issuers: &Issuers) -> Vec<HeaderName> {
     let names: BTreeSet<&str> = routes
         .iter()
         .flat_map(|route| route.identity_headers.iter())
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| name)
+        .chain(issuers.iter().filter_map(|(_, issuer)| issuer.token_header.as_ref()))
+        .map(HeaderName::as_str)
         .collect();
     names.into_iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-fn header_name(name: &str) -> Result<HeaderName, &'static str> {
+/// A field name that has no meaning of its own in HTTP.
+pub(super) fn header_name(name: &str) -> Result<HeaderName, &'static str> {
     if name.contains('_') {
         return Err("many servers read `_` as `-`, so a client could send the other spelling");
     }

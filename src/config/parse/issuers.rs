@@ -80,6 +80,7 @@ impl Parser<'_, '_> {
             plain_http,
             ca,
             advertised_scopes: self.advertised_scopes(&raw.advertised_scopes, node),
+            token_header: self.token_header(raw.token_header.as_deref(), node),
         })
     }
 

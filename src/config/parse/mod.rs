@@ -19,6 +19,7 @@ mod matches;
 mod require;
 mod resources;
 mod routes;
+mod token_header;
 mod unsatisfiable;
 mod upstreams;
 
@@ -175,7 +176,7 @@ impl Parser<'_, '_> {
         let resources = hosts.resources(&mut compiled, &routes.specs, &issuers);
         let table = self.table(&routes.specs, &routes.places, &compiled)?;
         cors::add_methods(&mut compiled, &table, &routes.keys);
-        let identity_headers = forward::all_identity_headers(&compiled);
+        let reserved_headers = forward::reserved_headers(&compiled, &issuers);
         let snapshot = Snapshot {
             text_hash: hash.clone(),
             hash,
@@ -189,7 +190,7 @@ impl Parser<'_, '_> {
             resources,
             origins: hosts.origins(),
             hsts: hosts.hsts(),
-            identity_headers,
+            reserved_headers,
             files: Vec::new(),
         };
         if self.faults.any() {

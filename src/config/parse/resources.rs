@@ -193,13 +193,16 @@ impl Hosts {
                         host: name.clone(),
                         metadata_path: metadata_path.into(),
                         resource: audience,
+                        bearer: false,
                         authorization_servers: Vec::new(),
                         scopes: Vec::new(),
                     };
                     (resource, HashSet::new())
                 });
                 let accepted = requirement.issuers.iter().filter_map(|index| issuers.get(*index));
-                for policy in accepted {
+                // A client that follows the metadata sends its token in `Authorization`.
+                for policy in accepted.filter(|policy| policy.token_header.is_none()) {
+                    resource.bearer = true;
                     // A template is no issuer that a client could ask.
                     if policy.template.is_none() {
                         add(&mut resource.authorization_servers, &policy.issuer);

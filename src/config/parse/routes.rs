@@ -9,7 +9,9 @@ use http::HeaderName;
 
 use super::groups::Joined;
 use super::matches::describe;
+use super::token_header::token_places;
 use super::{Declared, Parser};
+use crate::authenticate::TokenPlaces;
 use crate::authorize::Requirement;
 use crate::config::diagnostic::{Fault, Faults, Place, suggest};
 use crate::config::lint;
@@ -34,6 +36,7 @@ pub(super) struct Routes {
     pub(super) warnings: Faults,
     requirements: Shared<Requirement>,
     identity_headers: Shared<[(HeaderName, IdentityField)]>,
+    token_places: Shared<TokenPlaces>,
     /// Each id with the line it is on.
     ids: HashMap<RouteId, u32>,
     pub(super) groups_in_use: HashSet<Box<str>>,
@@ -148,7 +151,10 @@ impl Parser<'_, '_> {
         let access = access?;
         if let Some(requirement) = &access {
             self.check_identity(&identity_headers, requirement, node, declared);
+            self.check_token_headers(&identity_headers, node, declared);
         }
+        let token_places = access.as_ref().and_then(|requirement| token_places(requirement, declared));
+        let token_places = token_places.map(|places| routes.token_places.of(places));
         let access = match access {
             Some(requirement) => Access::Protected(routes.requirements.of(requirement)),
             None => Access::Public,
@@ -166,6 +172,7 @@ impl Parser<'_, '_> {
             rewrite: rewrite?,
             path_opt_outs: spec.opt_outs,
             method_query: raw.matches.allow_method_query,
+            token_places,
             forward_token: raw.forward.forward_token,
             websocket: raw.forward.websocket,
             rewrite_location: raw.forward.rewrite_location.unwrap_or(true),
