@@ -20,31 +20,53 @@ pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item
         path.doubts | PathOptOuts::EMPTY_SEGMENTS
     };
     let cuts = [false, true].into_iter().take(if path.cuts { 2 } else { 1 });
-    let as_sent = cuts
-        .clone()
-        .flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
-        .filter(|(lax, cut)| *cut || !lax.is_empty())
-        .map(|(lax, cut)| read(path.as_str(), lax, cut));
-    // Some servers drop parameters before they decode anything, so that what is escaped in one is never seen; others once
-    // they have decoded the semicolons.
-    let bare: Vec<String> = if path.doubts.contains(PathOptOuts::SEMICOLON) {
-        vec![without_parameters(path.as_str(), &[";"]), without_parameters(path.as_str(), &[";", "%3B"])]
-    } else {
-        Vec::new()
-    };
-    let stripped = bare.into_iter().flat_map(move |bare| {
+    let variants = move |base: String| {
         cuts.clone()
             .flat_map(move |cut| possible.subsets().map(move |lax| (lax, cut)))
-            .map(move |(lax, cut)| read(&bare, lax, cut))
-    });
-    as_sent.chain(stripped)
+            .map(move |(lax, cut)| read(&base, lax, cut))
+    };
+    let is_itself = |reading: &String| *reading == *path.as_str();
+    bases(path).into_iter().flat_map(variants).filter(move |reading| !is_itself(reading))
+}
+
+/// What servers may make of the path before they decode anything twice.
+fn bases(path: &CanonicalPath<'_>) -> Vec<String> {
+    let mut bases = vec![path.as_str().to_owned()];
+    if path.doubts.contains(PathOptOuts::DOUBLE_ENCODING) {
+        // What is escaped once ends a segment or the path, and what is escaped twice is left in a segment's value.
+        let split = path.as_str().replace("%2F", "/").replace("%5C", "/");
+        if split != path.as_str() {
+            bases.push(split);
+        }
+        if path.cuts {
+            let cut = |base: &String| base.get(..cut_at(base)?).map(str::to_owned);
+            let shorter: Vec<String> = bases.iter().filter_map(cut).collect();
+            bases.extend(shorter);
+        }
+    }
+    // Some servers drop parameters before they decode anything, so that what is escaped in one is never seen; others once
+    // they have decoded the semicolons.
+    if path.doubts.contains(PathOptOuts::SEMICOLON) {
+        let spellings: [&[&str]; 2] = [&[";"], &[";", "%3B"]];
+        let bare: Vec<String> = bases
+            .iter()
+            .flat_map(|base| spellings.map(|semicolons| without_parameters(base, semicolons)))
+            .collect();
+        bases.extend(bare);
+    }
+    bases
+}
+
+/// Where an escaped `?` or `#` ends the path for some servers.
+fn cut_at(text: &str) -> Option<usize> {
+    text.find("%3F").into_iter().chain(text.find("%23")).min()
 }
 
 /// The path as a server reads it that is lax in these ways; `cut` is for one that ends it at an escaped `?` or `#`.
 fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
     let mut text =
         if lax.contains(PathOptOuts::DOUBLE_ENCODING) { decode_once_more(text) } else { text.to_owned() };
-    if cut && let Some(end) = text.find("%3F").into_iter().chain(text.find("%23")).min() {
+    if cut && let Some(end) = cut_at(&text) {
         text.truncate(end);
     }
     if lax.contains(PathOptOuts::ENCODED_SLASH) {

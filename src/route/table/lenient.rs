@@ -183,6 +183,7 @@ impl RouteTable {
         let lookalikes = lookalikes.unwrap_or_default();
         let mut others = self.trie.find_loosely(root, path);
         others.extend(self.trie.find_loosely(root, &turned));
+        others.extend(self.trie.below(root, path.strip_prefix('/')));
         others.iter().filter(|other| **other != found && !lookalikes.contains(other)).any(|other| {
             let Some(other) = self.endpoints.get(*other as usize) else { return true };
             let same = |method: &Method| self.entry(other, method).map(|other| other.access == entry.access);

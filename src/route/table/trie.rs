@@ -158,6 +158,21 @@ impl Trie {
         found
     }
 
+    /// What is below a path, for a server that shows at `/dir` what is at `/dir/` and ignores letter case: the endpoint of
+    /// `/dir/{*rest}` where no pattern is `/dir` itself, whether or not one is `/dir/`.
+    pub(super) fn below(&self, id: NodeId, tail: Option<&str>) -> SmallVec<[EndpointId; 2]> {
+        let Some(node) = self.node(id) else { return SmallVec::new() };
+        let Some(tail) = tail else { return node.rest.filter(|_| node.end.is_none()).into_iter().collect() };
+        let (segment, tail_after) = split(tail);
+        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+        let found: SmallVec<_> =
+            node.literals.folded(&decoded).flat_map(|child| self.below(child, tail_after)).collect();
+        match node.param {
+            Some(child) if found.is_empty() && !segment.is_empty() => self.below(child, tail_after),
+            Some(_) | None => found,
+        }
+    }
+
     fn descend_folded(&self, id: NodeId, tail: Option<&str>) -> SmallVec<[EndpointId; 2]> {
         let Some(node) = self.node(id) else { return SmallVec::new() };
         let Some(tail) = tail else { return node.end.into_iter().collect() };
