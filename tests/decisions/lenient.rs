@@ -229,7 +229,7 @@ fn is_warned_of(warnings: &[String], one: usize, other: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases(1_500))]
 
     #[test]
     fn no_lax_route_serves_a_strict_one_unwarned(

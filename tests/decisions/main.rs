@@ -1,14 +1,15 @@
 //! Properties of the decision over generated policies and requests.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+mod asserted;
 mod lenient;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use proptest::prelude::ProptestConfig;
 use scopegate::admit::Head;
 use scopegate::authenticate::json::Object;
 use scopegate::authenticate::keys::KeySet;
@@ -18,6 +19,13 @@ use scopegate::decide::{DecisionRecord, decide};
 use scopegate::snapshot::Snapshot;
 use scopegate::types::{IssuerIndex, Timestamp};
 use serde_json::{Value, json};
+
+/// `PROPTEST_CASES` overrides the number of cases, for longer runs.
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = cases.unwrap_or(default);
+    ProptestConfig { cases, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 const NOW: i64 = 1_800_000_000;
 
