@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::frames::Breach;
+use super::http2::Breach;
 use super::reader::Reader;
 use super::request_line::Found;
 use crate::observe::metrics::StreamError;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::activity::{Activity, Tracked, Waiting};
 use super::answers::{Offering, Streams};
-use super::frames::Breach;
+use super::http2::Breach;
 use super::open::{Opened, open};
 use super::reader::Patience;
 use super::share::Shares;

@@ -19,8 +19,7 @@ mod ahead;
 mod answers;
 mod connection;
 mod counted;
-mod fields;
-mod frames;
+mod http2;
 pub mod listener;
 mod open;
 mod proxy_protocol;
@@ -41,7 +40,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use activity::Tracked;
-pub use frames::{Breach, Frames};
+pub use http2::{Breach, Frames};
 pub use proxy_protocol::Introduction;
 
 use crate::limits::{Limits, Timeouts};

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::activity::Activity;
 use super::ahead::{Ahead, PREFACE};
 use super::counted::Counted;
-use super::frames::{Breach, Frames};
+use super::http2::{Breach, Frames};
 use super::request_line::RequestLine;
 
 /// A socket, with or without TLS.

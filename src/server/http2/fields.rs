@@ -9,7 +9,7 @@
 //! entries 1 to 14 of the static table are pseudo-fields, a literal name says so by its first octet, and for each entry of
 //! the dynamic table one bit is kept. The newest entry always has index 62, so evictions need not be followed.
 
-use super::frames::{CONTINUATION, Frame, HEADERS, PUSH_PROMISE};
+use super::frame::{CONTINUATION, Frame, HEADERS, PUSH_PROMISE};
 
 /// Flags of HEADERS (RFC 9113 §6.2); PUSH_PROMISE has the first of them (§6.6).
 const PADDED: u8 = 0x8;

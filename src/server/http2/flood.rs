@@ -26,6 +26,7 @@
 use std::time::Instant;
 
 use super::fields::Block;
+use super::frame::{DATA, END_STREAM, Follower, Frame, HEADERS, RST_STREAM};
 
 /// In how many milliseconds all of the credit comes back.
 const REFILL: u64 = 2000;
@@ -41,18 +42,6 @@ const PSEUDO_HEADERS: usize = 5;
 
 /// Length of the connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
-/// Length of a frame header (RFC 9113 §4.1).
-const HEADER: usize = 9;
-
-/// Frame types (RFC 9113 §6).
-const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const CONTINUATION: u8 = 9;
-/// The flag of DATA and HEADERS that ends a stream.
-const END_STREAM: u8 = 1;
-
 /// GOAWAY with an error code (RFC 9113 §6.8). It names the highest stream there can be: requests that were read may
 /// have been acted on.
 const fn goaway(code: u8) -> [u8; 17] {
@@ -74,7 +63,7 @@ pub enum Breach {
 
 impl Breach {
     /// The last frame that the client gets.
-    pub(super) const fn goaway(self) -> &'static [u8] {
+    pub(in crate::server) const fn goaway(self) -> &'static [u8] {
         const FLOOD: [u8; 17] = goaway(ENHANCE_YOUR_CALM);
         const MALFORMED: [u8; 17] = goaway(PROTOCOL_ERROR);
         match self {
@@ -84,88 +73,23 @@ impl Breach {
     }
 }
 
-/// A frame header, as far as it counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    /// Bytes of its payload.
-    pub(super) length: u32,
-    /// Its type.
-    pub(super) kind: u8,
-    /// Its flags.
-    pub(super) flags: u8,
-    /// Its stream.
-    pub(super) stream: u32,
-}
-
-impl Frame {
-    const fn parse(header: [u8; HEADER]) -> Self {
-        let [a, b, c, kind, flags, s, t, u, v] = header;
-        // The highest bit is reserved (RFC 9113 §4.1).
-        let stream = u32::from_be_bytes([s & 0x7f, t, u, v]);
-        Self { length: u32::from_be_bytes([0, a, b, c]), kind, flags, stream }
-    }
-
-    /// The credit it takes when received.
-    const fn cost(self) -> u64 {
-        match self.kind {
-            HEADERS => 0,
-            // What carries nothing and ends nothing is as good as a ping.
-            DATA if self.length > 0 || self.flags & END_STREAM != 0 => 0,
-            RST_STREAM => RESET,
-            _ => 1,
-        }
-    }
-
-    /// The credit it brings when sent.
-    const fn worth(self) -> u64 {
-        match self.kind {
-            HEADERS => ANSWER,
-            DATA => PIECE + self.length as u64 / 1024,
-            _ => 0,
-        }
+/// The credit that a frame takes when received.
+const fn cost(frame: Frame) -> u64 {
+    match frame.kind {
+        HEADERS => 0,
+        // What carries nothing and ends nothing is as good as a ping.
+        DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => 0,
+        RST_STREAM => RESET,
+        _ => 1,
     }
 }
 
-/// Where one direction is.
-#[derive(Debug)]
-struct Follower {
-    header: [u8; HEADER],
-    /// How many bytes of the header are there.
-    filled: usize,
-    /// How many bytes come before the next header.
-    skip: usize,
-}
-
-impl Follower {
-    const fn after(skip: usize) -> Self {
-        Self { header: [0; HEADER], filled: 0, skip }
-    }
-
-    /// Moves past a frame header, or to the end of the bytes. Gives the frame and what comes behind its header.
-    fn header<'b>(&mut self, bytes: &'b [u8]) -> Option<(Frame, &'b [u8])> {
-        let (header, rest) = match bytes.split_first_chunk::<HEADER>() {
-            Some((header, rest)) if self.filled == 0 => (*header, rest),
-            Some(_) | None => {
-                let missing = self.header.iter_mut().skip(self.filled);
-                let taken = missing.zip(bytes).map(|(place, byte)| *place = *byte).count();
-                self.filled += taken;
-                if self.filled < HEADER {
-                    return None;
-                }
-                (self.header, bytes.get(taken..).unwrap_or_default())
-            }
-        };
-        self.filled = 0;
-        let frame = Frame::parse(header);
-        self.skip = frame.length as usize;
-        Some((frame, rest))
-    }
-
-    /// Moves past what is left of a payload. Gives what there is of it, and the bytes behind.
-    fn payload<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], &'b [u8]) {
-        let (payload, rest) = bytes.split_at_checked(self.skip).unwrap_or((bytes, &[]));
-        self.skip -= payload.len();
-        (payload, rest)
+/// The credit that a frame brings when sent.
+const fn worth(frame: Frame) -> u64 {
+    match frame.kind {
+        HEADERS => ANSWER,
+        DATA => PIECE + frame.length as u64 / 1024,
+        _ => 0,
     }
 }
 
@@ -231,7 +155,7 @@ impl Frames {
                 return bytes.len();
             };
             self.block.begin(frame);
-            if !self.spend(frame.cost(), &clock) {
+            if !self.spend(cost(frame), &clock) {
                 self.breach = Some(Breach::Flood);
             }
             rest = behind;
@@ -245,20 +169,20 @@ impl Frames {
             let (payload, behind) = self.sent.payload(rest);
             if let Some(code) = payload.last()
                 && self.resets
-                && self.sent.skip == 0
+                && self.sent.is_past_payload()
             {
                 reset(*code);
             }
             let Some((frame, behind)) = self.sent.header(behind) else { return };
             self.resets = frame.kind == RST_STREAM;
-            self.credit = self.most_credit.min(self.credit + frame.worth());
+            self.credit = self.most_credit.min(self.credit + worth(frame));
             rest = behind;
         }
     }
 
     /// Whether all frames that were begun to be sent are sent whole.
-    pub(super) const fn sent_whole(&self) -> bool {
-        self.sent.skip == 0 && self.sent.filled == 0
+    pub(in crate::server) const fn sent_whole(&self) -> bool {
+        self.sent.is_between_frames()
     }
 
     /// Why no more is let through.
@@ -303,6 +227,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::frame::{CONTINUATION, HEADER, PUSH_PROMISE};
     use super::*;
 
     const PING: u8 = 6;
