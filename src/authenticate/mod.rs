@@ -12,6 +12,7 @@
 //! Nothing here does I/O or reads a clock.
 
 pub mod bearer;
+mod claim_path;
 pub mod claims;
 pub mod credential;
 mod facts;
@@ -24,12 +25,13 @@ pub mod twin;
 
 use std::sync::Arc;
 
+pub use claim_path::ClaimPath;
 pub use credential::{Presented, TokenPlaces};
 pub use facts::{KeyThumbprint, TokenFacts};
 pub use issuer_template::IssuerTemplate;
 pub use policy::{
-    AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, Issuers, KeyRefresh,
-    KeySource, TenantAssertion, TokenTypes,
+    AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, IssuerPolicy, Issuers, KeyRefresh, KeySource,
+    TenantAssertion, TokenTypes,
 };
 
 use crate::reject::{Reason, Reject};
