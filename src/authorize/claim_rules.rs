@@ -1,6 +1,5 @@
 //! Do the token's claims satisfy the route's rules?
 
-use super::{Context, Requirement};
 use crate::authenticate::json::Json;
 use crate::authenticate::{ClaimPath, Principal};
 use crate::reject::{Reason, Reject};
@@ -51,13 +50,9 @@ impl ClaimTest {
 }
 
 /// A claim that is absent satisfies nothing.
-pub(super) fn check(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
+pub(super) fn check(principal: &Principal, rules: &[ClaimRule]) -> Result<(), Reject> {
     let claims = &principal.facts().claims;
-    match requirement
-        .claims
-        .iter()
-        .find(|rule| !claims.at(&rule.path).is_some_and(|claim| rule.test.holds(claim)))
-    {
+    match rules.iter().find(|rule| !claims.at(&rule.path).is_some_and(|claim| rule.test.holds(claim))) {
         None => Ok(()),
         Some(rule) => {
             let found = claims.at(&rule.path).map_or("nothing", kind);

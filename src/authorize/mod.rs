@@ -53,13 +53,15 @@ type Step = (Check, fn(&Principal, &Requirement, &Context<'_>) -> Result<(), Rej
 /// The checks in their order.
 const STEPS: [Step; 8] = [
     (Check::RouteIssuer, check_issuer),
-    (Check::Audience, audience::check),
+    (Check::Audience, |principal, required, _| audience::check(principal, &required.audiences)),
     (Check::TokenAge, check_age),
-    (Check::Scope, scope::check),
+    (Check::Scope, |principal, required, _| scope::check(principal, &required.scopes)),
     (Check::Client, check_client),
     (Check::Subject, check_subject),
-    (Check::Tenant, tenant::check),
-    (Check::ClaimRules, claim_rules::check),
+    (Check::Tenant, |principal, required, context| {
+        tenant::check(principal, required.tenant.as_ref(), context)
+    }),
+    (Check::ClaimRules, |principal, required, _| claim_rules::check(principal, &required.claims)),
 ];
 
 /// Decides whether the principal may use the route.
@@ -91,7 +93,7 @@ pub fn authorize(
         }
     }
     if principal.facts().tenants.len() > 1
-        && let Ok(Some(position)) = tenant::find(&principal, requirement, context)
+        && let Ok(Some(position)) = tenant::find(&principal, requirement.tenant.as_ref(), context)
     {
         principal.acting_for(position);
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Requirement};
 use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
 use crate::types::{Scope, quoted_list};
@@ -119,11 +118,11 @@ impl Compiled {
 }
 
 /// Exact comparison of scope-tokens (RFC 9068 §2.2.3): `readonly` is not `read`.
-pub(super) fn check(principal: &Principal, requirement: &Requirement, _: &Context<'_>) -> Result<(), Reject> {
-    if requirement.scopes.met_by(&principal.facts().scopes) {
+pub(super) fn check(principal: &Principal, required: &ScopeRequirement) -> Result<(), Reject> {
+    if required.met_by(&principal.facts().scopes) {
         Ok(())
     } else {
-        let expected = quoted_list(requirement.scopes.listed().iter().map(Scope::as_str));
+        let expected = quoted_list(required.listed().iter().map(Scope::as_str));
         let found = quoted_list(principal.facts().scopes.iter().map(AsRef::as_ref));
         Err(Reject::because(
             Reason::ScopeMissing,

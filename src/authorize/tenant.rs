@@ -1,6 +1,6 @@
 //! Does the token belong to the tenant this request is about?
 
-use super::{Context, Requirement};
+use super::Context;
 use crate::authenticate::Principal;
 use crate::reject::{Reason, Reject};
 use crate::types::quoted_list;
@@ -41,19 +41,19 @@ impl HostShape {
 /// The tenant comes from the verified token alone; the request only says which one it is about.
 pub(super) fn check(
     principal: &Principal,
-    requirement: &Requirement,
+    rule: Option<&TenantRule>,
     context: &Context<'_>,
 ) -> Result<(), Reject> {
-    find(principal, requirement, context).map(|_| ())
+    find(principal, rule, context).map(|_| ())
 }
 
 /// The position of the tenant that the request is about among those of the token. `None` if the route has no rule.
 pub(super) fn find(
     principal: &Principal,
-    requirement: &Requirement,
+    rule: Option<&TenantRule>,
     context: &Context<'_>,
 ) -> Result<Option<usize>, Reject> {
-    let Some(rule) = &requirement.tenant else {
+    let Some(rule) = rule else {
         return Ok(None);
     };
     let tenants = &principal.facts().tenants;
