@@ -20,7 +20,7 @@ pub mod method_query;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::reject::{Reason, Reject};
-use crate::snapshot::Limits;
+use crate::limits::Limits;
 
 /// The head of a request, as far as a decision looks at it.
 #[derive(Clone, Copy, Debug)]

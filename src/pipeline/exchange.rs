@@ -12,8 +12,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::{Frame, SizeHint};
 
+use super::Gateway;
 use super::view::View;
-use super::{Gateway, edge};
 use crate::authenticate::Principal;
 use crate::decide::{DecisionRecord, Verdict};
 use crate::forward::answer::UpstreamBody;
@@ -22,7 +22,7 @@ use crate::forward::headers::{Client, X_REQUEST_ID};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
-use crate::respond::{Refused, cors, grpc};
+use crate::respond::{Refused, cors, grpc, hsts};
 use crate::server::Peer;
 use crate::state::admission::Admitted;
 use crate::state::clock;
@@ -167,7 +167,7 @@ impl Exchange {
         let mut response =
             response.map(|bytes| Body { kind: Kind::Own(Some(bytes)), exchange: Rc::clone(self) });
         response.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
-        edge::transport_security(self, response.headers_mut());
+        self.secure_transport(response.headers_mut());
         self.status.set(response.status().as_u16());
         response
     }
@@ -224,7 +224,7 @@ impl Exchange {
         let mut response =
             response.map(|body| Body { kind: Kind::Upstream(body), exchange: Rc::clone(self) });
         self.annotate(response.headers_mut());
-        edge::transport_security(self, response.headers_mut());
+        self.secure_transport(response.headers_mut());
         response
     }
 
@@ -234,6 +234,11 @@ impl Exchange {
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
             cors::annotate(cors, self.head.headers.get(header::ORIGIN), headers);
         }
+    }
+
+    fn secure_transport(&self, headers: &mut HeaderMap) {
+        let Parts { uri, headers: request, .. } = &self.head;
+        hsts::set(&self.view.live.snapshot.hsts, self.is_secure(), uri, request, headers);
     }
 
     /// Whether it was let through.

@@ -9,6 +9,7 @@
 mod challenge;
 pub mod cors;
 pub(crate) mod grpc;
+pub mod hsts;
 pub mod metadata;
 mod problem;
 pub mod redirect;
