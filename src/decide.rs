@@ -85,7 +85,10 @@ pub fn decide<'s, K: Knowledge>(
 /// wherever a Host field says.
 pub fn redirect(snapshot: &Snapshot, head: &Head<'_>) -> Result<HeaderValue, Reject> {
     admit::check(head, &snapshot.gateway.limits)?;
-    let host = Host::of(head.uri, head.headers)?;
+    let host = Host::of(head.uri, head.headers, head.version)?;
+    if host.is_absent() {
+        return Err(Reject::because(Reason::RequestInvalid, "no Host: a redirect to https needs one"));
+    }
     CanonicalPath::parse(head.uri.path())?;
     let unknown = || Reject::because(Reason::RouteUnknown, "no host of the policy's with an https origin");
     let origin = snapshot.https_origin(host.as_str()).ok_or_else(unknown)?;
@@ -103,7 +106,7 @@ fn run<'s, K: Knowledge>(
     record: &mut DecisionRecord<'s>,
 ) -> Result<Verdict<'s>, Reject> {
     admit::check(head, &snapshot.gateway.limits).inspect_err(|reject| record.allow = allow(reject))?;
-    let host = Host::of(head.uri, head.headers)?;
+    let host = Host::of(head.uri, head.headers, head.version)?;
     let path = CanonicalPath::parse(head.uri.path())?;
     if let Some(resource) = snapshot.resources.find(host.as_str(), path.as_str()) {
         return match *head.method {
@@ -180,6 +183,10 @@ fn find<'s, 'p>(
 ) -> Result<Found<'s, 'p>, Reject> {
     let reject = match snapshot.table.find(host.as_str(), path, method) {
         Ok(found) => return Ok(found),
+        Err(NotFound::Route) if host.is_absent() => {
+            let cause = "no Host, and no route without `host` matches the path";
+            Reject::because(Reason::RequestInvalid, cause)
+        }
         Err(NotFound::Route) => {
             let cause = match snapshot.table.names(host.as_str()) {
                 true => "routes name this host, but none matches the path",

@@ -411,3 +411,88 @@ async fn without_hsts_the_upstreams_own_passes_over_tls_only() {
     let told = status.header("X-Forwarded-Proto", "https").send().await;
     assert_eq!(told.header(STS), Some("max-age=5"), "TLS at a trusted proxy");
 }
+
+/// Sends this head as HTTP/1.0 and gives all that comes until the end of the connection.
+async fn old(address: std::net::SocketAddr, target: &str, fields: &str) -> String {
+    let mut client = Client::connect(address).await;
+    client.send(format!("GET {target} HTTP/1.0\r\n{fields}\r\n")).await;
+    let mut all = Vec::new();
+    loop {
+        match client.raw().await {
+            part if part.is_empty() => return String::from_utf8(all).unwrap(),
+            part => all.extend(part),
+        }
+    }
+}
+
+/// Routes with `host`, with a wildcard, and without either.
+const HOSTLESS: &str = "
+- { id: named, match: { host: api.example.com, path: '/{*rest}' }, public: true, upstream: orders }
+- { id: below, match: { host: '*.example.com', path: '/{*rest}' }, public: true, upstream: orders }
+- { id: any, match: { path: /health }, public: true, upstream: orders }
+- id: any-protected
+  match: { path: /orders }
+  require: { issuers: [corp], audience: https://api.example.com, scopes: [orders:read] }
+  upstream: orders
+";
+
+#[tokio::test]
+async fn http_1_0_without_host_is_for_routes_without_host() {
+    let rig = Rig::routes(HOSTLESS).await;
+    let response = old(rig.gateway.address(), "/health", "").await;
+    assert!(response.contains(" 200 "), "{response}");
+    let seen = rig.upstream.request();
+    assert_eq!(seen.header("host"), Some(rig.upstream.url().trim_start_matches("http://")), "{seen:?}");
+    assert!(!seen.fields.has("x-forwarded-host"), "{seen:?}");
+    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=http"));
+    let token = format!("Authorization: Bearer {}\r\n", rig.token());
+    assert!(old(rig.gateway.address(), "/orders", &token).await.contains(" 200 "));
+    assert!(old(rig.gateway.address(), "/orders", "").await.contains(" 401 "));
+}
+
+#[tokio::test]
+async fn http_1_0_without_host_never_reaches_a_route_with_host() {
+    let rig = Rig::routes(HOSTLESS).await;
+    for target in ["/", "/x", "/health/", "/HEALTH", "/.well-known/oauth-protected-resource"] {
+        let response = old(rig.gateway.address(), target, "").await;
+        assert!(response.contains(" 40"), "{target}: {response}");
+    }
+    let response = old(rig.gateway.address(), "/x", "").await;
+    assert!(response.contains(" 400 ") && response.contains("request_invalid"), "{response}");
+    for fields in
+        ["Host: \r\n", "Host:\r\n", "Host: h\r\nHost: h\r\n", "X-Forwarded-Host: api.example.com\r\n"]
+    {
+        let response = old(rig.gateway.address(), "/x", fields).await;
+        assert!(response.contains(" 400 "), "{fields}: {response}");
+    }
+    let raw = "GET /health HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(raw).await;
+    assert_eq!(client.response().await.status, 400, "HTTP/1.1 needs Host");
+    assert_eq!(rig.upstream.requests().len(), 0);
+    let cause = rig.gateway.wait_for_log(|line| line["path"] == "/x").await["cause"].clone();
+    assert_eq!(cause, "no Host, and no route without `host` matches the path");
+}
+
+#[tokio::test]
+async fn probes_of_the_admin_listener_answer_http_1_0_without_host() {
+    let rig = Rig::start().await;
+    let admin = rig.gateway.admin_address();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let response = old(admin, path, "").await;
+        assert!(response.contains(" 200 OK\r\n"), "{path}: {response}");
+        for fields in ["Host: evil.example.com\r\n", "Host: \r\n"] {
+            assert!(old(admin, path, fields).await.contains(" 421 "), "{path} {fields:?}");
+        }
+        for origin in ["https://evil.example.com", "http://", "null"] {
+            let response = old(admin, path, &format!("Origin: {origin}\r\n")).await;
+            assert!(response.contains(" 403 "), "{path} {origin}: {response}");
+        }
+        let response = old(admin, &format!("http://evil.example.com{path}"), "").await;
+        assert!(response.contains(" 421 "), "{path}: {response}");
+    }
+    assert!(old(admin, "/api/v1/status", "").await.contains(" 421 "), "only probes");
+    let mut client = Client::connect(admin).await;
+    client.send("GET /healthz HTTP/1.1\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 421, "HTTP/1.1 needs Host");
+}

@@ -88,7 +88,7 @@ fn rewriting<F: Fields>(
             peer: "127.0.0.1",
             secure: true,
             version: Version::HTTP_11,
-            host: &host,
+            host: Some(&host),
             host_field: with_host.then_some(&host),
             request_id: &id,
             token_field: None,

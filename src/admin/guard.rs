@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::{Answer, plain};
@@ -17,7 +17,7 @@ pub(super) fn refusal(
     write: bool,
     open: bool,
 ) -> Option<Answer> {
-    if !is_known_host(policy, request) {
+    if !(is_known_host(policy, request) || (open && !write && names_no_host(request))) {
         return Some(plain(
             StatusCode::MISDIRECTED_REQUEST,
             "unknown Host: use the address, localhost, or a name listed in gateway.admin.hosts\n",
@@ -70,15 +70,23 @@ fn is_known_host(policy: &Admin, request: &Request<Incoming>) -> bool {
         || policy.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
+/// Whether this is HTTP/1.0 without Host, as health checks of load balancers are. No browser sends it.
+fn names_no_host(request: &Request<Incoming>) -> bool {
+    request.version() == Version::HTTP_10
+        && !request.headers().contains_key(header::HOST)
+        && request.uri().authority().is_none()
+}
+
 /// Whether a browser says that a page of another origin asks.
 fn is_cross_origin(request: &Request<Incoming>) -> bool {
     let site = request.headers().get(SEC_FETCH_SITE);
     if site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
         return true;
     }
-    let own = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let own = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
     request.headers().get(header::ORIGIN).is_some_and(|origin| {
         let origin = origin.as_bytes();
-        origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://")) != Some(own)
+        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        authority.is_none() || authority != own
     })
 }

@@ -1,7 +1,7 @@
 //! The admin listener: metrics, health, status, reload. Never on a public address by default.
 //!
 //! 1. A request whose Host is neither an address nor a configured name is refused (DNS rebinding), and so is one that a
-//!    page of another origin sends.
+//!    page of another origin sends. Metrics and health also answer HTTP/1.0 without Host.
 //! 2. Metrics and health need nothing.
 //! 3. The rest needs nothing on loopback. Elsewhere it needs the admin token, and is not there without one.
 //! 4. Every write needs the admin token; without a configured one, writes are refused.

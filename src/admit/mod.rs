@@ -7,7 +7,7 @@
 //!    within the limit, not `*`, no octets beyond ASCII. `server` rejects a fragment; where it cannot, [`Uri`] drops it.
 //! 2. Framing: one Content-Length in plain decimal, or one `Transfer-Encoding: chunked` in HTTP/1.1, never both. hyper
 //!    removes a Content-Length beside Transfer-Encoding and closes; what it leaves is judged here.
-//! 3. HTTP/1.1 without Host is refused here, all else about the host in [`crate::route::host`].
+//! 3. HTTP/1.1 without Host is refused here (HTTP/1.0 has none), all else about the host in [`crate::route::host`].
 //! 4. HTTP/2 has no field that is about a connection, and no white space around a value (RFC 9113 §8.2.1).
 //! 5. Expect is `100-continue` or absent. A request for a WebSocket has no body; any other offer to
 //!    upgrade is ignored (RFC 9110 §7.8), with a body or without.

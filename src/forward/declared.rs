@@ -1,24 +1,39 @@
 //! What the head of an admitted request declares: the authority it asks for, and how long its body is.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 use super::body::ClientBody;
 use super::http1::request::Delimiter;
 use crate::reject::{Reason, Reject};
+use crate::snapshot::{Endpoint, UpstreamPolicy};
 
 /// The refusal of a request whose head contradicts itself.
 pub(super) fn invalid(cause: &'static str) -> Reject {
     Reject::because(Reason::RequestInvalid, cause)
 }
 
-/// The authority the client asked for: that of the target, or the Host field (RFC 9112 §3.2.2).
-pub(super) fn authority(parts: &Parts) -> Result<HeaderValue, Reject> {
-    match parts.uri.authority() {
+/// The authority the client asked for: that of the target, or the Host field (RFC 9112 §3.2.2). `None` if it asked for none,
+/// as an HTTP/1.0 request may.
+pub(super) fn authority(parts: &Parts) -> Result<Option<HeaderValue>, Reject> {
+    let authority = match parts.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => parts.headers.get(header::HOST).cloned(),
+    };
+    match authority {
+        None if parts.version != Version::HTTP_10 => Err(invalid("the request names no host")),
+        Some(_) | None => Ok(authority),
     }
-    .ok_or_else(|| invalid("the request names no host"))
+}
+
+/// The authority of an upstream itself: of its first endpoint.
+pub(super) fn own_authority(upstream: &UpstreamPolicy) -> HeaderValue {
+    let written = upstream.endpoints.first().and_then(|Endpoint { host, port, secure }| {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
+        let is_default = *port == if *secure { 443 } else { 80 };
+        HeaderValue::try_from(if is_default { host } else { format!("{host}:{port}") }).ok()
+    });
+    written.unwrap_or(HeaderValue::from_static(""))
 }
 
 /// How a body is delimited: as its head says, which was admitted, else by chunks.
@@ -39,4 +54,32 @@ pub(super) fn delimiter(headers: &HeaderMap, body: &ClientBody) -> Result<Delimi
 pub(super) fn expects_length(head: &Parts) -> bool {
     matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
         && !head.headers.contains_key(header::CONTENT_LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{HostHeader, UpstreamProtocol, UpstreamTls};
+    use crate::types::UpstreamName;
+
+    #[test]
+    fn an_upstream_has_an_authority_of_its_own() {
+        for (secure, host, port, written) in [
+            (false, "api.internal", 80, "api.internal"),
+            (false, "api.internal", 443, "api.internal:443"),
+            (true, "api.internal", 443, "api.internal"),
+            (true, "api.internal", 8443, "api.internal:8443"),
+            (false, "::1", 8080, "[::1]:8080"),
+            (false, "::1", 80, "[::1]"),
+        ] {
+            let upstream = UpstreamPolicy {
+                name: UpstreamName::new("api"),
+                endpoints: vec![Endpoint { secure, host: host.into(), port }],
+                protocol: UpstreamProtocol::Http1,
+                host: HostHeader::Preserve,
+                tls: UpstreamTls::default(),
+            };
+            assert_eq!(own_authority(&upstream), written);
+        }
+    }
 }

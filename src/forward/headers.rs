@@ -119,8 +119,8 @@ pub struct Outgoing<'a> {
     pub secure: bool,
     /// The version the client speaks, for Via.
     pub version: Version,
-    /// The authority the client asked for.
-    pub host: &'a HeaderValue,
+    /// The authority the client asked for, if it did.
+    pub host: Option<&'a HeaderValue>,
     /// The Host field, for upstreams that are spoken to in HTTP/1.1; HTTP/2 has it elsewhere, and no connection's fields.
     pub host_field: Option<&'a HeaderValue>,
     /// The id of this request.
@@ -223,7 +223,9 @@ fn add_forwarding(fields: &mut impl Fields, outgoing: &Outgoing<'_>) {
     text.push_str(outgoing.peer);
     fields.add_text(&X_FORWARDED_FOR, &text);
     fields.add(&X_FORWARDED_PROTO, &HeaderValue::from_static(proto));
-    fields.add(&X_FORWARDED_HOST, outgoing.host);
+    if let Some(host) = outgoing.host {
+        fields.add(&X_FORWARDED_HOST, host);
+    }
 
     text.clear();
     text.push_str("for=");
@@ -239,7 +241,7 @@ fn add_forwarding(fields: &mut impl Fields, outgoing: &Outgoing<'_>) {
     text.push_str(close);
     text.push_str(";proto=");
     text.push_str(proto);
-    if let Ok(host) = outgoing.host.to_str() {
+    if let Some(host) = outgoing.host.and_then(|host| host.to_str().ok()) {
         text.push_str(";host=\"");
         text.push_str(host);
         text.push('"');

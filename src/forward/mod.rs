@@ -27,6 +27,7 @@ pub mod pool;
 mod replay;
 mod upgrade;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -47,7 +48,7 @@ use answer::{Http1Source, Source, UpstreamBody, is_stream};
 use attempt::http1_exchange;
 use body::{ClientBody, Progress};
 use bound::Bound;
-use declared::{authority, delimiter, expects_length, invalid};
+use declared::{authority, delimiter, expects_length, invalid, own_authority};
 use expiry::Expiry;
 use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
@@ -247,7 +248,7 @@ impl Outbound<'_> {
         let raw_query = self.head.extensions.get::<RawQuery>();
         let target = self.path().map_or("/", PathAndQuery::as_str);
         let mut head = HeadBytes::new(&self.head.method, target, raw_query);
-        self.add_fields(&asked, Some(self.host(&asked)), upgrade, &mut head);
+        self.add_fields(asked.as_ref(), Some(&self.host(asked.as_ref())), upgrade, &mut head);
         if upgrade.is_none() && self.way.snapshot.gateway.timeouts.upstream_keep_alive.is_zero() {
             head.add(&header::CONNECTION, &HeaderValue::from_static("close"));
         }
@@ -283,14 +284,15 @@ impl Outbound<'_> {
         if !located && !route.rewrite_cookies {
             return;
         }
-        let (Ok(host), Ok(asked)) = (Host::of(&self.head.uri, &self.head.headers), authority(self.head))
-        else {
+        let Parts { uri, headers: request, version, .. } = self.head;
+        let (Ok(host), Ok(asked)) = (Host::of(uri, request, *version), authority(self.head)) else {
             return;
         };
+        let sent_host = self.host(asked.as_ref());
         let origin = snapshot.origins.get(host.as_str());
         let sides = location::Sides {
             upstream: &pool.cell.policy,
-            sent_host: self.host(&asked).to_str().unwrap_or_default(),
+            sent_host: sent_host.to_str().unwrap_or_default(),
             rewrite: &route.rewrite,
             host: host.as_str(),
             origin: origin.map(|origin| &*origin.text),
@@ -311,14 +313,14 @@ impl Outbound<'_> {
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.path().cloned().unwrap_or(PathAndQuery::from_static("/")));
         uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = Authority::try_from(self.host(&asked).as_bytes()).ok();
+        uri.authority = Authority::try_from(self.host(asked.as_ref()).as_bytes()).ok();
         let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() =
             Uri::from_parts(uri).map_err(|_| invalid("the target has no valid form over HTTP/2"))?;
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().reserve(self.head.headers.len() + headers::MOST_ADDED);
-        self.add_fields(&asked, None, None, request.headers_mut());
+        self.add_fields(asked.as_ref(), None, None, request.headers_mut());
         Ok(request)
     }
 
@@ -330,17 +332,19 @@ impl Outbound<'_> {
         }
     }
 
-    /// What the upstream sees as Host.
-    fn host<'h>(&'h self, asked: &'h HeaderValue) -> &'h HeaderValue {
-        match &self.way.pool.cell.policy.host {
-            HostHeader::Preserve => asked,
-            HostHeader::Literal(literal) => literal,
+    /// What the upstream sees as Host: without a Host of the client's, its own name.
+    fn host<'h>(&'h self, asked: Option<&'h HeaderValue>) -> Cow<'h, HeaderValue> {
+        let policy = &self.way.pool.cell.policy;
+        match (&policy.host, asked) {
+            (HostHeader::Literal(literal), _) => Cow::Borrowed(literal),
+            (HostHeader::Preserve, Some(asked)) => Cow::Borrowed(asked),
+            (HostHeader::Preserve, None) => Cow::Owned(own_authority(policy)),
         }
     }
 
     fn add_fields(
         &self,
-        host: &HeaderValue,
+        host: Option<&HeaderValue>,
         host_field: Option<&HeaderValue>,
         upgrade: Option<&'static str>,
         fields: &mut impl Fields,

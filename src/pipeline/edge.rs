@@ -34,8 +34,8 @@ pub(super) fn settled(peer: &Peer, exchange: &Rc<Exchange>) -> Option<Response<B
     if !tls.tells_hosts_apart() || (server_name.is_some() && server_name == host::written(uri, headers)) {
         return None;
     }
-    // A host that is none is refused by the decision.
-    let host = Host::of(uri, headers).ok()?;
+    // The decision rejects an invalid host. Without a host, only routes without `host` match.
+    let host = Host::of(uri, headers, *version).ok().filter(|host| !host.is_absent())?;
     if tls.serves(server_name, host.as_str()) {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
 
 use crate::route::host::{self, Host};
 
@@ -23,7 +23,9 @@ pub fn set(
         return;
     }
     let as_written = host::written(uri, request).and_then(|host| hosts.get(host));
-    let found = as_written.or_else(|| hosts.get(Host::of(uri, request).ok()?.as_str()));
+    // A request without a host has no field, whatever its version.
+    let host = || Host::of(uri, request, Version::HTTP_11).ok();
+    let found = as_written.or_else(|| hosts.get(host()?.as_str()));
     if let Some(value) = found {
         response.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
     }

@@ -4,7 +4,9 @@
 //!    Where both are there they must agree, so that no server behind can choose the other (RFC 9112 §3.2, RFC 9113 §8.3.1).
 //! 2. A default port of the target's scheme is no port. User information, an empty host, a port that is no number from 1
 //!    to 65535, and characters that no host name holds are refused.
-//! 3. Hosts are compared in lower case, without port and without one dot at the end. Names beyond ASCII are written in
+//! 3. An HTTP/1.0 request may have neither (RFC 1945); health checks of load balancers are such. It has no host, so only routes
+//!    without `host` match it. Later versions need one.
+//! 4. Hosts are compared in lower case, without port and without one dot at the end. Names beyond ASCII are written in
 //!    their `xn--` form (RFC 5890); IPv6 addresses in brackets, in the form of RFC 5952.
 
 use std::borrow::Cow;
@@ -12,14 +14,14 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use http::uri::Scheme;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri, Version, header};
 
 use crate::reject::{Reason, Reject};
 
 /// Longest host in bytes (RFC 1035 §2.3.4, in text).
 const MAX_LENGTH: usize = 253;
 
-/// The effective host of a request: lower case, without port and trailing dot.
+/// The effective host of a request: lower case, without port and trailing dot; empty if an HTTP/1.0 request names none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host<'a>(Cow<'a, str>);
 
@@ -29,7 +31,7 @@ impl<'a> Host<'a> {
     /// # Errors
     ///
     /// `request_invalid`.
-    pub fn of(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Self, Reject> {
+    pub fn of(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<Self, Reject> {
         let mut fields = headers.get_all(header::HOST).iter();
         let field = fields.next();
         if fields.next().is_some() {
@@ -52,13 +54,19 @@ impl<'a> Host<'a> {
                 Err(invalid("Host and the authority of the target differ"))
             }
             (Some((host, _)), _) | (None, Some((host, _))) => Ok(Self(host)),
+            (None, None) if version == Version::HTTP_10 => Ok(Self(Cow::Borrowed(""))),
             (None, None) => Err(invalid("no Host")),
         }
     }
 
-    /// The host.
+    /// The host; empty if the request names none.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the request names no host.
+    pub fn is_absent(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -7,7 +7,7 @@ fn host(target: &str, fields: &[&str]) -> Result<String, Reject> {
     for field in fields {
         headers.append(header::HOST, HeaderValue::from_bytes(field.as_bytes()).unwrap());
     }
-    Host::of(&uri, &headers).map(|host| host.as_str().to_owned())
+    Host::of(&uri, &headers, Version::HTTP_11).map(|host| host.as_str().to_owned())
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_clean_host_is_borrowed() {
     let mut headers = HeaderMap::new();
     headers.append(header::HOST, HeaderValue::from_static("api.example.com:8080"));
     let uri = Uri::from_static("/");
-    assert!(matches!(Host::of(&uri, &headers).unwrap().0, Cow::Borrowed(_)));
+    assert!(matches!(Host::of(&uri, &headers, Version::HTTP_11).unwrap().0, Cow::Borrowed(_)));
 }
 
 #[test]
@@ -162,4 +162,15 @@ fn wider_patterns_are_known() {
         assert!(!parse(same).is_wider_than(&parse(same)), "{same}");
     }
     assert!(!parse("*.example.com").is_wider_than(&parse("example.com")));
+}
+
+#[test]
+fn only_http_1_0_may_name_no_host() {
+    let (uri, headers) = ("/".parse::<Uri>().unwrap(), HeaderMap::new());
+    assert!(Host::of(&uri, &headers, Version::HTTP_10).unwrap().is_absent());
+    for version in [Version::HTTP_09, Version::HTTP_11, Version::HTTP_2, Version::HTTP_3] {
+        assert!(Host::of(&uri, &headers, version).is_err(), "{version:?}");
+    }
+    let empty = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(""))]);
+    assert!(Host::of(&uri, &empty, Version::HTTP_10).is_err(), "an empty Host is not an absent one");
 }
