@@ -145,9 +145,12 @@ fn run<'s, K: Knowledge>(
         Access::Public => return Ok(Verdict::Permit(authorize::admit_public(found.route), target)),
         Access::Protected(requirement) => requirement,
     };
+    let places = route.token_places.as_deref();
     let presented = Presented {
         headers: head.headers,
-        places: route.token_places.as_deref(),
+        places,
+        handshake: places.is_some_and(|places| places.subprotocol.is_some())
+            && admit::websocket::is_handshake(head),
         max_token: snapshot.gateway.limits.token,
     };
     let principal = match authenticate(presented, &snapshot.issuers, knowledge, now, &mut record.checks) {

@@ -94,6 +94,7 @@ fn rewriting<F: Fields>(
             token_field: None,
             reserved_headers: &snapshot.reserved_headers,
             upgrade: None,
+            subprotocols: None,
             trailers: &[],
         };
         let mut fields = begin();

@@ -49,6 +49,6 @@ fn caller(live: &Live, tokens: &TokenCache, headers: &HeaderMap) -> Principal {
     let now = clock::now();
     let knowledge = LiveKnowledge::new(live, tokens, now, Instant::now());
     let limit = live.snapshot.gateway.limits.token;
-    let presented = Presented { headers, places: None, max_token: limit };
+    let presented = Presented { headers, places: None, handshake: false, max_token: limit };
     authenticate(presented, &live.snapshot.issuers, &knowledge, now, &mut Checks::default()).unwrap()
 }

@@ -16,11 +16,12 @@
 //! The head alone is looked at: no I/O, one pass over the fields, no allocation for a request that is taken.
 
 pub mod method_query;
+pub mod websocket;
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
-use crate::reject::{Reason, Reject};
 use crate::limits::Limits;
+use crate::reject::{Reason, Reject};
 
 /// The head of a request, as far as a decision looks at it.
 #[derive(Clone, Copy, Debug)]

@@ -56,7 +56,7 @@ fn malformed(cause: &'static str) -> Reject {
 }
 
 /// A character of a `token`, such as a scheme's name (RFC 9110 §5.6.2).
-const fn is_tchar(byte: u8) -> bool {
+pub(super) const fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -12,6 +12,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, header};
 
+use super::subprotocol::{self, Offer};
 use super::{IssuerPolicy, bearer};
 use crate::reject::{Reason, Reject};
 
@@ -22,6 +23,9 @@ pub struct TokenPlaces {
     pub authorization: bool,
     /// The `token_header` fields of the route's issuers, each once.
     pub fields: Box<[HeaderName]>,
+    /// The subprotocol that announces a token in a WebSocket handshake ([`super::subprotocol`]). Its tokens are those that
+    /// would else come in `Authorization`.
+    pub subprotocol: Option<Box<str>>,
 }
 
 /// What of a request authentication looks at.
@@ -31,6 +35,8 @@ pub struct Presented<'a> {
     pub headers: &'a HeaderMap,
     /// Where the route reads tokens from; `None` is `Authorization` alone.
     pub places: Option<&'a TokenPlaces>,
+    /// Whether it is a WebSocket handshake. Only asked where a place needs one.
+    pub handshake: bool,
     /// Longest token in bytes that is looked at.
     pub max_token: usize,
 }
@@ -42,6 +48,8 @@ pub enum TokenPlace<'a> {
     Authorization,
     /// The field of this name.
     Field(&'a HeaderName),
+    /// `Sec-WebSocket-Protocol` of a handshake, where this name announces it.
+    Subprotocol(&'a str),
 }
 
 /// As it stands in causes.
@@ -50,6 +58,7 @@ impl fmt::Display for TokenPlace<'_> {
         match self {
             Self::Authorization => f.write_str("Authorization"),
             Self::Field(name) => write!(f, "`{name}`"),
+            Self::Subprotocol(_) => f.write_str("Sec-WebSocket-Protocol"),
         }
     }
 }
@@ -70,10 +79,16 @@ impl Credential<'_> {
     ///
     /// `credential_misplaced`.
     pub(super) fn fits(&self, issuer: &IssuerPolicy) -> Result<(), Reject> {
-        let expected = issuer.token_header.as_ref().map_or(TokenPlace::Authorization, TokenPlace::Field);
-        if self.place == expected {
+        let fits = match (self.place, &issuer.token_header) {
+            (TokenPlace::Authorization | TokenPlace::Subprotocol(_), None) => true,
+            (TokenPlace::Field(name), Some(expected)) => name == expected,
+            (TokenPlace::Authorization | TokenPlace::Subprotocol(_), Some(_))
+            | (TokenPlace::Field(_), None) => false,
+        };
+        if fits {
             return Ok(());
         }
+        let expected = issuer.token_header.as_ref().map_or(TokenPlace::Authorization, TokenPlace::Field);
         let cause = format!(
             "expected tokens of issuer `{}` in {expected}, found one (unverified) in {}",
             issuer.name, self.place
@@ -96,6 +111,12 @@ impl<'a> Presented<'a> {
         let token = match place {
             TokenPlace::Authorization => bearer::extract(self.headers, self.max_token)?,
             TokenPlace::Field(name) => self.whole(name)?,
+            TokenPlace::Subprotocol(name) => {
+                let offer = Offer::parse(self.headers, name, self.max_token)?;
+                offer
+                    .ok_or(Reject::because(Reason::CredentialMissing, "no subprotocol announces a token"))?
+                    .token()
+            }
         };
         Ok(Credential { token, place })
     }
@@ -105,6 +126,7 @@ impl<'a> Presented<'a> {
         let present = |place: &TokenPlace<'_>| match place {
             TokenPlace::Authorization => self.headers.contains_key(header::AUTHORIZATION),
             TokenPlace::Field(name) => self.headers.contains_key(*name),
+            TokenPlace::Subprotocol(name) => self.handshake && subprotocol::bring_token(self.headers, name),
         };
         let mut found = places.all().filter(present);
         let Some(first) = found.next() else {
@@ -143,8 +165,12 @@ impl<'a> Presented<'a> {
 }
 
 impl TokenPlaces {
-    /// The places of a route that accepts these issuers; `None` if that is `Authorization` alone.
-    pub fn of<'i>(issuers: impl Iterator<Item = &'i IssuerPolicy>) -> Option<Self> {
+    /// The places of a route that accepts these issuers; `None` if that is `Authorization` alone. `subprotocol` announces a
+    /// token in a WebSocket handshake.
+    pub fn of<'i>(
+        issuers: impl Iterator<Item = &'i IssuerPolicy>,
+        subprotocol: Option<&str>,
+    ) -> Option<Self> {
         let mut fields: Vec<HeaderName> = Vec::new();
         let mut authorization = false;
         for issuer in issuers {
@@ -154,12 +180,15 @@ impl TokenPlaces {
                 Some(name) => fields.push(name.clone()),
             }
         }
-        (!fields.is_empty()).then(|| Self { authorization, fields: fields.into() })
+        let subprotocol = subprotocol.map(Box::from);
+        let elsewhere = !fields.is_empty() || subprotocol.is_some();
+        elsewhere.then(|| Self { authorization, fields: fields.into(), subprotocol })
     }
 
     fn all(&self) -> impl Iterator<Item = TokenPlace<'_>> {
         let authorization = self.authorization.then_some(TokenPlace::Authorization);
-        authorization.into_iter().chain(self.fields.iter().map(TokenPlace::Field))
+        let subprotocol = self.subprotocol.as_deref().map(TokenPlace::Subprotocol);
+        authorization.into_iter().chain(self.fields.iter().map(TokenPlace::Field)).chain(subprotocol)
     }
 }
 
@@ -188,7 +217,7 @@ mod tests {
     const ACCESS: HeaderName = HeaderName::from_static("cf-access-jwt-assertion");
 
     fn places(authorization: bool) -> TokenPlaces {
-        TokenPlaces { authorization, fields: Box::new([IAP, ACCESS]) }
+        TokenPlaces { authorization, fields: Box::new([IAP, ACCESS]), subprotocol: None }
     }
 
     fn fields(list: &[(HeaderName, &[u8])]) -> HeaderMap {
@@ -198,7 +227,8 @@ mod tests {
     /// The token and the place it was found in, or the reason and cause.
     fn found(authorization: bool, list: &[(HeaderName, &[u8])]) -> Result<String, (Reason, String)> {
         let (headers, places) = (fields(list), places(authorization));
-        let presented = Presented { headers: &headers, places: Some(&places), max_token: 64 };
+        let presented =
+            Presented { headers: &headers, places: Some(&places), handshake: false, max_token: 64 };
         match presented.credential() {
             Ok(Credential { token, place }) => Ok(format!("{token} in {place}")),
             Err(reject) => Err((reject.reason, reject.cause.unwrap().into_owned())),
@@ -283,6 +313,32 @@ mod tests {
     }
 
     #[test]
+    fn subprotocols_count_in_handshakes_alone() {
+        let places = TokenPlaces { subprotocol: Some("bearer".into()), ..places(true) };
+        let listed: (_, &[u8]) = (header::SEC_WEBSOCKET_PROTOCOL, b"chat, bearer, a.b.c");
+        let bearer: (_, &[u8]) = (header::AUTHORIZATION, b"Bearer a.b.c");
+        for (handshake, list, expected) in [
+            (true, &[listed.clone()][..], Ok("Sec-WebSocket-Protocol")),
+            (false, std::slice::from_ref(&listed), Err(Reason::CredentialMissing)),
+            (false, &[listed.clone(), bearer.clone()], Ok("Authorization")),
+            (true, &[listed.clone(), bearer.clone()], Err(Reason::CredentialAmbiguous)),
+            (true, &[listed.clone(), (IAP, b"a.b.c")], Err(Reason::CredentialAmbiguous)),
+            (true, &[(header::SEC_WEBSOCKET_PROTOCOL, b"chat"), bearer], Ok("Authorization")),
+            (true, &[(header::SEC_WEBSOCKET_PROTOCOL, b"bearer")], Err(Reason::TokenMalformed)),
+            (true, &[(header::SEC_WEBSOCKET_PROTOCOL, b"BEARER, a.b.c")], Err(Reason::TokenMalformed)),
+        ] {
+            let headers = fields(list);
+            let presented = Presented { headers: &headers, places: Some(&places), handshake, max_token: 64 };
+            let found = presented.credential().map(|found| found.place.to_string());
+            assert_eq!(
+                found.map_err(|reject| reject.reason),
+                expected.map(str::to_owned),
+                "{handshake} {list:?}"
+            );
+        }
+    }
+
+    #[test]
     fn tokens_count_in_their_issuers_place_alone() {
         let of = |token_header| IssuerPolicy { token_header, ..policy() };
         for (issuer, place, fits) in [
@@ -291,6 +347,8 @@ mod tests {
             (of(Some(IAP)), TokenPlace::Field(&IAP), true),
             (of(Some(IAP)), TokenPlace::Field(&ACCESS), false),
             (of(Some(IAP)), TokenPlace::Authorization, false),
+            (of(None), TokenPlace::Subprotocol("bearer"), true),
+            (of(Some(IAP)), TokenPlace::Subprotocol("bearer"), false),
         ] {
             let result = Credential { token: "a.b.c", place }.fits(&issuer);
             assert_eq!(result.is_ok(), fits, "{place}: {result:?}");
@@ -302,10 +360,10 @@ mod tests {
         let of = |headers: &[Option<HeaderName>]| {
             let issuers: Vec<_> =
                 headers.iter().map(|name| IssuerPolicy { token_header: name.clone(), ..policy() }).collect();
-            TokenPlaces::of(issuers.iter())
+            TokenPlaces::of(issuers.iter(), None)
         };
         assert_eq!(of(&[None, None]), None);
-        let both = TokenPlaces { authorization: true, fields: Box::new([IAP]) };
+        let both = TokenPlaces { fields: Box::new([IAP]), ..places(true) };
         assert_eq!(of(&[Some(IAP), None, Some(IAP)]), Some(both));
         assert_eq!(of(&[Some(IAP), Some(ACCESS)]), Some(places(false)));
     }

@@ -21,6 +21,7 @@ pub mod json;
 pub mod jwt;
 pub mod keys;
 mod policy;
+pub mod subprotocol;
 pub mod twin;
 
 use std::sync::Arc;

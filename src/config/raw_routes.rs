@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::raw_scopes::RawScopes;
-use super::raw_values::{OneOrMany, RawClaimTest, RawDuration, RawSize};
+use super::raw_values::{OneOrMany, RawClaimTest, RawDuration, RawSize, RawWebSocket};
 
 /// A route: which requests it takes, what it demands of them, where they go.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -182,7 +182,7 @@ pub(super) struct RawForward {
     pub(super) forward_token: bool,
     /// Whether a request may turn its connection into a WebSocket. Default `false`.
     #[serde(default)]
-    pub(super) websocket: bool,
+    pub(super) websocket: RawWebSocket,
     /// Whether `Location` and `Content-Location` of responses are rewritten to the public origin and path. Default `true`.
     pub(super) rewrite_location: Option<bool>,
     /// Whether `Domain` and `Path` of cookies in responses are rewritten likewise. Default `false`.

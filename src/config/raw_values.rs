@@ -13,6 +13,56 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Largest size: 1 TiB.
 const LARGEST: u64 = 1 << 40;
 
+/// Whether a request may turn its connection into a WebSocket.
+#[derive(Debug, Default)]
+pub(super) enum RawWebSocket {
+    /// `false`.
+    #[default]
+    No,
+    /// `true`.
+    Yes,
+    /// `{ token_subprotocol: … }`.
+    With(RawTokenSubprotocol),
+}
+
+/// A WebSocket whose handshake may bring a token.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTokenSubprotocol {
+    /// The subprotocol, such as `bearer`, behind which a browser offers its token.
+    pub(super) token_subprotocol: String,
+}
+
+impl<'de> Deserialize<'de> for RawWebSocket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl<'de> Visitor<'de> for Value {
+            type Value = RawWebSocket;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or `{ token_subprotocol: … }`")
+            }
+            fn visit_bool<E>(self, allowed: bool) -> Result<RawWebSocket, E> {
+                Ok(if allowed { RawWebSocket::Yes } else { RawWebSocket::No })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawWebSocket, A::Error> {
+                RawTokenSubprotocol::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(RawWebSocket::With)
+            }
+        }
+        deserializer.deserialize_any(Value)
+    }
+}
+
+impl JsonSchema for RawWebSocket {
+    fn schema_name() -> Cow<'static, str> {
+        "WebSocket".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let with = generator.subschema_for::<RawTokenSubprotocol>();
+        json_schema!({ "anyOf": [{ "type": "boolean" }, with] })
+    }
+}
+
 /// One text or a list of texts.
 #[derive(Debug)]
 pub(super) struct OneOrMany {

@@ -131,6 +131,8 @@ pub struct Outgoing<'a> {
     pub reserved_headers: &'a [HeaderName],
     /// The protocol to switch to, if this is a request that may.
     pub upgrade: Option<&'static str>,
+    /// The subprotocols that are offered instead of the client's; `None` leaves them as they are.
+    pub subprotocols: Option<&'a [&'a str]>,
     /// The trailer fields that may follow the body.
     pub trailers: &'a [HeaderName],
 }
@@ -152,6 +154,11 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
             // HTTP/2 may split Cookie into several fields; HTTP/1 has one (RFC 9113 §8.2.3).
             fields.add(name, joined(headers, name, b"; ").as_ref().unwrap_or(value));
         }
+    }
+    if let Some(offered @ [_, ..]) = outgoing.subprotocols
+        && !nominated.contains(&header::SEC_WEBSOCKET_PROTOCOL)
+    {
+        fields.add_text(&header::SEC_WEBSOCKET_PROTOCOL, &offered.join(", "));
     }
     let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
     if trailers {
@@ -178,6 +185,7 @@ fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
         || is_gateway_only(text)
         || is_odd(text)
         || *name == header::HOST
+        || (outgoing.subprotocols.is_some() && *name == header::SEC_WEBSOCKET_PROTOCOL)
         || ((*name == header::AUTHORIZATION || outgoing.reserved_headers.contains(name))
             && outgoing.token_field != Some(name)))
 }

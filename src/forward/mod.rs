@@ -38,6 +38,7 @@ use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use crate::authenticate::subprotocol::Offer;
 use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
 use crate::route::host::Host;
@@ -54,7 +55,7 @@ use headers::{Client, Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::Head;
 use http1::{BODY_ROOM, STREAM_ROOM};
-use pool::{Lease, Pool, Terms};
+use pool::{Pool, Terms};
 
 /// The field that tokens come in unless an issuer says otherwise.
 static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
@@ -108,7 +109,8 @@ pub async fn forward(
     let progress = Rc::new(Progress::default());
     let trailers = headers::announced_trailers(&head.headers, &way.snapshot.reserved_headers);
     let incoming = limited(way, body.incoming, body.signal, trailers.clone(), &progress)?;
-    let request = Outbound { permit, target, way, head, trailers: &trailers };
+    let offer = upgrade::offer(way.route, head);
+    let request = Outbound { permit, target, way, head, trailers: &trailers, offer };
     let mut response = match way.pool.cell.policy.protocol {
         UpstreamProtocol::Http1 => request.over_http1(incoming, body.upgrade, &progress).await?,
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => {
@@ -118,7 +120,7 @@ pub async fn forward(
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
     amend::fit_to_status(&mut response);
-    if way.route.token_places.is_some() {
+    if request.has_hidden_credential() {
         amend::keep_from_shared_caches(response.headers_mut());
     }
     if is_stream(response.headers()) {
@@ -147,7 +149,8 @@ pub async fn write_http1<W: AsyncWrite + Unpin>(
         Some(incoming) => limited(way, incoming, None, trailers.clone(), &progress)?,
         None => ClientBody::Empty,
     };
-    let request = Outbound { permit, target, way, head, trailers: &trailers };
+    let offer = upgrade::offer(way.route, head);
+    let request = Outbound { permit, target, way, head, trailers: &trailers, offer };
     let mut sending = request.http1_request(body, None)?;
     let sent = poll_fn(|cx| sending.poll(cx, io)).await;
     sent.map_err(|_| {
@@ -191,6 +194,8 @@ struct Outbound<'a> {
     way: Way<'a>,
     head: &'a Parts,
     trailers: &'a [HeaderName],
+    /// The subprotocols that a WebSocket handshake offers beside its token.
+    offer: Option<Offer<'a>>,
 }
 
 impl Outbound<'_> {
@@ -200,13 +205,13 @@ impl Outbound<'_> {
         client: Option<hyper::upgrade::OnUpgrade>,
         progress: &Rc<Progress>,
     ) -> Result<Response<UpstreamBody>, Reject> {
-        let client = client.filter(|_| self.way.route.websocket && upgrade::asks(self.head));
+        let client = client.filter(|_| self.way.route.websocket && upgrade::is_asked_for(self.head));
         let upgrade = client.as_ref().map(|_| upgrade::WEBSOCKET);
         let bound = self.bound(false)?;
         let sending = self.http1_request(body, upgrade)?;
         let (head, rest, lease) = http1_exchange(self.way, sending, progress).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(head, client, lease, progress);
+            return upgrade::switch(self.way, self.offer.as_ref(), head, client, lease, progress);
         }
         let Head { status, phrase, headers, located, framing, reusable, keeps, .. } = head;
         let reusable = reusable && bound == Bound::No && !bound::challenges(status, &headers);
@@ -221,6 +226,12 @@ impl Outbound<'_> {
         phrase.map(|phrase| response.extensions_mut().insert(phrase));
         self.rewrite_urls(response.headers_mut(), located);
         Ok(response)
+    }
+
+    /// Whether the request brought its token where caches do not look for one.
+    fn has_hidden_credential(&self) -> bool {
+        let places = self.way.route.token_places.as_ref();
+        places.is_some_and(|places| !places.fields.is_empty() || self.offer.is_some())
     }
 
     /// Whether the client's credential, if the upstream gets it, binds the connection. `shared` is whether others use it.
@@ -361,35 +372,20 @@ impl Outbound<'_> {
             token_field: self.token_field(),
             reserved_headers: &snapshot.reserved_headers,
             upgrade,
+            subprotocols: upgrade::subprotocols(route, self.offer.as_ref(), upgrade.is_some()),
             trailers: self.trailers,
         };
         headers::to_upstream(&self.head.headers, &outgoing, fields);
+        if let Some(offer) = &self.offer
+            && outgoing.token_field.is_some()
+            && upgrade.is_some()
+        {
+            fields.add_text(&AUTHORIZATION, &format!("Bearer {}", offer.token()));
+        }
         if let Some(principal) = self.permit.vouched() {
             let issuer = snapshot.issuers.get(principal.issuer());
             identity::identify(&route.identity_headers, principal, issuer, fields);
         }
-    }
-
-    /// Answers 101 and opens the tunnel.
-    fn switch(
-        &self,
-        head: Head,
-        client: Option<hyper::upgrade::OnUpgrade>,
-        lease: Lease,
-        progress: &Rc<Progress>,
-    ) -> Result<Response<UpstreamBody>, Reject> {
-        let agreed = head.upgrade.is_some_and(|protocol| upgrade::agrees(&protocol));
-        let Some(client) = client.filter(|_| agreed) else {
-            return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
-        };
-        upgrade::tunnel(client, lease, self.way.expires.map(Expiry::new));
-        let mut response = Response::new(UpstreamBody::new(Source::Ended, self.way.route, progress));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = head.headers;
-        head.phrase.map(|phrase| response.extensions_mut().insert(phrase));
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(upgrade::WEBSOCKET));
-        Ok(response)
     }
 }
 

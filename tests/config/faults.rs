@@ -326,6 +326,40 @@ fn a_web_socket_needs_an_upstream_that_can_become_one() {
 }
 
 #[test]
+fn subprotocols_of_tokens_are_names_on_protected_routes() {
+    let of = |value: &str| format!("strip_prefix: /v1\n      websocket: {value}\n");
+    for (value, message) in [
+        ("{ token_subprotocol: ⟦'' }", "not the name of a subprotocol"),
+        ("{ token_subprotocol: ⟦'a, b' }", "not the name of a subprotocol"),
+        ("{ token_subprotocol: ⟦'a b' }", "not the name of a subprotocol"),
+        ("{ token_subprotocol: ⟦'a/b' }", "not the name of a subprotocol"),
+        ("{ token_subprotocol: ⟦[bearer] }", "expected"),
+        ("⟦{ }", "token_subprotocol"),
+        ("{ ⟦subprotocol: bearer }", "unknown key `subprotocol`"),
+        ("⟦bearer", "expected `true`, `false` or `{ token_subprotocol: … }`"),
+    ] {
+        assert_refused(&[("strip_prefix: /v1\n", &of(value), message)]);
+    }
+    let long = format!("{{ token_subprotocol: ⟦{} }}", "a".repeat(65));
+    assert_refused(&[("strip_prefix: /v1\n", &of(&long), "not the name of a subprotocol")]);
+    assert_refused(&[(
+        "public: true",
+        "public: true\n    forward: { websocket: { token_subprotocol: ⟦bearer } }",
+        "a public route reads no token",
+    )]);
+    let good = with("strip_prefix: /v1\n", &of("{ token_subprotocol: bearer }"));
+    let snapshot = parse(&good).unwrap().snapshot;
+    let places = snapshot.routes[0].token_places.as_deref().unwrap();
+    assert!(places.authorization && places.fields.is_empty() && snapshot.routes[0].websocket);
+    assert_eq!(places.subprotocol.as_deref(), Some("bearer"));
+    let elsewhere = good.replace("    algorithms", "    token_header: X-Token\n    algorithms");
+    let errors = parse(&elsewhere).unwrap_err().to_string();
+    assert!(errors.contains("each issuer of this route has a `token_header`"), "{errors}");
+    let errors = parse(&good.replace("9000 }", "9000, protocol: h2c }")).unwrap_err().to_string();
+    assert!(errors.contains("a WebSocket needs an upstream with `protocol: http1`"), "{errors}");
+}
+
+#[test]
 fn upstreams_and_hosts_are_strict() {
     assert_refused(&[
         ("url: http://127.0.0.1:9000", "url: ⟦ftp://x", "begins with `https://` or `http://`"),

@@ -121,6 +121,11 @@ impl Call {
         }
     }
 
+    /// Where it is sent.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// With this bearer token.
     pub fn token(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))

@@ -441,7 +441,7 @@ fn a_forged_token_does_not_profit_from_a_good_one() {
 fn caller(token: &str) -> Result<Principal, Stop> {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
     let headers = HeaderMap::from_iter([(field::AUTHORIZATION, value)]);
-    let presented = Presented { headers: &headers, places: None, max_token: 16 * 1024 };
+    let presented = Presented { headers: &headers, places: None, handshake: false, max_token: 16 * 1024 };
     authenticate(presented, &issuers(), &known(), NOW, &mut Checks::default())
 }
 

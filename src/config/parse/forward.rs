@@ -8,6 +8,7 @@ use super::Parser;
 use crate::authenticate::{ClaimPath, Issuers};
 use crate::config::diagnostic::{Fault, suggest};
 use crate::config::raw_routes::{RawForward, RawRoute};
+use crate::config::raw_values::RawWebSocket;
 use crate::config::read::Node;
 use crate::snapshot::{IdentityField, Route, UpstreamPolicy, UpstreamProtocol};
 
@@ -73,7 +74,7 @@ impl Parser<'_, '_> {
         upstream: Option<&UpstreamPolicy>,
     ) {
         let is_http2 = upstream.is_some_and(|upstream| upstream.protocol != UpstreamProtocol::Http1);
-        if raw.forward.websocket && is_http2 {
+        if !matches!(raw.forward.websocket, RawWebSocket::No) && is_http2 {
             let place = node.place_of_key(&["forward", "websocket"]);
             let fault = Fault::new(place, "a WebSocket needs an upstream with `protocol: http1`");
             self.faults.error(fault.key("websocket").hint("name another upstream for this route"));

@@ -19,7 +19,7 @@ mod matches;
 mod require;
 mod resources;
 mod routes;
-mod token_header;
+mod token_places;
 mod unsatisfiable;
 mod upstreams;
 

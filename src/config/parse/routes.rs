@@ -9,13 +9,13 @@ use http::HeaderName;
 
 use super::groups::Joined;
 use super::matches::describe;
-use super::token_header::token_places;
 use super::{Declared, Parser};
 use crate::authenticate::TokenPlaces;
 use crate::authorize::Requirement;
 use crate::config::diagnostic::{Fault, Faults, Place, suggest};
 use crate::config::lint;
 use crate::config::raw_routes::{RawMode, RawRoute};
+use crate::config::raw_values::RawWebSocket;
 use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
 use crate::route::rewrite::Rewrite;
@@ -153,7 +153,7 @@ impl Parser<'_, '_> {
             self.check_identity(&identity_headers, requirement, node, declared);
             self.check_token_headers(&identity_headers, node, declared);
         }
-        let token_places = access.as_ref().and_then(|requirement| token_places(requirement, declared));
+        let token_places = self.token_places(access.as_ref(), &raw.forward.websocket, node, declared);
         let token_places = token_places.map(|places| routes.token_places.of(places));
         let access = match access {
             Some(requirement) => Access::Protected(routes.requirements.of(requirement)),
@@ -174,7 +174,7 @@ impl Parser<'_, '_> {
             method_query: raw.matches.allow_method_query,
             token_places,
             forward_token: raw.forward.forward_token,
-            websocket: raw.forward.websocket,
+            websocket: !matches!(raw.forward.websocket, RawWebSocket::No),
             rewrite_location: raw.forward.rewrite_location.unwrap_or(true),
             rewrite_cookies: raw.forward.rewrite_cookies,
             identity_headers: routes.identity_headers.of(identity_headers),

@@ -1,12 +1,14 @@
-//! `token_header` of an issuer, and what follows from it for routes.
+//! Where tokens are read from: `token_header` of an issuer, `token_subprotocol` of a route.
 
 use http::{HeaderName, header};
 
 use super::forward::header_name;
 use super::{Declared, Parser};
 use crate::authenticate::TokenPlaces;
+use crate::authenticate::subprotocol::is_token;
 use crate::authorize::Requirement;
 use crate::config::diagnostic::Fault;
+use crate::config::raw_values::{RawTokenSubprotocol, RawWebSocket};
 use crate::config::read::Node;
 use crate::snapshot::IdentityField;
 use crate::types::field_names::{is_gateway_only, is_hop_by_hop, is_odd};
@@ -41,12 +43,45 @@ impl Parser<'_, '_> {
             self.faults.error(fault.hint("choose another name for the identity header"));
         }
     }
+
+    /// Where a route reads tokens from; `None` is `Authorization` alone. A public route, without `requirement`, reads none.
+    pub(super) fn token_places(
+        &mut self,
+        requirement: Option<&Requirement>,
+        websocket: &RawWebSocket,
+        node: &Node<'_>,
+        declared: &Declared<'_>,
+    ) -> Option<TokenPlaces> {
+        let accepted = requirement.into_iter().flat_map(|requirement| &requirement.issuers);
+        let accepted = accepted.filter_map(|index| declared.issuers.get(index.get()));
+        let RawWebSocket::With(RawTokenSubprotocol { token_subprotocol: name }) = websocket else {
+            return TokenPlaces::of(accepted, None);
+        };
+        let places = TokenPlaces::of(accepted, Some(name));
+        let trouble = if requirement.is_none() {
+            Some(("a public route reads no token", "write `websocket: true`"))
+        } else if places.as_ref().is_some_and(|places| !places.authorization) {
+            let message =
+                "each issuer of this route has a `token_header`, and its tokens are read nowhere else";
+            Some((message, "write `websocket: true`"))
+        } else if name.len() > LONGEST_SUBPROTOCOL || !is_token(name) {
+            Some((
+                "not the name of a subprotocol",
+                "1 to 64 letters, digits or other characters of a token, such as `bearer`",
+            ))
+        } else {
+            None
+        };
+        if let Some((message, hint)) = trouble {
+            let place = node.place_of(&["forward", "websocket", "token_subprotocol"]);
+            self.faults.error(Fault::new(place, message).key("token_subprotocol").hint(hint));
+        }
+        places
+    }
 }
 
-/// Where a route reads tokens from; `None` is `Authorization` alone.
-pub(super) fn token_places(requirement: &Requirement, declared: &Declared<'_>) -> Option<TokenPlaces> {
-    TokenPlaces::of(requirement.issuers.iter().filter_map(|index| declared.issuers.get(index.get())))
-}
+/// Longest name of a subprotocol, in bytes.
+const LONGEST_SUBPROTOCOL: usize = 64;
 
 /// The name, or what is wrong with it and the cure.
 fn check(name: &str) -> Result<HeaderName, (&'static str, &'static str)> {
