@@ -4,7 +4,9 @@
 //! Each `<provider>.json` beside this file holds one shape:
 //!
 //! - `documentation`: where the provider describes its tokens.
-//! - `documents`: what the provider serves, by host and path; `jwks`: the place of its key set.
+//! - `documents`: what the provider serves, by host and path; `jwks`: the place of its key set; `jwks_members`: what that
+//!   holds beside `keys`.
+//! - `field`: the header field that tokens are sent in; `Authorization` if there is none.
 //! - `jwk`, `header`: members that differ from a plain key and a plain JOSE header; null removes one.
 //! - `accepted`, `refused`: tokens. A number such as `now+300` counts seconds; `because` names the reasons that may refuse
 //!   the token.
@@ -34,6 +36,7 @@ macro_rules! providers {
 providers! {
     adfs = "adfs",
     auth0 = "auth0",
+    cloudflare_access = "cloudflare-access",
     cognito = "cognito",
     entra_multi_tenant = "entra-multi-tenant",
     entra_v1 = "entra-v1",
@@ -41,6 +44,7 @@ providers! {
     firebase = "firebase",
     github_actions = "github-actions",
     google = "google",
+    google_iap = "google-iap",
     hydra = "hydra",
     keycloak_client_roles = "keycloak-client-roles",
     keycloak_organizations = "keycloak-organizations",
@@ -147,7 +151,8 @@ impl Shape {
         let is_kind = |key: &&Value| key["crv"] == *kind || key["kty"] == *kind;
         let mut key = keys["keys"].as_array().unwrap().iter().find(is_kind).unwrap().clone();
         merge(key.as_object_mut().unwrap(), &self.json["jwk"]);
-        let set = json!({ "keys": [key] });
+        let mut set = json!({ "keys": [key] });
+        merge(set.as_object_mut().unwrap(), &self.json["jwks_members"]);
         served.push((self.json["jwks"].as_str().unwrap().into(), json.into(), set.to_string()));
         served
     }
@@ -181,7 +186,11 @@ impl Token<'_> {
         let token = signer.mint_bytes(Value::Object(header).to_string(), Value::Object(claims).to_string());
         let named = |member: &str| self.0[member].as_str().or_else(|| shape.json[member].as_str());
         let call = gateway.get(named("path").unwrap_or("/orders/1"));
-        call.token(&token).send().await.verdict()
+        let call = match named("field") {
+            None | Some("Authorization") => call.token(&token),
+            Some(field) => call.header(field, &token),
+        };
+        call.send().await.verdict()
     }
 }
 
