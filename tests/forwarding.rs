@@ -724,3 +724,59 @@ async fn request_without_body_says_so_where_servers_ask() {
         assert_eq!(rig.upstream.last().header("content-length"), length, "{method}");
     }
 }
+
+#[tokio::test]
+async fn names_that_end_in_dots_or_are_not_utf8_pass_by_opt_in() {
+    let allowed = "allow_path: [trailing_dot, trailing_space, non_utf8]";
+    let policy = |allowed: &str| {
+        format!(
+            "
+- {{ id: any, match: {{ host: api.example.com, path: '/{{*rest}}', {allowed} }}, public: true, upstream: orders }}
+- id: admin
+  match: {{ host: api.example.com, path: '/admin/{{*rest}}', {allowed} }}
+  require: {{ issuers: [corp], audience: https://api.example.com, scopes: [admin] }}
+  upstream: orders
+- id: cafe
+  match: {{ host: api.example.com, path: '/caf%C3%A9', {allowed} }}
+  require: {{ issuers: [corp], audience: https://api.example.com, scopes: [admin] }}
+  upstream: orders
+- id: tenants
+  match: {{ host: api.example.com, path: '/tenants/{{tenant}}', {allowed} }}
+  require: {{ issuers: [corp], audience: https://api.example.com, scopes: [orders:read], tenant: {{ from: path.tenant }} }}
+  upstream: orders
+"
+        )
+    };
+    let paths = ["/zones/example.org.", "/customers/Acme%20Inc.", "/files/old%20/a.txt", "/x/%E9t%E9?q=%E9."];
+    let strict = Rig::routes(&policy("")).await;
+    for path in paths {
+        assert_eq!(strict.gateway.get(path).send().await.verdict(), "400 path_ambiguous", "{path}");
+    }
+    assert!(strict.upstream.requests().is_empty());
+
+    let rig = Rig::routes(&policy(allowed)).await;
+    for path in paths {
+        assert_eq!(rig.gateway.get(path).send().await.verdict(), "200 -", "{path}");
+        assert_eq!(rig.upstream.last().target, path);
+    }
+    rig.upstream.forget();
+    for path in [
+        "/admin./x",
+        "/admin%20/x",
+        "/ADMIN.%20./x",
+        "/adm%FFin/x",
+        "/caf%E9",
+        "/CAF%C9",
+        "/caf%C3%A9.",
+        "/%FF./x",
+        "/%C0%AE%C0%AE/admin/x",
+        "/x/...",
+        "/x/%20",
+    ] {
+        assert_eq!(rig.gateway.get(path).send().await.verdict(), "400 path_ambiguous", "{path}");
+    }
+    let token = rig.issuer.token().claim("tenant", "acm\u{FFFD}").mint();
+    let response = rig.gateway.get("/tenants/acm%E9").token(&token).send().await;
+    assert_eq!(response.verdict(), "403 tenant_mismatch", "what is not UTF-8 equals nothing");
+    assert!(rig.upstream.requests().is_empty(), "{:?}", rig.upstream.requests());
+}

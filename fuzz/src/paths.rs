@@ -1,6 +1,7 @@
 //! How servers behind the gateway may read a path (oracle of the `path` target).
 //!
-//! Each step is something that some server does and another does not: decode once, twice, not the slash; end the path at
+//! Each step is something that some server does and another does not: decode once, twice, not the slash, drop octets that are
+//! not UTF-8 or read them as ISO 8859-1; end the path at
 //! an octet that ends it elsewhere; take a backslash for a slash; drop parameters, empty segments, dots and spaces at the
 //! end of a name; ignore letter case. Dot segments are resolved at the end. All combinations in this order are readings.
 
@@ -14,7 +15,7 @@ pub fn readings(path: &str) -> BTreeSet<String> {
         &[drop_parameters],
         // Twice at most: once as it should be, and once more.
         &[decode_all_but_slashes, decode],
-        &[decode],
+        &[decode, decode_dropping, decode_latin1],
         &[cut],
         &[backslashes],
         &[drop_parameters],
@@ -35,14 +36,22 @@ fn changed(before: &str, after: String) -> Option<String> {
 }
 
 fn decode(path: &str) -> Option<String> {
-    changed(path, decode_where(path, |_| true))
+    changed(path, String::from_utf8_lossy(&decode_where(path, |_| true)).into_owned())
 }
 
 fn decode_all_but_slashes(path: &str) -> Option<String> {
-    changed(path, decode_where(path, |byte| byte != b'/'))
+    changed(path, String::from_utf8_lossy(&decode_where(path, |byte| byte != b'/')).into_owned())
 }
 
-fn decode_where(path: &str, wanted: fn(u8) -> bool) -> String {
+fn decode_dropping(path: &str) -> Option<String> {
+    changed(path, decode_where(path, |_| true).utf8_chunks().map(|chunk| chunk.valid()).collect())
+}
+
+fn decode_latin1(path: &str) -> Option<String> {
+    changed(path, decode_where(path, |_| true).into_iter().map(char::from).collect())
+}
+
+fn decode_where(path: &str, wanted: fn(u8) -> bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = path.as_bytes();
     while let [first, after @ ..] = rest {
@@ -61,7 +70,7 @@ fn decode_where(path: &str, wanted: fn(u8) -> bool) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -139,6 +148,8 @@ pub fn see_attacks() {
         ("/api/admin.%20/x", "/api/admin/x"),
         ("/api/admin%2500", "/api/admin"),
         ("/api/a%2Fb%25", "/api/a%2Fb%25"),
+        ("/api/adm%FFin/x", "/api/admin/x"),
+        ("/caf%E9", "/caf\u{e9}"),
     ] {
         assert!(readings(path).contains(reading), "{path}: {:?}", readings(path));
     }

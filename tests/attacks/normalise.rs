@@ -24,6 +24,8 @@ enum Step {
     DecodeUnicode,
     /// Decodes the overlong UTF-8 of dot and slashes, as decoders do that do not check.
     DecodeOverlong,
+    /// Drops octets that are not UTF-8.
+    DropForeign,
     /// Takes a backslash for a slash.
     Backslash,
     /// Drops what follows `;` in each segment.
@@ -73,6 +75,19 @@ pub(crate) const READINGS: &[Reading] = &[
         name: "IIS",
         steps: &[DecodeUnicode, Decode, Backslash, DropEnds, MergeSlashes, RemoveDots, FoldCase],
     },
+    Reading {
+        name: "foreign octets dropped",
+        steps: &[
+            Decode,
+            DropForeign,
+            DropParameters,
+            Backslash,
+            DropEnds,
+            MergeSlashes,
+            RemoveDots,
+            FoldCase,
+        ],
+    },
     Reading { name: "folded", steps: &[DecodeUnreserved, RemoveDots, FoldCase] },
     Reading {
         name: "everything",
@@ -114,6 +129,7 @@ impl Step {
             DecodeOverlong => {
                 replace(&replace(&replace(path, b"%c0%ae", b"."), b"%c0%af", b"/"), b"%c1%9c", b"\\")
             }
+            DropForeign => path.utf8_chunks().flat_map(|chunk| chunk.valid().bytes()).collect(),
             Backslash => path.iter().map(|b| if *b == b'\\' { b'/' } else { *b }).collect(),
             DropParameters => each_segment(path, |segment| until(segment, b';')),
             DropEnds => each_segment(path, |segment| {

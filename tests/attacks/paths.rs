@@ -22,7 +22,7 @@ fn strict_policy() -> Policy {
 
 /// The same routes, each with every opt-out there is.
 fn lax_policy() -> Policy {
-    let allowed = "match: { host: h, allow_path: [encoded_slash, encoded_backslash, empty_segments, semicolon, double_encoding],";
+    let allowed = "match: { host: h, allow_path: [encoded_slash, encoded_backslash, empty_segments, semicolon, double_encoding, trailing_dot, trailing_space, non_utf8],";
     Policy::default().routes(&format!("{ROUTES}{REST}").replace("match: { host: h,", allowed))
 }
 
@@ -526,8 +526,24 @@ async fn no_spelling_of_a_dot_segment_is_served() {
 
 #[tokio::test]
 async fn no_reading_of_a_served_spelling_asks_for_more() {
-    let segments =
-        ["", ".", "..", "x", "api", "admin", "API", "%61pi", "public", "%252e%252e", "a%20", "%c0%ae"];
+    let segments = [
+        "",
+        ".",
+        "..",
+        "x",
+        "api",
+        "admin",
+        "API",
+        "%61pi",
+        "public",
+        "%252e%252e",
+        "a%20",
+        "%c0%ae",
+        "api.",
+        "admin%20.",
+        "adm%FFin",
+        ".%FF",
+    ];
     let units: Vec<String> = SEPARATORS
         .iter()
         .flat_map(|separator| segments.iter().map(move |segment| format!("{separator}{segment}")))
@@ -564,8 +580,7 @@ async fn no_reading_of_a_served_spelling_asks_for_more() {
 
 #[tokio::test]
 async fn a_rewritten_path_stays_below_its_prefix() {
-    let allowed =
-        "allow_path: [encoded_slash, encoded_backslash, empty_segments, semicolon, double_encoding]";
+    let allowed = "allow_path: [encoded_slash, encoded_backslash, empty_segments, semicolon, double_encoding, trailing_dot, trailing_space, non_utf8]";
     for opt_outs in ["", allowed] {
         let routes = format!(
             "

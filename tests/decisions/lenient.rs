@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use scopegate::decide::Verdict;
+use scopegate::route::path::PathOptOuts;
 use scopegate::route::rewrite::Target;
 use serde_json::json;
 
@@ -28,32 +29,61 @@ struct Leniency {
     decodes_twice: bool,
     folds_method: bool,
     reads_method_query: bool,
+    /// Drops dots and spaces at the end of a segment.
+    strips_ends: bool,
+    octets: Octets,
+}
+
+/// What a server makes of octets that are not UTF-8.
+#[derive(Clone, Copy, Debug)]
+enum Octets {
+    Replaced,
+    Dropped,
+    Latin1,
 }
 
 impl Leniency {
     fn all() -> impl Iterator<Item = Self> {
-        (0..32_u8).map(|bits| Self {
+        let all = [Octets::Replaced, Octets::Dropped, Octets::Latin1];
+        (0..64_u8).flat_map(move |bits| all.map(|octets| (bits, octets))).map(|(bits, octets)| Self {
             folds_case: bits & 1 != 0,
             strips_slash: bits & 2 != 0,
             decodes_twice: bits & 4 != 0,
             folds_method: bits & 8 != 0,
             reads_method_query: bits & 16 != 0,
+            strips_ends: bits & 32 != 0,
+            octets,
         })
     }
 
     /// The segments of a path, as the server compares them.
     fn segments(self, path: &str) -> Vec<String> {
-        let once = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let once = |text: &str| self.decode(text);
         let path = if self.decodes_twice { once(path) } else { path.to_owned() };
         let mut segments: Vec<String> = Vec::new();
         for segment in path.trim_start_matches('/').split('/').map(once) {
             match segment.as_str() {
                 "." => {}
                 ".." => drop(segments.pop()),
-                _ => segments.push(if self.folds_case { segment.to_lowercase() } else { segment }),
+                _ => {
+                    let name = if self.strips_ends { segment.trim_end_matches(['.', ' ']) } else { &segment };
+                    segments.push(if self.folds_case { name.to_lowercase() } else { name.to_owned() });
+                }
             }
         }
         self.without_slash(segments)
+    }
+
+    fn decode(self, text: &str) -> String {
+        let octets: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
+        match self.octets {
+            Octets::Replaced => String::from_utf8_lossy(&octets).into_owned(),
+            Octets::Dropped => octets.utf8_chunks().map(|chunk| chunk.valid()).collect(),
+            Octets::Latin1 if std::str::from_utf8(&octets).is_err() => {
+                octets.into_iter().map(char::from).collect()
+            }
+            Octets::Latin1 => String::from_utf8(octets).unwrap(),
+        }
     }
 
     fn without_slash(self, mut segments: Vec<String>) -> Vec<String> {
@@ -65,7 +95,10 @@ impl Leniency {
 
     /// How specific the pattern is for the path, segment by segment, less first; `None` if it does not match.
     fn fits(self, pattern: &str, path: &[String]) -> Option<Vec<u8>> {
-        let fold = |text: &str| if self.folds_case { text.to_lowercase() } else { text.to_owned() };
+        let fold = |text: &str| {
+            let text = percent_encoding::percent_decode_str(text).decode_utf8().unwrap();
+            if self.folds_case { text.to_lowercase() } else { text.into_owned() }
+        };
         let pattern: Vec<String> = pattern.trim_start_matches('/').split('/').map(fold).collect();
         let pattern = self.without_slash(pattern);
         let mut ranks = Vec::new();
@@ -124,7 +157,7 @@ impl Leniency {
 }
 
 fn route() -> impl Strategy<Value = Route> {
-    let segment = select(&["a", "A", "b", "admin", "{x}"][..]);
+    let segment = select(&["a", "A", "b", "admin", "a.", "b%20", "caf%C3%A9", "{x}"][..]);
     let end = select(&["", "", "/", "/{*rest}"][..]);
     let path = (prop::collection::vec(segment, 0..3), end).prop_map(|(segments, end)| {
         let mut names = ["{x}", "{y}", "{z}"].iter();
@@ -141,15 +174,16 @@ fn route() -> impl Strategy<Value = Route> {
         Just(None),
         subsequence(vec!["read", "write"], 0..3).prop_map(|scopes| Some(scopes.into_iter().collect())),
     ];
-    let allow_path =
-        subsequence(vec!["encoded_slash", "double_encoding", "semicolon", "empty_segments"], 0..5);
+    let allow_path = subsequence(PathOptOuts::ALL_NAMES.to_vec(), 0..=PathOptOuts::ALL_NAMES.len());
     (path, methods, demands, allow_path, prop::bool::weighted(0.1)).prop_map(
-        |(path, methods, demands, allow_path, allow_method_query)| Route {
-            path,
-            methods,
-            demands,
-            allow_path,
-            allow_method_query,
+        |(path, methods, demands, mut allow_path, allow_method_query)| {
+            // A pattern that the route's spellings exclude is no policy.
+            for (end, name) in [(".", "trailing_dot"), ("%20", "trailing_space")] {
+                if path.contains(end) && !allow_path.contains(&name) {
+                    allow_path.push(name);
+                }
+            }
+            Route { path, methods, demands, allow_path, allow_method_query }
         },
     )
 }
@@ -172,6 +206,20 @@ fn target() -> impl Strategy<Value = String> {
             "a;v",
             "",
             "%41dmin",
+            "a.",
+            "admin.",
+            "ADMIN%2E",
+            "b%20",
+            "admin%20.",
+            "a.b",
+            "caf%E9",
+            "CAF%C9",
+            "caf%C3%A9",
+            "adm%FFin",
+            "%FFa.",
+            "a.;v",
+            "a%2E%2Fb",
+            "admin%252E",
         ][..],
     );
     let end = select(&["", "", "/", "%2F"][..]);

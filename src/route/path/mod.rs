@@ -4,16 +4,19 @@
 //! 2. Canonical form (RFC 3986 §6.2.2): escaped unreserved octets are decoded, hex digits of the other escapes are upper
 //!    case. Nothing else changes, and parsing a canonical path gives the same path.
 //! 3. Refused always, because some server reads it differently: octets outside `pchar` and `/` (RFC 3986 §3.3), broken
-//!    escapes, escaped controls, escapes that are no UTF-8, dot segments in any spelling, and segments whose name ends in
-//!    a dot or a space (such an end is dropped by servers on Windows file systems), and escapes that are escaped twice or
-//!    more. All of this also where it shows only after the path is decoded once more. Dot segments are never removed: a
-//!    client that means another path can send it.
+//!    escapes, escaped controls, overlong forms of ASCII characters, dot segments in any spelling, segments of dots and spaces
+//!    alone, and escapes that are escaped twice or more. All of this also where it shows only after the path is decoded once
+//!    more, or once octets that are not UTF-8 are dropped. Dot segments are never removed: a client that means another path
+//!    can send it.
 //! 4. Refused unless the matched route opts in ([`PathOptOuts`]): escaped slashes and backslashes, empty segments,
-//!    semicolons, and escapes that are escaped once more. An escaped slash never ends a segment.
+//!    semicolons, escapes that are escaped once more, segments that end in a dot or a space (Windows file systems drop such an
+//!    end), and octets that are not UTF-8. What shows of the last three only after a second decoding is refused always. An
+//!    escaped slash never ends a segment.
 //! 5. Even then such a path is served only if every way to read it leads to the same route (`readings`).
 //!
 //! A slash at the end is part of the path: `/a` and `/a/` are two paths.
 
+mod octets;
 mod opt_outs;
 pub(super) mod readings;
 #[cfg(test)]
@@ -21,6 +24,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+use octets::{Octet, Octets};
 pub use opt_outs::PathOptOuts;
 
 use crate::reject::{Reason, Reject};
@@ -45,11 +49,11 @@ impl<'a> CanonicalPath<'a> {
             return Err(Reject::because(Reason::RequestInvalid, "the target is no absolute path"));
         }
         let mut doubts = PathOptOuts::NONE;
-        let mut escapes = false;
+        let mut needs_look = false;
         let mut previous = 0;
         for byte in raw.bytes() {
             match byte {
-                b'/' | b';' if previous == b'.' => return Err(ends_in_dot()),
+                b'/' | b';' if previous == b'.' => needs_look = true,
                 b'/' if previous == b'/' => doubts |= PathOptOuts::EMPTY_SEGMENTS,
                 b';' => {
                     doubts |= PathOptOuts::SEMICOLON;
@@ -58,27 +62,36 @@ impl<'a> CanonicalPath<'a> {
                         doubts |= PathOptOuts::EMPTY_SEGMENTS;
                     }
                 }
-                b'%' => escapes = true,
+                b'%' => needs_look = true,
                 b'/' => {}
                 _ if is_unreserved(byte) || is_unescaped_reserved(byte) => {}
                 _ => return Err(ambiguous("an octet that a path may hold only escaped")),
             }
             previous = byte;
         }
-        if previous == b'.' {
-            return Err(ends_in_dot());
-        }
-        if escapes {
-            Self::with_escapes(raw)
+        if needs_look || previous == b'.' {
+            Self::closely(raw)
         } else {
             Ok(Self { text: Cow::Borrowed(raw), doubts, cuts: false })
         }
     }
 
     /// The part of [`Self::parse`] that few requests need.
-    fn with_escapes(raw: &'a str) -> Result<Self, Reject> {
+    fn closely(raw: &'a str) -> Result<Self, Reject> {
         let text = respell(raw)?;
         let (mut doubts, mut cuts) = look(&text)?;
+        if octets::are_foreign(&text) {
+            doubts |= PathOptOuts::NON_UTF8;
+            if octets::hold_overlong_ascii(&text) {
+                return Err(ambiguous("an overlong form of an ASCII character"));
+            }
+            // A server that drops such octets must not find what is refused always.
+            let dropped = octets::without_foreign(&text);
+            doubts |= look(&dropped)?.0.without(PathOptOuts::EMPTY_SEGMENTS);
+            if holds_escaped_escape(&dropped) {
+                return Err(ambiguous("octets that are not UTF-8 beside an escape that is escaped"));
+            }
+        }
         if holds_escaped_escape(&text) {
             if is_escaped_thrice(&text) {
                 return Err(ambiguous("an escape that is escaped more than once"));
@@ -86,7 +99,16 @@ impl<'a> CanonicalPath<'a> {
             doubts |= PathOptOuts::DOUBLE_ENCODING;
             // A server that decodes once more must not find what is refused always. What it finds beside that is a reading.
             let once_more = readings::decode_once_more(&text);
-            cuts |= look(&respell(&once_more)?)?.1;
+            let once_more = respell(&once_more)?;
+            let (found, cut) = look(&once_more)?;
+            cuts |= cut;
+            if octets::are_foreign(&once_more) {
+                return Err(ambiguous("octets that are not UTF-8 in an escape that is escaped"));
+            }
+            let ends = PathOptOuts::TRAILING_DOT | PathOptOuts::TRAILING_SPACE;
+            if !doubts.contains(found.without(PathOptOuts::ALL.without(ends))) {
+                return Err(ambiguous("a segment that ends in a dot or a space once it is decoded twice"));
+            }
         }
         Ok(Self { text, doubts, cuts })
     }
@@ -118,7 +140,7 @@ impl<'a> CanonicalPath<'a> {
 
 /// The value of a canonical segment: its escapes decoded, once.
 ///
-/// Returns `None` where that is no UTF-8, which no segment of a [`CanonicalPath`] is.
+/// Returns `None` where that is not UTF-8 ([`PathOptOuts::NON_UTF8`]).
 pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
     if segment.contains('%') {
         percent_encoding::percent_decode_str(segment).decode_utf8().ok()
@@ -130,17 +152,12 @@ pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
 /// Decodes escaped unreserved octets and writes the other escapes in upper case; refuses what is refused for its octets.
 fn respell(raw: &str) -> Result<Cow<'_, str>, Reject> {
     let mut changes = false;
-    let mut beyond_ascii = false;
     for octet in Octets::of(raw) {
         let octet = octet?;
         if octet.value.is_ascii_control() {
             return Err(ambiguous("an escaped control character"));
         }
         changes |= octet.escaped && (octet.lower_case || is_unreserved(octet.value));
-        beyond_ascii |= !octet.value.is_ascii();
-    }
-    if beyond_ascii && decode(raw).is_none() {
-        return Err(ambiguous("escaped octets that are no UTF-8"));
     }
     if !changes {
         return Ok(Cow::Borrowed(raw));
@@ -158,15 +175,17 @@ fn respell(raw: &str) -> Result<Cow<'_, str>, Reject> {
 }
 
 /// The doubtful spellings in a text that [`respell`] has brought to one form, double encoding aside, and whether it holds
-/// an escaped `?` or `#`; refuses names that end in a dot or a space.
+/// an escaped `?` or `#`; refuses names of dots and spaces alone.
 fn look(text: &str) -> Result<(PathOptOuts, bool), Reject> {
     let mut doubts = PathOptOuts::NONE;
     let mut cuts = false;
     let mut previous = Octet::plain(0);
+    let mut name = Name::default();
     for octet in Octets::of(text) {
         let octet = octet?;
-        if matches!(octet.value, b'/' | b'\\' | b';' | b'?' | b'#') {
-            previous.may_end_name()?;
+        match octet.value {
+            b'/' | b'\\' | b';' | b'?' | b'#' => doubts |= std::mem::take(&mut name).end()?,
+            value => name.push(value),
         }
         match octet {
             Octet { value: b'/', escaped: true, .. } => doubts |= PathOptOuts::ENCODED_SLASH,
@@ -185,8 +204,36 @@ fn look(text: &str) -> Result<(PathOptOuts, bool), Reject> {
         }
         previous = octet;
     }
-    previous.may_end_name()?;
+    doubts |= name.end()?;
     Ok((doubts, cuts))
+}
+
+/// A name in a path: what stands between slashes and the other characters that may end it for some server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Name {
+    /// Whether it holds anything but dots and spaces.
+    solid: bool,
+    /// The dots and spaces that it ends in so far.
+    end: PathOptOuts,
+}
+
+impl Name {
+    fn push(&mut self, value: u8) {
+        match value {
+            b'.' => self.end |= PathOptOuts::TRAILING_DOT,
+            b' ' => self.end |= PathOptOuts::TRAILING_SPACE,
+            _ => *self = Self { solid: true, end: PathOptOuts::NONE },
+        }
+    }
+
+    /// The doubts in how it ends.
+    fn end(self) -> Result<PathOptOuts, Reject> {
+        if self.solid || self.end.is_empty() {
+            Ok(self.end)
+        } else {
+            Err(ambiguous("a segment of dots or spaces alone"))
+        }
+    }
 }
 
 /// Whether decoding once leaves an escape: `%252e`, or `%25u002e` of servers with such escapes.
@@ -216,69 +263,6 @@ const fn is_unescaped_reserved(byte: u8) -> bool {
     matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
-/// One octet of a path with its spelling.
-#[derive(Clone, Copy, Debug)]
-struct Octet {
-    value: u8,
-    escaped: bool,
-    /// Whether it is an escape with hex digits in lower case.
-    lower_case: bool,
-}
-
-impl Octet {
-    const fn plain(value: u8) -> Self {
-        Self { value, escaped: false, lower_case: false }
-    }
-
-    const fn is_plain_slash(self) -> bool {
-        self.value == b'/' && !self.escaped
-    }
-
-    /// A dot or a space at the end of a name is dropped by some servers.
-    fn may_end_name(self) -> Result<(), Reject> {
-        match self.value {
-            b'.' => Err(ends_in_dot()),
-            b' ' => Err(ambiguous("a segment that ends in a space")),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The octets of a path; a broken escape is an error.
-struct Octets<'a>(std::str::Bytes<'a>);
-
-impl<'a> Octets<'a> {
-    fn of(text: &'a str) -> Self {
-        Self(text.bytes())
-    }
-}
-
-impl Iterator for Octets<'_> {
-    type Item = Result<Octet, Reject>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let first = self.0.next()?;
-        if first != b'%' {
-            return Some(Ok(Octet::plain(first)));
-        }
-        let mut lower_case = false;
-        let mut digit = || {
-            let byte = self.0.next()?;
-            lower_case |= byte.is_ascii_lowercase();
-            char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-        };
-        let value = digit().and_then(|high| Some(high * 16 + digit()?));
-        Some(match value {
-            Some(value) => Ok(Octet { value, escaped: true, lower_case }),
-            None => Err(ambiguous("a percent sign without two hex digits")),
-        })
-    }
-}
-
 fn ambiguous(cause: impl Into<Cow<'static, str>>) -> Reject {
     Reject::because(Reason::PathAmbiguous, cause)
-}
-
-fn ends_in_dot() -> Reject {
-    ambiguous("a dot segment, or a segment that ends in a dot")
 }

@@ -8,12 +8,15 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct PathOptOuts(u8);
 
 /// Each flag with its name in routes.yaml.
-const FLAGS: [(&str, PathOptOuts); 5] = [
+const FLAGS: [(&str, PathOptOuts); 8] = [
     ("encoded_slash", PathOptOuts::ENCODED_SLASH),
     ("encoded_backslash", PathOptOuts::ENCODED_BACKSLASH),
     ("empty_segments", PathOptOuts::EMPTY_SEGMENTS),
     ("semicolon", PathOptOuts::SEMICOLON),
     ("double_encoding", PathOptOuts::DOUBLE_ENCODING),
+    ("trailing_dot", PathOptOuts::TRAILING_DOT),
+    ("trailing_space", PathOptOuts::TRAILING_SPACE),
+    ("non_utf8", PathOptOuts::NON_UTF8),
 ];
 
 impl PathOptOuts {
@@ -29,11 +32,20 @@ impl PathOptOuts {
     pub const SEMICOLON: Self = Self(1 << 3);
     /// `%25` before two hex digits: decoded once it is an escape again.
     pub const DOUBLE_ENCODING: Self = Self(1 << 4);
+    /// A dot at the end of a segment that is not all dots and spaces. Windows file systems drop it.
+    pub const TRAILING_DOT: Self = Self(1 << 5);
+    /// `%20` at the end of such a segment.
+    pub const TRAILING_SPACE: Self = Self(1 << 6);
+    /// Escaped octets that are not UTF-8, such as `%E9` for `é` in ISO 8859-1.
+    pub const NON_UTF8: Self = Self(1 << 7);
+    /// What may show once an escape that is escaped is decoded.
+    pub(super) const FOUND_BY_DECODING: Self = Self(0b1_1111);
     /// All.
-    pub const ALL: Self = Self(0b1_1111);
+    pub const ALL: Self = Self(u8::MAX);
 
     /// The names of all flags in routes.yaml.
-    pub const ALL_NAMES: [&'static str; 5] = [FLAGS[0].0, FLAGS[1].0, FLAGS[2].0, FLAGS[3].0, FLAGS[4].0];
+    pub const ALL_NAMES: [&'static str; 8] =
+        [FLAGS[0].0, FLAGS[1].0, FLAGS[2].0, FLAGS[3].0, FLAGS[4].0, FLAGS[5].0, FLAGS[6].0, FLAGS[7].0];
 
     /// The flag with this name.
     pub fn from_name(name: &str) -> Option<Self> {

@@ -4,21 +4,23 @@
 //! request must still not be one for another route. So the table looks up each reading too, and refuses the path if one of
 //! them leads elsewhere.
 
-use super::{CanonicalPath, PathOptOuts, is_unreserved};
+use super::{CanonicalPath, PathOptOuts, is_unreserved, octets};
 
 /// The readings of a path beside its own, still escaped, not yet folded in case. None for a path without doubts.
 ///
 /// Their number is bounded by the number of doubtful spellings: a few times two to the power of it.
 pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item = String> {
-    // Once an escape is decoded a second time, anything may appear.
+    // Once an escape is decoded a second time, anything may appear that is not refused then.
     let possible = if path.doubts.contains(PathOptOuts::DOUBLE_ENCODING) {
-        PathOptOuts::ALL
+        PathOptOuts::FOUND_BY_DECODING | path.doubts
     } else if path.doubts.is_empty() {
         PathOptOuts::NONE
     } else {
         // Whoever splits or drops something may be left with an empty segment.
         path.doubts | PathOptOuts::EMPTY_SEGMENTS
     };
+    // The bases hold what servers make of such octets.
+    let possible = possible.without(PathOptOuts::NON_UTF8);
     let cuts = [false, true].into_iter().take(if path.cuts { 2 } else { 1 });
     let variants = move |base: String| {
         cuts.clone()
@@ -32,6 +34,16 @@ pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item
 /// What servers may make of the path before they decode anything twice.
 fn bases(path: &CanonicalPath<'_>) -> Vec<String> {
     let mut bases = vec![path.as_str().to_owned()];
+    if path.doubts.contains(PathOptOuts::NON_UTF8) {
+        bases.extend([
+            octets::without_foreign(path.as_str()),
+            octets::as_latin1(path.as_str(), true),
+            octets::as_latin1(path.as_str(), false),
+            octets::as_latin1_by_segment(path.as_str()),
+        ]);
+        bases.sort_unstable();
+        bases.dedup();
+    }
     if path.doubts.contains(PathOptOuts::DOUBLE_ENCODING) {
         // What is escaped once ends a segment or the path, and what is escaped twice is left in a segment's value.
         let split = path.as_str().replace("%2F", "/").replace("%5C", "/");
@@ -78,7 +90,7 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
     if lax.contains(PathOptOuts::SEMICOLON) {
         text = without_parameters(&text, &[";", "%3B"]);
     }
-    let segments: Vec<&str> = text.split('/').skip(1).collect();
+    let segments: Vec<&str> = text.split('/').skip(1).map(|segment| without_end(segment, lax)).collect();
     let mut read: Vec<&str> = Vec::with_capacity(segments.len());
     let count = segments.len();
     for (i, segment) in segments.into_iter().enumerate() {
@@ -97,6 +109,21 @@ fn read(text: &str, lax: PathOptOuts, cut: bool) -> String {
         }
     }
     format!("/{}", read.join("/"))
+}
+
+/// The segment without the dots and spaces at its end that a server drops. Dot segments stay what they are.
+fn without_end(segment: &str, lax: PathOptOuts) -> &str {
+    let mut name = segment;
+    while !matches!(name, "." | "..") {
+        let dot = name.strip_suffix('.').filter(|_| lax.contains(PathOptOuts::TRAILING_DOT));
+        let shorter =
+            dot.or_else(|| name.strip_suffix("%20").filter(|_| lax.contains(PathOptOuts::TRAILING_SPACE)));
+        match shorter {
+            Some(shorter) => name = shorter,
+            None => break,
+        }
+    }
+    name
 }
 
 /// The path without what follows a semicolon, in one of these spellings, in each segment.

@@ -120,7 +120,7 @@ pub struct Found<'t, 'p> {
     pub route: RouteIndex,
     /// Where it is, for [`RouteTable::route_at`].
     pub endpoint: u32,
-    /// Path parameters: name, and value percent-decoded once.
+    /// Path parameters: name, and value percent-decoded once. One whose value is not UTF-8 is absent: nothing equals it.
     pub params: SmallVec<[(&'t str, Cow<'p, str>); 4]>,
 }
 
@@ -230,9 +230,8 @@ impl RouteTable {
             .params
             .iter()
             .zip(hit.captures)
-            .map(|(name, value)| Some((&**name, decode(value)?)))
-            .collect::<Option<_>>()
-            .ok_or(NotFound::Ambiguous)?;
+            .filter_map(|(name, value)| Some((&**name, decode(value)?)))
+            .collect();
         Ok(Found { route: entry.index, endpoint: hit.endpoint, params })
     }
 

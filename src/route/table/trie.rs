@@ -266,8 +266,10 @@ impl<'p> Search<'_, 'p> {
         };
         self.missed_by_slash |= tail.is_empty() && node.end.is_some();
         let (segment, tail_after) = split(tail);
-        if !node.literals.is_empty() {
-            let decoded = decode(segment)?;
+        // A segment that is not UTF-8 is no literal.
+        if !node.literals.is_empty()
+            && let Some(decoded) = decode(segment)
+        {
             let exact = node.literals.exact(&decoded);
             self.has_twin |= node.literals.has_twins;
             if let Some(found) = exact.and_then(|child| self.descend(child, tail_after)) {
