@@ -111,7 +111,8 @@ async fn doubtful_lists_reach_no_api() {
         (&[&format!("{token}, bearer")], "401 token_malformed"),
         (&[&format!("chat, {token}")], "401 token_malformed"),
         (&[&format!("Bearer, {token}")], "401 token_malformed"),
-        (&[&format!("bearer {token}")], "401 credential_missing"),
+        (&[&format!("bearer {token}")], "401 token_malformed"),
+        (&[&format!("token={token}")], "401 token_malformed"),
         (&[&format!("bearer; {token}, {token}")], "401 token_malformed"),
         (&[&format!("bearer,, {token}")], "401 token_malformed"),
         (&[&format!("{bearer},")], "401 token_malformed"),
@@ -130,7 +131,7 @@ async fn doubtful_lists_reach_no_api() {
         (&[&bearer, &bearer], "400 credential_ambiguous"),
         (&[&bearer, &format!("bearer, {other}")], "400 credential_ambiguous"),
         (&[&format!("bearer, {bearer}")], "400 credential_ambiguous"),
-    ] as [(&[&str], &str); 29]
+    ] as [(&[&str], &str); 30]
     {
         let call = handshake(&rig.gateway, "/socket/1", lines);
         assert_eq!(call.send().await.verdict(), verdict, "{lines:?}");
@@ -144,6 +145,11 @@ async fn doubtful_lists_reach_no_api() {
         (
             "Authorization of another scheme",
             handshake(&rig.gateway, "/socket/1", &[&bearer]).header("Authorization", "Basic YTpi"),
+            "400 credential_ambiguous",
+        ),
+        (
+            "Authorization beside a list that hides a token",
+            handshake(&rig.gateway, "/socket/1", &[&format!("bearer {token}")]).token(&token),
             "400 credential_ambiguous",
         ),
         ("a route without it", handshake(&rig.gateway, "/plain/1", &[&bearer]), "401 credential_missing"),
@@ -212,6 +218,25 @@ async fn other_requests_keep_nothing_of_the_list() {
         assert_eq!(call.send().await.verdict(), "200 -", "{what}");
         assert_eq!(rig.upstream.last().header("sec-websocket-protocol"), None, "{what}");
     }
+    // Nor is anything of it a trailer.
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client
+        .send(format!(
+            "POST /socket/1 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {token}\r\n\
+            Transfer-Encoding: chunked\r\nTrailer: Sec-WebSocket-Protocol, X-Sum\r\n\r\n\
+            0\r\nSec-WebSocket-Protocol: {bearer}\r\nX-Sum: 1\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(client.response_to("POST").await.unwrap().status, 200);
+    rig.upstream.wait("the trailers", |upstream| upstream.last().complete).await;
+    assert_eq!(rig.upstream.last().trailers.names().collect::<Vec<_>>(), ["x-sum"]);
+    // `Connection` takes the field away as a whole.
+    rig.upstream.answers(|_| Reply::Upgrade);
+    let call =
+        handshake(&rig.gateway, "/socket/1", &[&bearer]).header("Connection", "sec-websocket-protocol");
+    assert_eq!(answer(&call).await.0, 101);
+    assert_eq!(rig.upstream.last().header("sec-websocket-protocol"), None);
+    rig.upstream.answers(|_| Reply::with(200, "", "hello"));
     // HTTP/1.0 knows no upgrade.
     let call = handshake(&rig.gateway, "/socket/1", &[&bearer]).bytes();
     let call = String::from_utf8(call).unwrap().replace("HTTP/1.1", "HTTP/1.0");
@@ -251,6 +276,7 @@ async fn the_upstreams_choice_is_answered() {
         let (status, head) = answer(&handshake(&rig.gateway, "/socket/1", &[&offered])).await;
         assert_eq!((status, chosen(&head)), (101, answered), "{offered} {of_upstream:?}");
         assert_eq!(head.matches("sec-websocket-protocol").count(), answered.iter().len(), "{head}");
+        assert!(!head.contains("cache-control"), "{head}");
     }
     // A response that is no 101 is not for shared caches, which know nothing of this credential.
     rig.upstream.answers(|_| Reply::with(200, "Cache-Control: max-age=9\r\n", "no socket"));

@@ -12,6 +12,9 @@ use smallvec::SmallVec;
 use super::bearer::{is_b64token, is_tchar};
 use crate::reject::{Reason, Reject};
 
+/// Most subprotocols beside the token. Clients offer a few; a header section has room for thousands.
+const MOST_OTHERS: usize = 64;
+
 /// What a handshake offers beside its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer<'a> {
@@ -46,6 +49,8 @@ impl<'a> Offer<'a> {
                 }
             } else if item.eq_ignore_ascii_case(name) {
                 return Err(malformed("announces a token in another letter case"));
+            } else if others.len() == MOST_OTHERS {
+                return Err(malformed("holds more than 64 subprotocols beside a token"));
             } else {
                 others.push(item);
             }
@@ -71,9 +76,11 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// Whether an item announces a token, in any letter case, or is one.
+/// Whether a word in the list announces a token, in any letter case, or is one.
 pub(super) fn bring_token(headers: &HeaderMap, name: &str) -> bool {
-    items(headers).any(|item| item.eq_ignore_ascii_case(name.as_bytes()) || is_jwt(item))
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut words = lines.flat_map(|line| line.as_bytes().split(|byte| !is_tchar(*byte)));
+    words.any(|word| word.eq_ignore_ascii_case(name.as_bytes()) || is_jwt(word))
 }
 
 /// The items of the list, without the white space around them (RFC 9110 §5.6.1).
@@ -143,6 +150,7 @@ mod tests {
     fn doubtful_lists_are_refused() {
         use Reason::{CredentialAmbiguous, TokenMalformed};
         let long = [b"bearer, ".to_vec(), vec![b'a'; 65]].concat();
+        let many = ["a,".repeat(MOST_OTHERS + 1).as_bytes(), b"bearer, a.b.c"].concat();
         for (lines, expected) in [
             (&[&b"bearer"[..]][..], TokenMalformed),
             (&[b"a.b.c, bearer"], TokenMalformed),
@@ -155,7 +163,9 @@ mod tests {
             (&[b", bearer, a.b.c"], TokenMalformed),
             (&[b"", b"bearer, a.b.c"], TokenMalformed),
             (&[b"bearer", b"", b"a.b.c"], TokenMalformed),
-            (&[b"bearer a.b.c", b"bearer"], TokenMalformed),
+            (&[b"bearer a.b.c"], TokenMalformed),
+            (&[b"chat \"eyJh.eyJp.sig\""], TokenMalformed),
+            (&[b"token=eyJh.eyJp.sig"], TokenMalformed),
             (&[b"Bearer, a.b.c"], TokenMalformed),
             (&[b"bearer, a.b.c, BEARER"], TokenMalformed),
             (&[b"bearer, \"a.b.c\""], TokenMalformed),
@@ -164,6 +174,7 @@ mod tests {
             (&[b"bearer, a.b.c="], TokenMalformed),
             (&[b"bearer, a.b!c"], TokenMalformed),
             (&[&long], TokenMalformed),
+            (&[&many], TokenMalformed),
             (&[b"bearer, bearer, a.b.c"], CredentialAmbiguous),
             (&[b"bearer, a.b.c, bearer, a.b.c"], CredentialAmbiguous),
             (&[b"bearer, a.b.c", b"bearer, d.e.f"], CredentialAmbiguous),

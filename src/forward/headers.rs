@@ -299,6 +299,7 @@ pub(super) fn announced_trailers(headers: &HeaderMap, reserved_headers: &[Header
                 || is_gateway_only(text)
                 || is_odd(text)
                 || text.starts_with("content-")
+                || text.starts_with("sec-websocket-")
                 || reserved_headers.contains(name)
                 || matches!(
                     *name,

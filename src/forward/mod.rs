@@ -120,7 +120,7 @@ pub async fn forward(
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
     amend::fit_to_status(&mut response);
-    if request.has_hidden_credential() {
+    if request.has_hidden_credential() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         amend::keep_from_shared_caches(response.headers_mut());
     }
     if is_stream(response.headers()) {

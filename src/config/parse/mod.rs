@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use groups::Groups;
+use http::HeaderName;
 pub(super) use resources::Hosts;
 pub(super) use routes::RoutePlaces;
 use routes::Routes;
@@ -41,7 +42,7 @@ use crate::authenticate::{IssuerPolicy, Issuers};
 use crate::authorize::ScopeImplications;
 use crate::reject::Control;
 use crate::snapshot::{Gateway, Owners, Snapshot, UpstreamPolicy};
-use crate::types::{Owner, Scope, Timestamp};
+use crate::types::{IssuerName, Owner, Scope, Timestamp};
 
 /// Longest name of a route, issuer or upstream.
 const LONGEST_NAME: usize = 128;
@@ -89,6 +90,8 @@ struct Declared<'t> {
     scopes: BTreeMap<Scope, Vec<Scope>>,
     implications: ScopeImplications,
     groups: Groups<'t>,
+    /// The issuers that have a `token_header`, by it.
+    token_headers: HashMap<HeaderName, IssuerName>,
 }
 
 /// The sections without which no route is compiled, and those that may be left out.
@@ -144,6 +147,8 @@ impl Parser<'_, '_> {
         let scopes = self.implications(sections.get("scopes"));
         let implications = ScopeImplications::new(scopes.clone());
         let groups = self.groups(sections.get("groups"));
+        let token_header = |issuer: &IssuerPolicy| Some((issuer.token_header.clone()?, issuer.name.clone()));
+        let token_headers = issuers.iter().filter_map(token_header).collect();
         Some(Declared {
             gateway: gateway?,
             issuers,
@@ -153,6 +158,7 @@ impl Parser<'_, '_> {
             scopes,
             implications,
             groups,
+            token_headers,
         })
     }
 

@@ -34,11 +34,13 @@ impl Parser<'_, '_> {
         node: &Node<'_>,
         declared: &Declared<'_>,
     ) {
+        if declared.token_headers.is_empty() {
+            return;
+        }
         for (name, _) in headers {
-            let issuer = declared.issuers.iter().find(|issuer| issuer.token_header.as_ref() == Some(name));
-            let Some(issuer) = issuer else { continue };
+            let Some(issuer) = declared.token_headers.get(name) else { continue };
             let place = node.place_of_key(&["forward", "identity_headers"]);
-            let message = format!("`{name}` is the field that tokens of issuer `{}` come in", issuer.name);
+            let message = format!("`{name}` is the field that tokens of issuer `{issuer}` come in");
             let fault = Fault::new(place, message).key("identity_headers");
             self.faults.error(fault.hint("choose another name for the identity header"));
         }
