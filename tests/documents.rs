@@ -132,6 +132,7 @@ fn the_access_log_table_names_the_fields_of_a_full_line() {
         duration: Duration::ZERO,
         decision_duration: Some(Duration::ZERO),
         upstream_duration: Some(Duration::ZERO),
+        removed_headers: Some("x_foo"),
         request_bytes: 0,
         response_bytes: 0,
     };

@@ -780,3 +780,60 @@ async fn names_that_end_in_dots_or_are_not_utf8_pass_by_opt_in() {
     assert_eq!(response.verdict(), "403 tenant_mismatch", "what is not UTF-8 equals nothing");
     assert!(rig.upstream.requests().is_empty(), "{:?}", rig.upstream.requests());
 }
+
+#[tokio::test]
+async fn fields_with_confusable_names_pass_by_opt_in_and_are_told_of() {
+    let routes = "
+- id: legacy
+  match: { host: api.example.com, path: '/legacy/{*rest}' }
+  public: true
+  upstream: orders
+  forward: { allow_headers: [X_FOO, api_key] }
+- { id: status, match: { host: api.example.com, path: /status }, public: true, upstream: orders }
+";
+    let rig = Rig::routes(routes).await;
+    let call = |path: &str| {
+        let call = rig.gateway.get(path).header("X_Foo", "1").header("x_foo", "2").header("API_KEY", "k");
+        call.header("X_User", "root").header("x.bar", "3").header("X-Foo", "4")
+    };
+    assert_eq!(call("/legacy/a").send().await.verdict(), "200 -");
+    let seen = rig.upstream.last();
+    assert_eq!(seen.fields.all("x_foo"), ["1", "2"]);
+    assert_eq!((seen.header("api_key"), seen.header("x-foo")), (Some("k"), Some("4")));
+    assert!(!seen.fields.has("x_user") && !seen.fields.has("x.bar"), "{seen:?}");
+    let line = rig.gateway.wait_for_log(|line| line["path"] == "/legacy/a").await;
+    let names = line["removed_headers"].as_str().unwrap();
+    assert_eq!(
+        {
+            let mut names: Vec<_> = names.split(", ").collect();
+            names.sort_unstable();
+            names
+        },
+        ["x.bar", "x_user"]
+    );
+
+    assert_eq!(call("/status").send().await.verdict(), "200 -");
+    assert!(rig.upstream.last().fields.names().all(|name| !name.contains(['_', '.'])));
+    for (route, count) in [("legacy", 2.0), ("status", 5.0)] {
+        let label = format!("route=\"{route}\"");
+        assert_eq!(rig.gateway.metric("scopegate_removed_headers_total", &[&label]).await, count, "{route}");
+    }
+
+    let mut many = rig.gateway.get("/status");
+    for i in 10..30 {
+        many = many.header(&format!("x_{i}"), "1");
+    }
+    assert_eq!(many.header("X-Last", "1").send().await.verdict(), "200 -");
+    assert_eq!(rig.upstream.last().header("x-last"), Some("1"));
+    let line = rig
+        .gateway
+        .wait_for_log(|line| line["removed_headers"].as_str().is_some_and(|names| names.ends_with(", …")))
+        .await;
+    assert_eq!(line["removed_headers"].as_str().unwrap().split(", ").count(), 9, "{line}");
+
+    let connection = rig.gateway.get("/legacy/b").header("X_FOO", "1").header("Connection", "x_foo");
+    assert_eq!(connection.send().await.verdict(), "200 -");
+    assert!(!rig.upstream.last().fields.has("x_foo"), "what Connection names does not go on");
+    let quiet = rig.gateway.wait_for_log(|line| line["path"] == "/legacy/b").await;
+    assert!(quiet.get("removed_headers").is_none(), "{quiet}");
+}

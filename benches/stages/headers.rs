@@ -1,5 +1,6 @@
 //! Heads between gateway and upstream: the request's as it is written, the answer's as it is read.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -93,6 +94,8 @@ fn rewriting<F: Fields>(
             request_id: &id,
             token_field: None,
             reserved_headers: &snapshot.reserved_headers,
+            rules: route.fields.as_deref(),
+            removed: &Cell::new(0),
             upgrade: None,
             subprotocols: None,
             trailers: &[],

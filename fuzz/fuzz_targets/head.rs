@@ -8,7 +8,7 @@
 //! 4. The same head in HTTP/2 is refused, or is written as strictly.
 #![no_main]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -231,6 +231,7 @@ async fn written(permit: &Permit, target: &Target, parts: &Parts, body: Option<I
         request_id: &REQUEST_ID,
         now: Instant::now(),
         expires: None,
+        removed_fields: &Cell::new(0),
     };
     let mut bytes = Vec::new();
     write_http1(permit, target, way, parts, body, &mut bytes).await.ok()?;

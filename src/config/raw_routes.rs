@@ -191,6 +191,10 @@ pub(super) struct RawForward {
     /// Headers that tell who calls: `sub`, `client`, `scope`, `tenant`, `issuer`, `actor`, `jti`, `roles` or `claim.PATH`.
     #[serde(default)]
     pub(super) identity_headers: BTreeMap<String, String>,
+    /// Fields of the client's that go on although their names hold other characters than letters, digits and `-`, such as
+    /// `X_FOO`.
+    #[serde(default)]
+    pub(super) allow_headers: Vec<String>,
 }
 
 /// Cross-origin requests from browsers.

@@ -7,8 +7,10 @@
 //!    whatever field an issuer's come in.
 //! 3. The gateway's own fields are added after that, so that nothing the client names can take them away.
 //!
-//! Fields whose names an upstream could confuse with others (`X_User`) are removed with the rest, as nginx does.
+//! Fields whose names an upstream could confuse with others (`X_User`) are removed with the rest, as nginx does, unless the route
+//! lets one through by name. What is removed for its name is counted.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -16,6 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use crate::snapshot::FieldRules;
 use crate::types::field_names::{is_gateway_only, is_hop_by_hop, is_odd};
 
 /// The id of a request, given to the upstream and the client, and written to the log.
@@ -129,6 +132,10 @@ pub struct Outgoing<'a> {
     pub token_field: Option<&'a HeaderName>,
     /// Every identity header and `token_header` of the policy: never the client's.
     pub reserved_headers: &'a [HeaderName],
+    /// What the route changes in fields, if anything.
+    pub rules: Option<&'a FieldRules>,
+    /// Set to the number of fields that were removed because an upstream could confuse their names.
+    pub removed: &'a Cell<u64>,
     /// The protocol to switch to, if this is a request that may.
     pub upgrade: Option<&'static str>,
     /// The subprotocols that are offered instead of the client's; `None` leaves them as they are.
@@ -144,7 +151,12 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
     }
     let nominated = nominated(headers);
     let mut cookie_seen = false;
+    let mut removed = 0;
     for (name, value) in headers {
+        if is_confusable(name, outgoing.rules) {
+            removed += 1;
+            continue;
+        }
         if !goes_on(name, outgoing) || nominated.contains(name) {
             continue;
         }
@@ -155,6 +167,7 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
             fields.add(name, joined(headers, name, b"; ").as_ref().unwrap_or(value));
         }
     }
+    outgoing.removed.set(removed);
     if let Some(offered @ [_, ..]) = outgoing.subprotocols
         && !nominated.contains(&header::SEC_WEBSOCKET_PROTOCOL)
     {
@@ -178,12 +191,27 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
     fields.add(&header::VIA, &via(outgoing.version));
 }
 
+/// Whether a field is removed because servers could take its name for another, and the route does not let it through.
+pub fn is_confusable(name: &HeaderName, rules: Option<&FieldRules>) -> bool {
+    is_odd(name.as_str()) && rules.is_none_or(|rules| !rules.allow.contains(name))
+}
+
+/// The names of the fields that [`is_confusable`] removes, for people: at most eight, each once.
+pub fn removed_names(headers: &HeaderMap, rules: Option<&FieldRules>) -> String {
+    const MOST: usize = 8;
+    let mut names = headers.keys().filter(|name| is_confusable(name, rules)).map(HeaderName::as_str);
+    let mut listed = names.by_ref().take(MOST).collect::<Vec<_>>().join(", ");
+    if names.next().is_some() {
+        listed.push_str(", …");
+    }
+    listed
+}
+
 /// Whether a field of the client's may go on, as far as its name tells.
 fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
     let text = name.as_str();
     !(is_hop_by_hop(text)
         || is_gateway_only(text)
-        || is_odd(text)
         || *name == header::HOST
         || (outgoing.subprotocols.is_some() && *name == header::SEC_WEBSOCKET_PROTOCOL)
         || ((*name == header::AUTHORIZATION || outgoing.reserved_headers.contains(name))

@@ -28,6 +28,7 @@ mod replay;
 mod upgrade;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -81,6 +82,8 @@ pub struct Way<'a> {
     pub now: Instant,
     /// Until when a new request with the caller's token would be accepted; `None` on public routes.
     pub expires: Option<Timestamp>,
+    /// Set to the number of fields that were removed for their names.
+    pub removed_fields: &'a Cell<u64>,
 }
 
 /// What follows the head of a request.
@@ -371,6 +374,8 @@ impl Outbound<'_> {
             request_id: self.way.request_id,
             token_field: self.token_field(),
             reserved_headers: &snapshot.reserved_headers,
+            rules: route.fields.as_deref(),
+            removed: self.way.removed_fields,
             upgrade,
             subprotocols: upgrade::subprotocols(route, self.offer.as_ref(), upgrade.is_some()),
             trailers: self.trailers,

@@ -18,7 +18,7 @@ use crate::authenticate::Principal;
 use crate::decide::{DecisionRecord, Verdict};
 use crate::forward::answer::UpstreamBody;
 use crate::forward::body::Broken;
-use crate::forward::headers::{Client, X_REQUEST_ID};
+use crate::forward::headers::{Client, X_REQUEST_ID, removed_names};
 use crate::observe::access_log::{Disposition, Entry};
 use crate::observe::metrics::{Counted, Decision};
 use crate::reject::{Control, Reason, Reject};
@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     decided: Cell<Option<Instant>>,
     answered: Cell<Option<Instant>>,
     status: Cell<u16>,
+    /// How many fields of the request were removed for their names.
+    pub(super) removed_fields: Cell<u64>,
     request_bytes: Cell<u64>,
     response_bytes: Cell<u64>,
 }
@@ -80,6 +82,7 @@ impl Exchange {
             decided: Cell::new(None),
             answered: Cell::new(None),
             status: Cell::new(CLIENT_CLOSED),
+            removed_fields: Cell::new(0),
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
             view,
@@ -269,10 +272,16 @@ impl Exchange {
         if let Some(reason) = self.failed.get() {
             metrics.failed(route_metric, reason);
         }
+        let removed = self.removed_fields.get();
+        if removed > 0 {
+            metrics.removed_fields(route_metric, removed);
+        }
         if !self.gateway.log.enabled() {
             return;
         }
         let route = route.and_then(|route| live.snapshot.route(route));
+        let rules = route.and_then(|route| route.fields.as_deref());
+        let removed = (removed > 0).then(|| removed_names(&self.head.headers, rules));
         let facts = self.principal.get().map(|principal| &**principal.facts());
         let since =
             |end: &Cell<Option<Instant>>, start: Instant| end.get().map(|end| end.duration_since(start));
@@ -301,6 +310,7 @@ impl Exchange {
             duration,
             decision_duration: since(&self.decided, self.started),
             upstream_duration: self.decided.get().and_then(|decided| since(&self.answered, decided)),
+            removed_headers: removed.as_deref(),
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),
         });

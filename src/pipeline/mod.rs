@@ -170,6 +170,7 @@ impl Gateway {
             request_id: exchange.request_id(),
             now: exchange.when_decided().into(),
             expires,
+            removed_fields: &exchange.removed_fields,
         })
     }
 

@@ -4,6 +4,7 @@
 //! connections, token facts) is in [`crate::state`].
 
 mod edge;
+mod fields;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
+pub use fields::FieldRules;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::authenticate::{ClaimPath, Issuers, TokenPlaces};
@@ -273,6 +275,8 @@ pub struct Route {
     pub rewrite_cookies: bool,
     /// Headers that tell the upstream who calls.
     pub identity_headers: Arc<[(HeaderName, IdentityField)]>,
+    /// What it changes in header fields, if anything.
+    pub fields: Option<Arc<FieldRules>>,
     /// Cross-origin answers, if enabled.
     pub cors: Option<Cors>,
     /// How much a request body may be, and how slow.

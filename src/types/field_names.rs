@@ -125,6 +125,12 @@ fn is_of_other_gateways(name: &str) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The name as servers read it that hand fields over as variables: every character that is no letter or digit is one there. The
+/// name is in lower case.
+pub fn as_read_by_cgi(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
 /// A name that some servers read as another: `X_User` becomes the same variable as `X-User` in CGI and its descendants.
 pub fn is_odd(name: &str) -> bool {
     name.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'-'))

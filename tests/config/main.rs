@@ -4,6 +4,7 @@
 
 mod check;
 mod faults;
+mod fields;
 mod files;
 mod groups;
 mod hostile;

@@ -8,6 +8,7 @@
 
 mod cors;
 mod egress;
+mod fields;
 mod forward;
 mod gateway;
 mod groups;
@@ -183,6 +184,7 @@ impl Parser<'_, '_> {
         let table = self.table(&routes.specs, &routes.places, &compiled)?;
         cors::add_methods(&mut compiled, &table, &routes.keys);
         let reserved_headers = forward::reserved_headers(&compiled, &issuers);
+        self.check_allowed(&routes.allowed_headers, &reserved_headers);
         let snapshot = Snapshot {
             text_hash: hash.clone(),
             hash,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::fields::Allowed;
 use super::groups::Joined;
 use super::matches::describe;
 use super::{Declared, Parser};
@@ -20,7 +21,7 @@ use crate::config::read::{Node, decode};
 use crate::route::host::HostPattern;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::{AccessClass, PathPattern, RouteSpec, RouteTable};
-use crate::snapshot::{Access, BodyLimits, IdentityField, Route};
+use crate::snapshot::{Access, BodyLimits, FieldRules, IdentityField, Route};
 use crate::types::{RouteId, RouteIndex, Shared, UpstreamIndex};
 
 /// The compiled routes.
@@ -37,6 +38,9 @@ pub(super) struct Routes {
     requirements: Shared<Requirement>,
     identity_headers: Shared<[(HeaderName, IdentityField)]>,
     token_places: Shared<TokenPlaces>,
+    fields: Shared<FieldRules>,
+    /// What the routes list in `allow_headers`.
+    pub(super) allowed_headers: Vec<Allowed>,
     /// Each id with the line it is on.
     ids: HashMap<RouteId, u32>,
     pub(super) groups_in_use: HashSet<Box<str>>,
@@ -126,6 +130,7 @@ impl Parser<'_, '_> {
         let upstream = self.upstream_of(raw, node, declared);
         let rewrite = spec.as_ref().and_then(|spec| self.rewrite(raw, node, &spec.path));
         let identity_headers = self.identity_headers(&raw.forward, node, raw.public);
+        let fields = self.field_rules(&raw.forward, node, &mut routes.allowed_headers);
         let cors = match &raw.cors {
             None => None,
             Some(cors) => Some(self.cors(cors, node)?),
@@ -178,6 +183,7 @@ impl Parser<'_, '_> {
             rewrite_location: raw.forward.rewrite_location.unwrap_or(true),
             rewrite_cookies: raw.forward.rewrite_cookies,
             identity_headers: routes.identity_headers.of(identity_headers),
+            fields: fields.map(|rules| routes.fields.of(rules)),
             cors,
             body,
             upstream_response,

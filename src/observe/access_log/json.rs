@@ -50,6 +50,9 @@ pub(super) fn write_line(entry: &Entry<'_>, line: &mut Vec<u8>) {
     if let Some(duration) = entry.upstream_duration {
         thousandths(line, "upstream_ms", duration.as_micros());
     }
+    if let Some(names) = entry.removed_headers {
+        untrusted(line, "removed_headers", names.as_bytes());
+    }
     number(line, "request_bytes", entry.request_bytes);
     number(line, "response_bytes", entry.response_bytes);
     line.extend_from_slice(b"}\n");

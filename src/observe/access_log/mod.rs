@@ -110,6 +110,8 @@ pub struct Entry<'a> {
     pub decision_duration: Option<Duration>,
     /// Of which the upstream took this, until the head of its answer.
     pub upstream_duration: Option<Duration>,
+    /// The names of fields of the request that did not go on because servers could confuse them.
+    pub removed_headers: Option<&'a str>,
     /// Bytes of the request's body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.
@@ -142,6 +144,7 @@ impl<'a> Entry<'a> {
             duration: Duration::ZERO,
             decision_duration: None,
             upstream_duration: None,
+            removed_headers: None,
             request_bytes: 0,
             response_bytes: 0,
         }

@@ -50,6 +50,7 @@ fn a_full_line_has_every_field_and_a_bare_one_leaves_them_out() {
         duration: Duration::from_micros(1_007_050),
         decision_duration: Some(Duration::from_nanos(2_340)),
         upstream_duration: Some(Duration::from_millis(1)),
+        removed_headers: Some("x_foo, x.bar"),
         request_bytes: 17,
         response_bytes: u64::MAX,
         ..bare()
@@ -62,7 +63,7 @@ fn a_full_line_has_every_field_and_a_bare_one_leaves_them_out() {
             r#""route":"orders-write","status":403,"decision":"deny","reason":"scope_missing","#,
             r#""control":"authorization","cause":"needs orders:write","owner":"orders-team@example.com","#,
             r#""issuer":"https://idp.example.com/","client":"mobile-app","subject":"alice","tenant":"acme","#,
-            r#""upstream":"orders","duration_ms":1007.050,"decision_us":2.340,"upstream_ms":1.000,"#,
+            r#""upstream":"orders","duration_ms":1007.050,"decision_us":2.340,"upstream_ms":1.000,"removed_headers":"x_foo, x.bar","#,
             r#""request_bytes":17,"response_bytes":18446744073709551615}"#,
             "\n"
         )

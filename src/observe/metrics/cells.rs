@@ -22,8 +22,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn add_one(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+    pub(super) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
     pub(super) fn value(&self) -> u64 {
@@ -157,6 +157,9 @@ pub(super) enum Series {
     Failure {
         route: u32,
         reason: Reason,
+    },
+    RemovedFields {
+        route: u32,
     },
     UpstreamError {
         upstream: u32,

@@ -244,6 +244,11 @@ impl WorkerMetrics {
         self.count(Series::Failure { route: label(route), reason });
     }
 
+    /// This many fields of a request were removed for their names.
+    pub fn removed_fields(&self, route: Option<MetricRoute>, fields: u64) {
+        self.add(Series::RemovedFields { route: label(route) }, fields);
+    }
+
     /// How long a decision took, without waiting for keys.
     pub fn decision_duration(&self, duration: Duration) {
         self.decision.observe(duration);
@@ -300,8 +305,12 @@ impl WorkerMetrics {
     }
 
     fn count(&self, series: Series) {
+        self.add(series, 1);
+    }
+
+    fn add(&self, series: Series, count: u64) {
         let mut counters = self.counters.borrow_mut();
-        counters.entry(series).or_insert_with(|| lock(&self.metrics.registry).counter(series)).add_one();
+        counters.entry(series).or_insert_with(|| lock(&self.metrics.registry).counter(series)).add(count);
     }
 
     fn gauge(&self, level: Level) -> Arc<Gauge> {

@@ -52,6 +52,8 @@ metrics! {
         "Time from a request's head to the end of its answer, by route.";
     DECISION_DURATION: HISTOGRAM "scopegate_decision_duration_seconds" []
         "Time to decide one request, without waiting for keys.";
+    REMOVED_FIELDS: COUNTER "scopegate_removed_headers_total" ["route"]
+        "Header fields of requests that did not go on because servers could confuse their names (`X_User`), by route.";
     UPSTREAM_DURATION: HISTOGRAM "scopegate_upstream_duration_seconds" ["upstream"]
         "Time from forwarding a request to the head of the upstream's answer.";
     UPSTREAM_ERRORS: COUNTER "scopegate_upstream_errors_total" ["upstream", "reason"]

@@ -77,6 +77,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     let mut requests = Vec::new();
     let mut decisions = Vec::new();
     let mut failures = Vec::new();
+    let mut removed = Vec::new();
     for (series, count) in &sums.counters {
         match *series {
             Series::Request { route, method, status } => {
@@ -94,6 +95,9 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
             Series::Failure { route, reason } => {
                 let labels = [("route", routes.name(route)), ("reason", reason.as_str())];
                 failures.push(counter(&labels, *count));
+            }
+            Series::RemovedFields { route } => {
+                removed.push(counter(&[("route", routes.name(route))], *count));
             }
             Series::UpstreamError { .. }
             | Series::Closed(_)
@@ -116,6 +120,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     families.add(&names::DECISIONS, decisions);
     families.add(&names::FAILURES, failures);
     families.add(&names::DECISION_DURATION, deciding.collect());
+    families.add(&names::REMOVED_FIELDS, removed);
 }
 
 fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
@@ -131,6 +136,7 @@ fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         Series::Request { .. }
         | Series::Decision { .. }
         | Series::Failure { .. }
+        | Series::RemovedFields { .. }
         | Series::Closed(_)
         | Series::ResetStream(_)
         | Series::StalledStream
@@ -162,6 +168,7 @@ fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         Series::Request { .. }
         | Series::Decision { .. }
         | Series::Failure { .. }
+        | Series::RemovedFields { .. }
         | Series::UpstreamError { .. }
         | Series::ResetStream(_)
         | Series::StalledStream

@@ -296,6 +296,7 @@ fn every_metric_has_the_labels_it_is_documented_with() {
     worker.connection_closed(Cause::Age);
     worker.decision_duration(Duration::ZERO);
     worker.upstream(upstream, Duration::ZERO);
+    worker.removed_fields(None, 1);
     worker.upstream_error(upstream, Reason::UpstreamTimeout);
     worker.connection_closed(Cause::Frames);
     StreamError::all().for_each(|error| worker.stream_reset(error));
