@@ -49,6 +49,7 @@ providers! {
     keycloak_client_roles = "keycloak-client-roles",
     keycloak_organizations = "keycloak-organizations",
     keycloak_realm_roles = "keycloak-realm-roles",
+    kubernetes = "kubernetes",
     okta = "okta",
     spire = "spire",
     xsuaa = "xsuaa",
