@@ -33,6 +33,10 @@ pub(in crate::route) fn readings(path: &CanonicalPath<'_>) -> impl Iterator<Item
 
 /// What servers may make of the path before they decode anything twice.
 fn bases(path: &CanonicalPath<'_>) -> Vec<String> {
+    if path.doubts.is_empty() && !path.cuts {
+        // Nearly all paths: servers agree on them, and a look-up must not allocate.
+        return Vec::new();
+    }
     let mut bases = vec![path.as_str().to_owned()];
     if path.doubts.contains(PathOptOuts::NON_UTF8) {
         bases.extend([
