@@ -15,7 +15,7 @@ use super::raw_access_log::RawAccessLog;
 use super::raw_groups::RawGroup;
 use super::raw_issuers::RawIssuer;
 use super::raw_routes::RawRoute;
-use super::raw_values::{AutoOr, RawDuration, RawSecret, RawSize};
+use super::raw_values::{AutoOr, OneOrMany, RawDuration, RawSecret, RawSize};
 
 /// A policy of Scopegate: who may call which route with which access token. The file ends with `...`.
 #[derive(Debug, JsonSchema)]
@@ -330,4 +330,9 @@ pub(super) struct RawUpstreamTls {
     pub(super) client_cert: Option<String>,
     /// PEM file of the client certificate's key. Needs `client_cert`.
     pub(super) client_key: Option<String>,
+    /// The name that is asked for (SNI) and that the certificate must have. Default: the host of the address.
+    pub(super) server_name: Option<String>,
+    /// Public keys of which the server must have one: `sha256/` and the base64 of the SHA-256 of SubjectPublicKeyInfo. Without
+    /// `ca`, the key alone is verified: neither the certificate's issuer nor its names nor its validity.
+    pub(super) pin: Option<OneOrMany>,
 }

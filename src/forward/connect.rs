@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::body::ClientBody;
+use super::handshake;
 use super::http1::wire::Io;
 use crate::observe::metrics::Counted;
 use crate::reject::{Reason, Reject};
@@ -90,7 +91,10 @@ async fn open(cell: &UpstreamCell, address: &Address) -> io::Result<Io> {
         (None, _) => Ok(Io::Plain(socket)),
         (Some(name), Some(config)) => {
             let connector = TlsConnector::from(Arc::clone(config));
-            let stream = connector.connect(name.clone(), socket).await.map_err(explained)?;
+            let stream = connector
+                .connect(name.clone(), socket)
+                .await
+                .map_err(|error| handshake::explained(error, config))?;
             if cell.policy.protocol == UpstreamProtocol::H2
                 && stream.get_ref().1.alpn_protocol() != Some(b"h2")
             {
@@ -99,23 +103,6 @@ async fn open(cell: &UpstreamCell, address: &Address) -> io::Result<Io> {
             Ok(Io::Tls(Box::new(stream)))
         }
         (Some(_), None) => Err(io::Error::other("TLS is not configured")),
-    }
-}
-
-/// Says of a handshake without a common ground what this side offers: the alert of the other side names neither.
-fn explained(error: io::Error) -> io::Error {
-    use rustls::AlertDescription::{HandshakeFailure, InsufficientSecurity, ProtocolVersion};
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::AlertReceived(HandshakeFailure | InsufficientSecurity | ProtocolVersion))
-        | Some(rustls::Error::PeerIncompatible(_)) => io::Error::new(
-            error.kind(),
-            format!(
-                "{error}: no common TLS version or cipher suite; this gateway offers TLS 1.3 and TLS 1.2, with ECDHE and \
-                 AES-GCM or ChaCha20-Poly1305"
-            ),
-        ),
-        Some(_) | None => error,
     }
 }
 
@@ -146,28 +133,5 @@ impl Http2 {
             }
         });
         Ok(Self { sender, _counted: counted, driver: task.abort_handle() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::{AlertDescription, Error, PeerIncompatible};
-
-    use super::*;
-
-    #[test]
-    fn a_handshake_without_common_ground_names_the_offer() {
-        for (error, explains) in [
-            (Error::AlertReceived(AlertDescription::HandshakeFailure), true),
-            (Error::AlertReceived(AlertDescription::ProtocolVersion), true),
-            (Error::AlertReceived(AlertDescription::InsufficientSecurity), true),
-            (Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon), true),
-            (Error::AlertReceived(AlertDescription::CertificateRequired), false),
-            (Error::DecryptError, false),
-        ] {
-            let text = explained(io::Error::new(io::ErrorKind::InvalidData, error.clone())).to_string();
-            assert!(text.starts_with(&error.to_string()), "{text}");
-            assert_eq!(text.contains("TLS 1.2") && text.contains("cipher suite"), explains, "{text}");
-        }
     }
 }

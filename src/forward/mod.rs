@@ -17,6 +17,7 @@ mod bound;
 mod connect;
 mod declared;
 mod expiry;
+mod handshake;
 pub mod headers;
 pub mod http1;
 mod http2;

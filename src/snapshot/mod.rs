@@ -16,6 +16,7 @@ use std::time::Duration;
 pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
 pub use fields::FieldRules;
 use http::{HeaderName, HeaderValue, Method};
+use rustls_pki_types::ServerName;
 
 use crate::authenticate::{ClaimPath, Issuers, TokenPlaces};
 use crate::authorize::Requirement;
@@ -25,7 +26,7 @@ use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::RouteTable;
 use crate::types::{
-    Audience, Issuer, IssuerIndex, Owner, RouteId, RouteIndex, Secret, UpstreamIndex, UpstreamName,
+    Audience, Issuer, IssuerIndex, KeyPin, Owner, RouteId, RouteIndex, Secret, UpstreamIndex, UpstreamName,
 };
 
 /// A compiled policy.
@@ -235,6 +236,10 @@ pub struct UpstreamTls {
     pub ca: Option<Arc<[u8]>>,
     /// The client certificate, if one is shown.
     pub client: Option<CertifiedFiles>,
+    /// The name to ask for (SNI) and to verify, if it is not the host of the endpoint.
+    pub server_name: Option<ServerName<'static>>,
+    /// The keys of which the server must have one; any key if empty. Without `ca`, they stand for all other verification.
+    pub pins: Vec<KeyPin>,
 }
 
 impl std::fmt::Debug for UpstreamTls {
@@ -242,6 +247,8 @@ impl std::fmt::Debug for UpstreamTls {
         f.debug_struct("UpstreamTls")
             .field("ca", &self.ca.is_some())
             .field("client", &self.client.is_some())
+            .field("server_name", &self.server_name)
+            .field("pins", &self.pins)
             .finish()
     }
 }

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod clock;
 pub mod issuer;
 pub mod live;
+mod pinned;
 pub mod tls;
 pub mod token_cache;
 pub mod trust;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -13,6 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::clock::TlsClock;
+use super::pinned::Pinned;
 use super::trust::OwnOrChained;
 use crate::snapshot::{TlsPolicy, UpstreamTls};
 
@@ -66,7 +68,8 @@ fn roots(pem: &[u8], what: &'static str) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-/// Settings for connections to an upstream: TLS 1.2 and 1.3, names verified against the given or the public authorities.
+/// Settings for connections to an upstream: TLS 1.2 and 1.3, names verified against the given or the public authorities,
+/// or the server's key against pins.
 ///
 /// # Errors
 ///
@@ -77,12 +80,18 @@ pub fn client_config(policy: &UpstreamTls, multiplexed: bool) -> Result<ClientCo
         Some(pem) => (roots(pem, CA)?, chain(pem, CA)?),
         None => (webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), Vec::new()),
     };
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let chained = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let verifier = OwnOrChained::new(chained, own);
+    let verifier: Arc<dyn ServerCertVerifier> = match (policy.pins.as_slice(), &policy.ca) {
+        ([], _) => Arc::new(verifier),
+        (pins, None) => Arc::new(Pinned::alone(pins, provider())),
+        (pins, Some(_)) => Arc::new(Pinned::within(pins, provider(), verifier)),
+    };
     let builder = ClientConfig::builder_with_details(provider(), Arc::new(TlsClock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Refused { what: "the TLS versions", source })?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(OwnOrChained::new(verifier, own)));
+        .with_custom_certificate_verifier(verifier);
     let mut config = match &policy.client {
         Some(files) => builder
             .with_client_auth_cert(

@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::snapshot::{Endpoint, UpstreamPolicy, UpstreamProtocol};
+use crate::snapshot::{Endpoint, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
 use crate::state::tls::{TlsError, client_config};
 
 /// How often names are looked up again. `getaddrinfo` tells no time to live.
@@ -75,7 +75,7 @@ impl UpstreamCell {
         };
         let literal = |endpoint: &Endpoint| {
             let ip: IpAddr = endpoint.host.parse().ok()?;
-            address(endpoint, SocketAddr::new(ip, endpoint.port))
+            address(&policy.tls, endpoint, SocketAddr::new(ip, endpoint.port))
         };
         let found: Vec<Found> = policy
             .endpoints
@@ -117,7 +117,8 @@ impl UpstreamCell {
             let query = tokio::net::lookup_host((&*endpoint.host, endpoint.port));
             match tokio::time::timeout(LOOK_UP_TIMEOUT, query).await {
                 Ok(Ok(sockets)) => {
-                    let found = sockets.filter_map(|socket| address(endpoint, socket)).collect();
+                    let found =
+                        sockets.filter_map(|socket| address(&self.policy.tls, endpoint, socket)).collect();
                     self.note(position, found);
                 }
                 Ok(Err(error)) => self.failed(position, endpoint, &error),
@@ -173,10 +174,11 @@ fn union(names: &[Found]) -> Vec<Address> {
     all
 }
 
-fn address(endpoint: &Endpoint, socket: SocketAddr) -> Option<Address> {
-    let tls_name = match endpoint.secure {
-        true => Some(ServerName::try_from(endpoint.host.to_string()).ok()?),
-        false => None,
+fn address(tls: &UpstreamTls, endpoint: &Endpoint, socket: SocketAddr) -> Option<Address> {
+    let tls_name = match (endpoint.secure, &tls.server_name) {
+        (true, Some(name)) => Some(name.clone()),
+        (true, None) => Some(ServerName::try_from(endpoint.host.to_string()).ok()?),
+        (false, _) => None,
     };
     Some(Address { socket, tls_name })
 }
@@ -197,7 +199,7 @@ pub async fn keep_looking_up(cell: std::sync::Weak<UpstreamCell>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{HostHeader, UpstreamTls};
+    use crate::snapshot::HostHeader;
     use crate::types::UpstreamName;
 
     fn cell(hosts: &[(&str, u16)]) -> Arc<UpstreamCell> {

@@ -378,6 +378,34 @@ fn upstreams_and_hosts_are_strict() {
         ),
         ("url: http://127.0.0.1:9000", "url: http://127.0.0.1:9000, ⟦tls: { }", "`tls` has no effect"),
         ("url: http://127.0.0.1:9000", "endpoints: ⟦[]", "no endpoint"),
+        (
+            "url: http://127.0.0.1:9000",
+            "url: https://127.0.0.1:9000, tls: { server_name: ⟦'api.internal:8443' }",
+            "without scheme, port or wildcard",
+        ),
+        (
+            "url: http://127.0.0.1:9000",
+            "url: https://127.0.0.1:9000, tls: { server_name: ⟦'*.internal' }",
+            "`*.internal` is not a DNS name or an IP address",
+        ),
+        (
+            "url: http://127.0.0.1:9000",
+            "url: https://127.0.0.1:9000, tls: { server_name: ⟦'' }",
+            "not a DNS name",
+        ),
+        (
+            "url: http://127.0.0.1:9000",
+            "url: https://127.0.0.1:9000, tls: { pin: ⟦'sha1/2jmj7l5rSw0yVb/vlWAYkK/YBwk=' }",
+            "a pin is `sha256/` and the base64 of 32 bytes",
+        ),
+        ("url: http://127.0.0.1:9000", "url: https://127.0.0.1:9000, tls: { pin: ⟦'' }", "openssl x509"),
+        ("url: http://127.0.0.1:9000", "url: https://127.0.0.1:9000, tls: { pin: ⟦[] }", "no pin"),
+        (
+            "url: http://127.0.0.1:9000",
+            "url: https://127.0.0.1:9000, tls: { pin: [\"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\", \
+             ⟦\"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"] }",
+            "the same pin twice",
+        ),
         ("{ url: http://127.0.0.1:9000 }", "⟦{ protocol: http1 }", "either `url` or `endpoints`"),
         ("external_url: https://api.example.com", "external_url: ⟦http://api.example.com", "must be https"),
         ("external_url: https://api.example.com", "external_url: ⟦https://api.example.com/x", "an origin"),

@@ -21,6 +21,7 @@ mod races;
 mod script;
 mod streams;
 mod tls;
+mod tls_pins;
 
 use script::Scripted;
 use support::{Call, Client, Gateway, Policy, Response, TestIssuer, Upstream, ok};

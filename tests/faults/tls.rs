@@ -9,7 +9,7 @@ use super::support::tls::{Authority, Leaf};
 use super::support::{Gateway, Policy, TestIssuer, Upstream, ok};
 
 /// Serves TLS with this certificate, and says nothing of TLS any more once a request is there if it `lies`.
-async fn server(leaf: &Leaf, lies: bool) -> u16 {
+pub(super) async fn server(leaf: &Leaf, lies: bool) -> u16 {
     let acceptor = leaf.acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -33,7 +33,7 @@ async fn server(leaf: &Leaf, lies: bool) -> u16 {
 }
 
 /// A certificate that was valid once.
-fn expired(authority: &rcgen::CertifiedIssuer<'static, KeyPair>) -> Leaf {
+pub(super) fn expired(authority: &rcgen::CertifiedIssuer<'static, KeyPair>) -> Leaf {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2020, 2, 1);
@@ -41,14 +41,14 @@ fn expired(authority: &rcgen::CertifiedIssuer<'static, KeyPair>) -> Leaf {
     Leaf { cert: params.signed_by(&key, authority).unwrap().pem(), key: key.serialize_pem() }
 }
 
-fn authority() -> rcgen::CertifiedIssuer<'static, KeyPair> {
+pub(super) fn authority() -> rcgen::CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// One public route to each of these upstreams, named by their position.
-fn policy(upstreams: &[(String, &str)]) -> Policy {
+pub(super) fn policy(upstreams: &[(String, &str)]) -> Policy {
     let mut policy = Policy::default().gateway("workers: 1\ntimeouts: { upstream_connect: 1s }");
     let mut routes = String::new();
     for (n, (url, tls)) in upstreams.iter().enumerate() {

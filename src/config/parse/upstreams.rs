@@ -1,14 +1,16 @@
 //! The `upstreams` section.
 
 use http::HeaderValue;
+use rustls_pki_types::ServerName;
 
 use super::{Names, Parser};
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw::{RawProtocol, RawUpstream, RawUpstreamTls};
+use crate::config::raw_values::OneOrMany;
 use crate::config::read::{Node, decode};
 use crate::config::url::Url;
 use crate::snapshot::{CertifiedFiles, Endpoint, HostHeader, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
-use crate::types::UpstreamName;
+use crate::types::{KeyPin, NotAPin, UpstreamName};
 
 impl Parser<'_, '_> {
     /// Compiles the section.
@@ -130,6 +132,42 @@ impl Parser<'_, '_> {
                 None
             }
         };
-        Some(UpstreamTls { ca, client })
+        let server_name = raw.server_name.as_deref().and_then(|name| self.server_name(name, node));
+        let pins = raw.pin.as_ref().map_or_else(Vec::new, |pins| self.pins(pins, node));
+        Some(UpstreamTls { ca, client, server_name, pins })
+    }
+
+    fn server_name(&mut self, name: &str, node: &Node<'_>) -> Option<ServerName<'static>> {
+        let parsed = ServerName::try_from(name.to_owned()).map_err(|_| {
+            let place = node.place_of(&["tls", "server_name"]);
+            let fault = Fault::new(place, format!("`{name}` is not a DNS name or an IP address"));
+            fault
+                .key("server_name")
+                .hint("write the name alone, without scheme, port or wildcard, such as `orders.internal`")
+        });
+        self.faults.take(parsed)
+    }
+
+    fn pins(&mut self, raw: &OneOrMany, node: &Node<'_>) -> Vec<KeyPin> {
+        const HINT: &str = "`openssl x509 -in server.crt -noout -pubkey | openssl pkey -pubin -outform der | \
+                            openssl dgst -sha256 -binary | base64` prints what follows `sha256/`";
+        let mut pins = Vec::new();
+        for (i, text) in raw.values.iter().enumerate() {
+            let place = node.place_of_item(&["tls", "pin"], i);
+            match text.parse() {
+                Ok(pin) if pins.contains(&pin) => {
+                    self.faults.error(Fault::new(place, "the same pin twice").key("pin"));
+                }
+                Ok(pin) => pins.push(pin),
+                Err(NotAPin) => {
+                    self.faults.error(Fault::new(place, NotAPin.to_string()).key("pin").hint(HINT))
+                }
+            }
+        }
+        if raw.values.is_empty() {
+            let fault = Fault::new(node.place_of(&["tls", "pin"]), "no pin: no server could be connected to");
+            self.faults.error(fault.key("pin").hint("leave `pin` out to trust by certificate authority"));
+        }
+        pins
     }
 }
