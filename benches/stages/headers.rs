@@ -95,6 +95,7 @@ fn rewriting<F: Fields>(
             token_field: None,
             reserved_headers: &snapshot.reserved_headers,
             rules: route.fields.as_deref(),
+            credential: None,
             removed: &Cell::new(0),
             upgrade: None,
             subprotocols: None,

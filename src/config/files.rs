@@ -66,8 +66,20 @@ impl<'e> Files<'e> {
         Ok((path, content))
     }
 
-    /// Reads a secret from its file or the environment.
+    /// Reads a secret from its file or the environment: a token, without spaces.
     pub(super) fn secret(&mut self, raw: &RawSecret, place: Place) -> Result<Secret, Fault> {
+        let secret = self.secret_text(raw, place)?;
+        if !secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Fault::new(
+                place,
+                "the secret holds spaces, line ends or other than ASCII characters",
+            ));
+        }
+        Ok(secret)
+    }
+
+    /// Reads a secret that may hold spaces, though not at its ends, and characters beyond ASCII.
+    pub(super) fn secret_text(&mut self, raw: &RawSecret, place: Place) -> Result<Secret, Fault> {
         let text = match (&raw.file, &raw.env) {
             (Some(file), None) => {
                 let (path, content) = self.content(file, place)?;
@@ -95,10 +107,13 @@ impl<'e> Files<'e> {
             let fault = Fault::new(place, "the secret begins with a byte order mark");
             return Err(fault.hint("save it as ASCII text without one"));
         }
-        if text.len() > MAX_SECRET || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        if text.len() > MAX_SECRET {
+            return Err(Fault::new(place, format!("the secret is longer than {MAX_SECRET} bytes")));
+        }
+        if text.trim() != text || text.contains(char::is_control) {
             return Err(Fault::new(
                 place,
-                "the secret holds spaces, line ends or other than ASCII characters",
+                "the secret holds spaces or line ends at an end, or control characters",
             ));
         }
         Ok(Secret::new(text))

@@ -305,6 +305,38 @@ pub(super) struct RawUpstream {
     pub(super) host: Option<String>,
     /// TLS settings, for `https` addresses.
     pub(super) tls: Option<RawUpstreamTls>,
+    /// A credential of the gateway's own, for an API that does not take tokens.
+    pub(super) credential: Option<RawCredential>,
+}
+
+/// A credential of the gateway's own: exactly one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCredential {
+    /// HTTP Basic (RFC 7617).
+    pub(super) basic: Option<RawBasic>,
+    /// A field with a secret value, such as an API key.
+    pub(super) header: Option<RawSecretField>,
+}
+
+/// User and password.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBasic {
+    /// The user, without `:`.
+    pub(super) user: String,
+    /// The password.
+    pub(super) password: RawSecret,
+}
+
+/// A field with a secret value.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSecretField {
+    /// The name of the field.
+    pub(super) name: String,
+    /// Its whole value.
+    pub(super) value: RawSecret,
 }
 
 /// What is spoken to an upstream.

@@ -195,6 +195,24 @@ pub(super) struct RawForward {
     /// `X_FOO`.
     #[serde(default)]
     pub(super) allow_headers: Vec<String>,
+    /// Changes of the request's fields.
+    #[serde(default)]
+    pub(super) headers: RawFieldChanges,
+    /// Changes of the response's fields.
+    #[serde(default)]
+    pub(super) answer_headers: RawFieldChanges,
+}
+
+/// Fixed header fields.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFieldChanges {
+    /// Fields that are set to a fixed value, whatever was sent.
+    #[serde(default)]
+    pub(super) set: BTreeMap<String, String>,
+    /// Fields that are removed.
+    #[serde(default)]
+    pub(super) remove: Vec<String>,
 }
 
 /// Cross-origin requests from browsers.

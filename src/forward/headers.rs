@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use crate::snapshot::FieldRules;
+use crate::snapshot::{FieldRules, UpstreamCredential};
 use crate::types::field_names::{is_gateway_only, is_hop_by_hop, is_odd};
 
 /// The id of a request, given to the upstream and the client, and written to the log.
@@ -134,6 +134,8 @@ pub struct Outgoing<'a> {
     pub reserved_headers: &'a [HeaderName],
     /// What the route changes in fields, if anything.
     pub rules: Option<&'a FieldRules>,
+    /// The gateway's own credential for the upstream, if it has one.
+    pub credential: Option<&'a UpstreamCredential>,
     /// Set to the number of fields that were removed because an upstream could confuse their names.
     pub removed: &'a Cell<u64>,
     /// The protocol to switch to, if this is a request that may.
@@ -189,6 +191,12 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
     }
     add_forwarding(fields, outgoing);
     fields.add(&header::VIA, &via(outgoing.version));
+    for (name, value) in outgoing.rules.iter().flat_map(|rules| &rules.request.set) {
+        fields.add(name, value);
+    }
+    if let Some(credential) = outgoing.credential {
+        fields.add(&credential.name, &credential.value);
+    }
 }
 
 /// Whether a field is removed because servers could take its name for another, and the route does not let it through.
@@ -213,6 +221,8 @@ fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
     !(is_hop_by_hop(text)
         || is_gateway_only(text)
         || *name == header::HOST
+        || outgoing.rules.is_some_and(|rules| rules.request.remove.contains(name))
+        || outgoing.credential.is_some_and(|credential| credential.remove.contains(name))
         || (outgoing.subprotocols.is_some() && *name == header::SEC_WEBSOCKET_PROTOCOL)
         || ((*name == header::AUTHORIZATION || outgoing.reserved_headers.contains(name))
             && outgoing.token_field != Some(name)))

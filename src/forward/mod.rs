@@ -27,9 +27,9 @@ mod pace;
 pub mod pool;
 mod replay;
 mod upgrade;
+mod way;
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -38,54 +38,28 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use crate::authenticate::subprotocol::Offer;
 use crate::authorize::Permit;
 use crate::reject::{Reason, Reject};
 use crate::route::host::Host;
 use crate::route::rewrite::Target;
-use crate::snapshot::{HostHeader, Route, Snapshot, UpstreamProtocol};
-use crate::types::{BodySignal, RawQuery, Timestamp};
+use crate::snapshot::{HostHeader, UpstreamProtocol};
+use crate::types::{BodySignal, RawQuery};
 use answer::{Http1Source, Source, UpstreamBody, is_stream};
 use attempt::http1_exchange;
 use body::{ClientBody, Progress};
 use bound::Bound;
 use declared::{authority, delimiter, expects_length, invalid, own_authority};
 use expiry::Expiry;
-use headers::{Client, Fields, Outgoing, TrailerNames};
+use headers::{Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::Head;
 use http1::{BODY_ROOM, STREAM_ROOM};
-use pool::{Pool, Terms};
+pub use way::Way;
 
 /// The field that tokens come in unless an issuer says otherwise.
 static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
-
-/// The surroundings of a request that forwarding needs beside the permit.
-#[derive(Clone, Copy, Debug)]
-pub struct Way<'a> {
-    /// The policy that permitted.
-    pub snapshot: &'a Snapshot,
-    /// The route that was permitted.
-    pub route: &'a Route,
-    /// This worker's connections to the route's upstream.
-    pub pool: &'a Pool,
-    /// The client.
-    pub client: &'a Client,
-    /// The address of the peer of the connection.
-    pub peer: &'a str,
-    /// Whether the request came over TLS.
-    pub secure: bool,
-    /// The id of the request.
-    pub request_id: &'a HeaderValue,
-    /// When the request was permitted.
-    pub now: Instant,
-    /// Until when a new request with the caller's token would be accepted; `None` on public routes.
-    pub expires: Option<Timestamp>,
-    /// Set to the number of fields that were removed for their names.
-    pub removed_fields: &'a Cell<u64>,
-}
 
 /// What follows the head of a request.
 #[derive(Debug)]
@@ -111,7 +85,7 @@ pub async fn forward(
     body: RequestBody,
 ) -> Result<Response<UpstreamBody>, Reject> {
     let progress = Rc::new(Progress::default());
-    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.reserved_headers);
+    let trailers = way.announced_trailers(&head.headers);
     let incoming = limited(way, body.incoming, body.signal, trailers.clone(), &progress)?;
     let offer = upgrade::offer(way.route, head);
     let request = Outbound { permit, target, way, head, trailers: &trailers, offer };
@@ -124,10 +98,14 @@ pub async fn forward(
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
     amend::fit_to_status(&mut response);
+    let stream = is_stream(response.headers());
+    if let Some(rules) = &way.route.fields {
+        rules.response.apply(response.headers_mut());
+    }
     if request.has_hidden_credential() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         amend::keep_from_shared_caches(response.headers_mut());
     }
-    if is_stream(response.headers()) {
+    if stream {
         response.body_mut().stream_until(way.expires.map(Expiry::new));
     }
     Ok(response)
@@ -148,7 +126,7 @@ pub async fn write_http1<W: AsyncWrite + Unpin>(
     io: &mut W,
 ) -> Result<(), Reject> {
     let progress = Rc::new(Progress::default());
-    let trailers = headers::announced_trailers(&head.headers, &way.snapshot.reserved_headers);
+    let trailers = way.announced_trailers(&head.headers);
     let body = match body {
         Some(incoming) => limited(way, incoming, None, trailers.clone(), &progress)?,
         None => ClientBody::Empty,
@@ -161,17 +139,6 @@ pub async fn write_http1<W: AsyncWrite + Unpin>(
         let unreachable = || Reject::because(Reason::UpstreamUnreachable, "the connection broke off");
         progress.fault().unwrap_or_else(unreachable)
     })
-}
-
-impl Way<'_> {
-    fn terms(&self) -> Terms {
-        let gateway = &self.snapshot.gateway;
-        Terms {
-            connect: gateway.timeouts.upstream_connect,
-            keep: gateway.timeouts.upstream_keep_alive,
-            header_bytes: gateway.limits.upstream_header_bytes,
-        }
-    }
 }
 
 /// Refuses a body whose declared length is too large, and limits one that is not declared.
@@ -376,6 +343,7 @@ impl Outbound<'_> {
             token_field: self.token_field(),
             reserved_headers: &snapshot.reserved_headers,
             rules: route.fields.as_deref(),
+            credential: snapshot.credential(route.upstream),
             removed: self.way.removed_fields,
             upgrade,
             subprotocols: upgrade::subprotocols(route, self.offer.as_ref(), upgrade.is_some()),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
-pub use fields::FieldRules;
+pub use fields::{FieldChanges, FieldRules, UpstreamCredential};
 use http::{HeaderName, HeaderValue, Method};
 use rustls_pki_types::ServerName;
 
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub issuers: Issuers,
     /// The upstreams, by [`UpstreamIndex`].
     pub upstreams: Vec<UpstreamPolicy>,
+    /// The credentials of the gateway's own for them, by [`UpstreamIndex`].
+    pub credentials: Vec<Option<UpstreamCredential>>,
     /// Who answers for a control.
     pub owners: Owners,
     /// The routes, by [`RouteIndex`].
@@ -76,6 +78,11 @@ impl Snapshot {
             Access::Public => None,
         });
         requirements.flat_map(|requirement| &requirement.issuers).copied().collect()
+    }
+
+    /// The gateway's own credential for the upstream at this position.
+    pub fn credential(&self, index: UpstreamIndex) -> Option<&UpstreamCredential> {
+        self.credentials.get(index.get())?.as_ref()
     }
 
     /// The upstream at this position.

@@ -81,6 +81,22 @@ impl Parser<'_, '_> {
         }
     }
 
+    /// Judges a route to an upstream that gets a credential of the gateway's own.
+    pub(super) fn check_shared_credential(&mut self, raw: &RawRoute, node: &Node<'_>) {
+        let upstream = &raw.upstream;
+        if raw.forward.forward_token {
+            let place = node.place_of_key(&["forward", "forward_token"]);
+            let message = format!("upstream `{upstream}` gets a `credential` of the gateway's own");
+            let fault = Fault::new(place, message).key("forward_token");
+            self.faults.error(fault.hint("remove `forward_token`, or name another upstream for this route"));
+        }
+        if raw.public {
+            let message = format!("anybody may use the `credential` of upstream `{upstream}` by this route");
+            let fault = Fault::new(node.place_of_key(&["public"]), message).key("public");
+            self.faults.warn(fault.hint("add `require`, or name another upstream for this route"));
+        }
+    }
+
     /// Compiles the identity headers of a route.
     pub(super) fn identity_headers(
         &mut self,

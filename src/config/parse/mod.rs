@@ -22,12 +22,14 @@ mod resources;
 mod routes;
 mod token_places;
 mod unsatisfiable;
+mod upstream_credential;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use fields::Credential;
 use groups::Groups;
 use http::HeaderName;
 pub(super) use resources::Hosts;
@@ -86,6 +88,8 @@ struct Declared<'t> {
     issuers: Vec<IssuerPolicy>,
     issuer_names: Names,
     upstreams: Vec<UpstreamPolicy>,
+    /// As many as `upstreams`.
+    credentials: Vec<Option<Credential>>,
     upstream_names: Names,
     /// The section as it is written.
     scopes: BTreeMap<Scope, Vec<Scope>>,
@@ -144,7 +148,7 @@ impl Parser<'_, '_> {
     fn declared<'t>(&mut self, sections: &Map<'t>) -> Option<Declared<'t>> {
         let gateway = sections.get("gateway").map(|node| self.gateway(node));
         let (issuers, issuer_names) = self.issuers(sections.get("issuers"));
-        let (upstreams, upstream_names) = self.upstreams(sections.get("upstreams"));
+        let (upstreams, credentials, upstream_names) = self.upstreams(sections.get("upstreams"));
         let scopes = self.implications(sections.get("scopes"));
         let implications = ScopeImplications::new(scopes.clone());
         let groups = self.groups(sections.get("groups"));
@@ -155,6 +159,7 @@ impl Parser<'_, '_> {
             issuers,
             issuer_names,
             upstreams,
+            credentials,
             upstream_names,
             scopes,
             implications,
@@ -176,15 +181,25 @@ impl Parser<'_, '_> {
         let hosts = self.hosts(root.get("hosts"));
         let (declared, mut routes) = ahead?;
         self.routes(root.get("routes"), &declared, &mut routes)?;
-        let Declared { gateway, issuers, issuer_names, upstreams, upstream_names, scopes, groups, .. } =
-            declared;
+        let Declared {
+            gateway,
+            issuers,
+            issuer_names,
+            upstreams,
+            credentials,
+            upstream_names,
+            scopes,
+            groups,
+            ..
+        } = declared;
         let issuers = Issuers::new(issuers);
         let mut compiled = routes.compiled;
         let resources = hosts.resources(&mut compiled, &routes.specs, &issuers);
         let table = self.table(&routes.specs, &routes.places, &compiled)?;
         cors::add_methods(&mut compiled, &table, &routes.keys);
         let reserved_headers = forward::reserved_headers(&compiled, &issuers);
-        self.check_allowed(&routes.allowed_headers, &reserved_headers);
+        self.check_named(&routes.named_fields, &reserved_headers, &credentials);
+        self.check_credentials(&credentials, &reserved_headers);
         let snapshot = Snapshot {
             text_hash: hash.clone(),
             hash,
@@ -192,6 +207,10 @@ impl Parser<'_, '_> {
             gateway,
             issuers,
             upstreams,
+            credentials: credentials
+                .into_iter()
+                .map(|found| found.map(|(_, credential)| credential))
+                .collect(),
             owners,
             routes: compiled,
             table,

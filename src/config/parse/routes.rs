@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::fields::Allowed;
+use super::fields::Named;
 use super::groups::Joined;
 use super::matches::describe;
 use super::{Declared, Parser};
@@ -39,8 +39,8 @@ pub(super) struct Routes {
     identity_headers: Shared<[(HeaderName, IdentityField)]>,
     token_places: Shared<TokenPlaces>,
     fields: Shared<FieldRules>,
-    /// What the routes list in `allow_headers`.
-    pub(super) allowed_headers: Vec<Allowed>,
+    /// The fields of requests that the routes name.
+    pub(super) named_fields: Vec<Named>,
     /// Each id with the line it is on.
     ids: HashMap<RouteId, u32>,
     pub(super) groups_in_use: HashSet<Box<str>>,
@@ -130,7 +130,7 @@ impl Parser<'_, '_> {
         let upstream = self.upstream_of(raw, node, declared);
         let rewrite = spec.as_ref().and_then(|spec| self.rewrite(raw, node, &spec.path));
         let identity_headers = self.identity_headers(&raw.forward, node, raw.public);
-        let fields = self.field_rules(&raw.forward, node, &mut routes.allowed_headers);
+        let fields = self.field_rules(&raw.forward, node, &mut routes.named_fields);
         let cors = match &raw.cors {
             None => None,
             Some(cors) => Some(self.cors(cors, node)?),
@@ -250,6 +250,9 @@ impl Parser<'_, '_> {
                 let index = position.map(UpstreamIndex)?;
                 let policy = declared.upstreams.get(index.get());
                 self.check_websocket(raw, node, policy);
+                if declared.credentials.get(index.get()).is_some_and(Option::is_some) {
+                    self.check_shared_credential(raw, node);
+                }
                 Some(index)
             }
             None => {

@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use rustls_pki_types::ServerName;
 
+use super::fields::Credential;
 use super::{Names, Parser};
 use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw::{RawProtocol, RawUpstream, RawUpstreamTls};
@@ -14,21 +15,25 @@ use crate::types::{KeyPin, NotAPin, UpstreamName};
 
 impl Parser<'_, '_> {
     /// Compiles the section.
-    pub(super) fn upstreams(&mut self, node: Option<&Node<'_>>) -> (Vec<UpstreamPolicy>, Names) {
-        let mut list = Vec::new();
+    pub(super) fn upstreams(
+        &mut self,
+        node: Option<&Node<'_>>,
+    ) -> (Vec<UpstreamPolicy>, Vec<Option<Credential>>, Names) {
+        let (mut list, mut credentials) = (Vec::new(), Vec::new());
         let mut names = Names::default();
         for (key, item) in self.entries(node, "upstreams") {
             self.check_name(&key.text, key.place, "upstream");
-            let position = self.upstream(&key.text, item).map(|policy| {
+            let position = self.upstream(&key.text, item).map(|(policy, credential)| {
                 list.push(policy);
+                credentials.push(credential);
                 list.len() - 1
             });
             names.insert(&key.text, position, key.place);
         }
-        (list, names)
+        (list, credentials, names)
     }
 
-    fn upstream(&mut self, name: &str, node: &Node<'_>) -> Option<UpstreamPolicy> {
+    fn upstream(&mut self, name: &str, node: &Node<'_>) -> Option<(UpstreamPolicy, Option<Credential>)> {
         let raw: RawUpstream = decode(node, self.faults)?;
         let written: Vec<(&str, Place)> = match (&raw.url, &raw.endpoints) {
             (Some(url), None) => vec![(url, node.place_of(&["url"]))],
@@ -59,7 +64,11 @@ impl Parser<'_, '_> {
             let message = "`tls` has no effect: no address begins with `https://`";
             self.faults.error(Fault::new(node.place_of_key(&["tls"]), message).key("tls"));
         }
-        Some(UpstreamPolicy {
+        let credential = match &raw.credential {
+            None => None,
+            Some(credential) => Some(self.upstream_credential(credential, node, &endpoints)?),
+        };
+        let policy = UpstreamPolicy {
             name: UpstreamName::new(name),
             endpoints,
             protocol: match raw.protocol {
@@ -69,7 +78,8 @@ impl Parser<'_, '_> {
             },
             host: self.host_header(raw.host.as_deref(), node),
             tls: self.upstream_tls(raw.tls.as_ref(), node)?,
-        })
+        };
+        Some((policy, credential))
     }
 
     fn endpoint(&mut self, text: &str, place: Place, protocol: RawProtocol) -> Option<Endpoint> {
