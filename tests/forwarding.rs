@@ -54,6 +54,28 @@ async fn a_name_that_an_upstream_could_take_for_another_is_removed() {
 }
 
 #[tokio::test]
+async fn names_are_capitalised_over_http1() {
+    let rig = Rig::start().await;
+    let response = rig
+        .get("/orders/1")
+        .header("soapaction", "a")
+        .header("x-foo-bar", "b")
+        .header("ACCEPT", "c")
+        .send()
+        .await;
+    assert_eq!(response.verdict(), "200 -");
+    let seen = rig.upstream.request();
+    for name in
+        ["Host", "SOAPAction", "X-Foo-Bar", "Accept", "X-User", "X-Forwarded-For", "X-Request-ID", "Via"]
+    {
+        assert!(seen.fields.names().any(|seen| seen == name), "{name} in {:?}", seen.fields);
+    }
+    for name in ["Content-Type", "Content-Length", "X-Request-Id", "Date"] {
+        assert!(response.fields.names().any(|seen| seen == name), "{name} in {:?}", response.fields);
+    }
+}
+
+#[tokio::test]
 async fn a_claim_cannot_smuggle_a_header() {
     let rig = Rig::start().await;
     let token = rig.issuer.token().claim("tenant", "acme\r\nX-Admin: 1").mint();

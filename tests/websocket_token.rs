@@ -229,7 +229,7 @@ async fn other_requests_keep_nothing_of_the_list() {
         .await;
     assert_eq!(client.response_to("POST").await.unwrap().status, 200);
     rig.upstream.wait("the trailers", |upstream| upstream.last().complete).await;
-    assert_eq!(rig.upstream.last().trailers.names().collect::<Vec<_>>(), ["x-sum"]);
+    assert_eq!(rig.upstream.last().trailers.names().collect::<Vec<_>>(), ["X-Sum"]);
     // `Connection` takes the field away as a whole.
     rig.upstream.answers(|_| Reply::Upgrade);
     let call =

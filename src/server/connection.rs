@@ -94,6 +94,7 @@ impl<H: Handler> Connection<H> {
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .half_close(false)
+            .title_case_headers(true)
             .max_headers(self.limits.headers)
             .max_header_size(self.limits.header_bytes)
             .max_buf_size(self.limits.header_bytes.max(self.limits.buffer));

@@ -541,8 +541,8 @@ type Change = fn(TokenBuilder) -> TokenBuilder;
 /// All of an answer but what is new in each.
 fn told(response: &crate::support::Response) -> (u16, Vec<(String, String)>, Map<String, Value>) {
     let passing = ["x-request-id", "date", "content-length"];
-    let fields =
-        response.fields.0.iter().filter(|(name, _)| !passing.contains(&name.as_str())).cloned().collect();
+    let passes = |name: &str| passing.iter().any(|passing| passing.eq_ignore_ascii_case(name));
+    let fields = response.fields.0.iter().filter(|(name, _)| !passes(name)).cloned().collect();
     let Value::Object(mut problem) = response.json() else { panic!("{response:?}") };
     problem.remove("request_id");
     (response.status, fields, problem)

@@ -28,7 +28,7 @@ fn forged(row: Row, authenticated: bool) -> Row {
                 request.fields.0.iter().filter(|(other, _)| letters(other) == letters(name)).collect();
             let fine = match alike.as_slice() {
                 [] => !authenticated || own.is_empty(),
-                [(only, value)] => authenticated && only == name && value == own,
+                [(only, value)] => authenticated && only.eq_ignore_ascii_case(name) && value == own,
                 _ => false,
             };
             if !fine {

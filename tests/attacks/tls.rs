@@ -176,12 +176,10 @@ async fn q02_a_request_for_a_host_of_other_settings_is_misdirected() {
     assert_eq!(rig.upstream.requests().len(), 2);
     // The name of the connection in other spellings, which rustls' client cannot say.
     for name in ["SECOND.EXAMPLE.COM", "second.example.com.", "Second.Example.Com."] {
-        for (host, status) in
-            [(SECOND, "200 OK"), ("Second.example.com.", "200 OK"), (FIRST, "421 Misdirected")]
-        {
+        for (host, status) in [(SECOND, "200"), ("Second.example.com.", "200"), (FIRST, "421")] {
             let request = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
             let output = rig.openssl(&["-quiet", "-servername", name], &request).await;
-            assert!(output.stdout.starts_with(&format!("HTTP/1.1 {status}")), "{name} {host}: {output:?}");
+            assert!(output.stdout.starts_with(&format!("HTTP/1.1 {status} ")), "{name} {host}: {output:?}");
         }
     }
     rig.canary("misdirected requests").await;
@@ -476,7 +474,7 @@ async fn q06_a_hello_in_pieces_is_the_same_hello() {
     for (what, cut) in CUTS {
         for (client, wanted) in [(None, true), (Some(&good), true), (Some(&foreign), false)] {
             let answer = Hello::with(&rig, client).sent(rig.gateway.https(), cut).await;
-            let served = answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 OK\r\n"));
+            let served = answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "));
             assert_eq!(served, wanted, "{what}: {answer:?}");
         }
     }

@@ -10,6 +10,7 @@ pub mod framing;
 pub mod looked;
 pub mod request;
 pub mod response;
+mod spelling;
 pub(super) mod wire;
 
 use std::borrow::Cow;

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
+use super::spelling;
 use crate::forward::body::ClientBody;
 use crate::forward::headers::Fields;
 use crate::forward::is_idempotent;
@@ -53,7 +54,7 @@ impl HeadBytes {
     }
 
     fn line(&mut self, name: &HeaderName, value: &[u8]) {
-        self.0.extend_from_slice(name.as_str().as_bytes());
+        spelling::append(&mut self.0, name.as_str());
         self.0.extend_from_slice(b": ");
         self.0.extend_from_slice(value);
         self.0.extend_from_slice(b"\r\n");
@@ -338,7 +339,7 @@ mod tests {
         Sending::new(method, head, ClientBody::Empty, Delimiter::Length(0))
     }
 
-    const WHOLE: &str = "HTTP/1.1\r\nhost: example.com\r\nvia: 1.1 x\r\n\r\n";
+    const WHOLE: &str = "HTTP/1.1\r\nHost: example.com\r\nVia: 1.1 x\r\n\r\n";
 
     #[test]
     fn a_request_is_done_when_all_of_it_has_left() {

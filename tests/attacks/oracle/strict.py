@@ -14,7 +14,7 @@ import h11
 # RFC 9112 with nothing that a receiver "MAY" or "SHOULD" tolerate: CRLF, one space, origin-form without fragment.
 HEAD = re.compile(
     rb"[A-Z]+ /[\x21\x22\x24-\x7e]* HTTP/1\.1\r\n"
-    rb"(?:[a-z0-9-]+: (?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\r\n)*\r\n"
+    rb"(?:[A-Za-z0-9-]+: (?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\r\n)*\r\n"
 )
 # About one hop, or already answered by the gateway (RFC 9110 §7.6.1, §10.1.1).
 HOP_BY_HOP = {
