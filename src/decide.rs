@@ -23,6 +23,8 @@ const ANY_METHOD: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 pub enum Verdict<'s> {
     /// Forward it: the proof, and the target to send.
     Permit(Permit, Target),
+    /// Answer an OPTIONS request that is permitted and may not be forwarded, with the methods of its path.
+    Options(Permit, &'s str),
     /// Answer a CORS preflight for this route.
     Preflight(RouteIndex),
     /// Answer with the metadata of this resource, or its CORS preflight.
@@ -52,7 +54,7 @@ impl DecisionRecord<'_> {
     /// The authenticated caller, whatever became of the request.
     pub fn principal(&self) -> Option<&Principal> {
         match &self.verdict {
-            Verdict::Permit(permit, _) => permit.principal(),
+            Verdict::Permit(permit, _) | Verdict::Options(permit, _) => permit.principal(),
             Verdict::Preflight(_) | Verdict::Metadata(_) | Verdict::Reject(_) => self.principal.as_ref(),
         }
     }
@@ -128,6 +130,7 @@ fn run<'s, K: Knowledge>(
         return Ok(Verdict::Preflight(route));
     }
 
+    let hops = admit::max_forwards::remaining(head.method, head.headers)?;
     let found = find(snapshot, &host, &path, head.method, record)?;
     let route = snapshot.route(found.route).ok_or(Reject::new(Reason::Internal))?;
     record.route = Some(found.route);
@@ -141,8 +144,12 @@ fn run<'s, K: Knowledge>(
     record.checks.passed(Check::Route);
 
     let target = route.rewrite.apply(&path, head.uri)?;
+    let verdict = |permit| match hops {
+        Some(0) => Verdict::Options(permit, snapshot.table.allow_at(found.endpoint)),
+        Some(_) | None => Verdict::Permit(permit, target),
+    };
     let requirement = match &route.access {
-        Access::Public => return Ok(Verdict::Permit(authorize::admit_public(found.route), target)),
+        Access::Public => return Ok(verdict(authorize::admit_public(found.route))),
         Access::Protected(requirement) => requirement,
     };
     let places = route.token_places.as_deref();
@@ -164,7 +171,7 @@ fn run<'s, K: Knowledge>(
     let issuers = &snapshot.issuers;
     let context = Context { params: &found.params, host: host.as_str(), issuers, now };
     match authorize::authorize(found.route, principal, requirement, &context, &mut record.checks) {
-        Ok(permit) => Ok(Verdict::Permit(permit, target)),
+        Ok(permit) => Ok(verdict(permit)),
         Err((principal, reject)) => {
             record.principal = Some(principal);
             Err(reject)

@@ -496,3 +496,36 @@ async fn probes_of_the_admin_listener_answer_http_1_0_without_host() {
     client.send("GET /healthz HTTP/1.1\r\n\r\n").await;
     assert_eq!(client.response().await.status, 421, "HTTP/1.1 needs Host");
 }
+
+#[tokio::test]
+async fn max_forwards_of_options_is_counted_down() {
+    let rig = Rig::start().await;
+    let options = |hops: &str| {
+        rig.gateway.call("OPTIONS", "/orders/1").token(&rig.token()).header("Max-Forwards", hops)
+    };
+    for (sent, seen) in [("1", "0"), ("70", "69"), ("4294967295", "4294967294")] {
+        assert_eq!(options(sent).send().await.verdict(), "200 -", "{sent}");
+        assert_eq!(rig.upstream.last().fields.all("max-forwards"), [seen]);
+    }
+    assert_eq!(rig.get("/orders/1").header("Max-Forwards", "0").send().await.verdict(), "200 -");
+    assert_eq!(rig.upstream.last().fields.all("max-forwards"), ["0"], "in GET it means nothing");
+    rig.upstream.forget();
+
+    let response = options("0").send().await;
+    assert_eq!(response.status, 204);
+    assert!(
+        response.header("allow").is_some_and(|allow| allow.contains("GET") && allow.contains("OPTIONS")),
+        "{response:?}"
+    );
+    let line = rig.gateway.wait_for_log(|line| line["decision"] == "options").await;
+    assert_eq!((&line["route"], line.get("upstream")), (&Value::from("orders"), None), "{line}");
+    for hops in ["-1", "+1", "x", "", "1, 1", "4294967296", "1.0"] {
+        assert_eq!(options(hops).send().await.verdict(), "400 request_invalid", "{hops:?}");
+    }
+    assert_eq!(options("1").header("Max-Forwards", "1").send().await.verdict(), "400 request_invalid");
+    let without_token = rig.gateway.call("OPTIONS", "/orders/1").header("Max-Forwards", "0").send().await;
+    assert_eq!(without_token.verdict(), "401 credential_missing");
+    let trace = rig.gateway.call("TRACE", "/orders/1").header("Max-Forwards", "0").send().await;
+    assert_eq!(trace.verdict(), "405 method_not_allowed");
+    assert!(rig.upstream.requests().is_empty(), "{:?}", rig.upstream.requests());
+}

@@ -96,7 +96,7 @@ fn decided<'s>(snapshot: &'s Snapshot, token: &str, known: &Known) -> DecisionRe
 fn reason(record: &DecisionRecord<'_>) -> Option<Reason> {
     match &record.verdict {
         Verdict::Reject(reject) => Some(reject.reason),
-        Verdict::Permit(..) | Verdict::Preflight(_) | Verdict::Metadata(_) => None,
+        Verdict::Permit(..) | Verdict::Options(..) | Verdict::Preflight(_) | Verdict::Metadata(_) => None,
     }
 }
 

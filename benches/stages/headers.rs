@@ -94,6 +94,7 @@ fn rewriting<F: Fields>(
             request_id: &id,
             token_field: None,
             reserved_headers: &snapshot.reserved_headers,
+            max_forwards: None,
             rules: route.fields.as_deref(),
             credential: None,
             removed: &Cell::new(0),

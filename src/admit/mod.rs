@@ -15,6 +15,7 @@
 //!
 //! The head alone is looked at: no I/O, one pass over the fields, no allocation for a request that is taken.
 
+pub mod max_forwards;
 pub mod method_query;
 pub mod websocket;
 

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use super::diagnostic::{Fault, Faults, Place};
 use super::parse::{Hosts, Names, RoutePlaces};
 use super::read::Node;
+use super::url::ends_in_number;
 use crate::authorize::Mode;
 use crate::reject::Control;
+use crate::route::host::HostPattern;
 use crate::route::table::{LookalikeKind, RouteSpec};
 use crate::snapshot::{Access, Route, Snapshot};
 use crate::types::{IssuerIndex, RouteIndex, Scope};
@@ -35,6 +37,34 @@ pub(super) fn lint(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut 
     unused(snapshot, context, faults);
     unused_scopes(snapshot, context, faults);
     owners(snapshot, context, faults);
+    numeric_names(snapshot, context, faults);
+}
+
+/// Names whose last label is a number.
+fn numeric_names(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
+    let mut warn = |name: &str, place: Place, key: &str| {
+        if ends_in_number(name) {
+            let message = format!("the last label of `{name}` is a number, but it is no IPv4 address");
+            let fault = Fault::new(place, message).key(key);
+            faults.warn(fault.hint("browsers and resolvers read such a name as an address, or refuse it"));
+        }
+    };
+    for (spec, places) in context.specs.iter().zip(context.places) {
+        for host in &spec.hosts {
+            if let HostPattern::Exact(name) | HostPattern::Below(name) = host {
+                warn(name, places.matches, "host");
+            }
+        }
+    }
+    for name in snapshot.origins.keys() {
+        warn(name, context.root.place_of_key(&["hosts", name]), "hosts");
+    }
+    for upstream in &snapshot.upstreams {
+        for endpoint in &upstream.endpoints {
+            let place = context.root.place_of_key(&["upstreams", upstream.name.as_str()]);
+            warn(&endpoint.host, place, "upstreams");
+        }
+    }
 }
 
 /// Controls whose refusals have no owner, in a policy that names owners.

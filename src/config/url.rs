@@ -1,6 +1,6 @@
 //! Absolute http and https URLs as a policy writes them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
 
@@ -65,6 +65,9 @@ impl Url {
         if host.is_empty() || host.contains('*') {
             return Err("a URL without host");
         }
+        if has_wrong_brackets(authority.as_str()) {
+            return Err("brackets around what is no IPv6 address");
+        }
         Ok(Self {
             secure,
             host: host.to_ascii_lowercase().into(),
@@ -102,6 +105,28 @@ impl Url {
     }
 }
 
+/// Whether brackets stand around anything but an IPv6 address (RFC 3986 §3.2.2).
+pub(super) fn has_wrong_brackets(authority: &str) -> bool {
+    if !authority.contains(['[', ']']) {
+        return false;
+    }
+    let inner = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    inner.is_none_or(|(address, port)| {
+        address.parse::<Ipv6Addr>().is_err() || !(port.is_empty() || port.starts_with(':'))
+    })
+}
+
+/// Whether the last label of a name is a number, so that browsers and resolvers read it as an IPv4 address or refuse it
+/// (WHATWG URL §3.5), although it is none in the usual form.
+pub(super) fn ends_in_number(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_number = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit())
+        || last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")).is_some_and(is_hex);
+    is_number && host.parse::<Ipv4Addr>().is_err()
+}
+
 /// Whether a URL may hold this byte (RFC 3986 §2): a quote, for one, would end the text of a header it is written in.
 const fn is_of_url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -122,5 +147,34 @@ mod tests {
         }
         assert!(Url::parse("https://api.example.com/\u{e9}").is_err());
         assert!(Url::parse("https://api.example.com/%C3%A9").is_ok());
+    }
+
+    #[test]
+    fn brackets_hold_ipv6_addresses() {
+        for (url, good) in [
+            ("http://[::1]:80", true),
+            ("http://[::1]", true),
+            ("http://[2001:db8::1]/", true),
+            ("http://[api]:80", false),
+            ("http://[127.0.0.1]", false),
+            ("http://[fe80::1%25eth0]", false),
+            ("http://[]", false),
+            ("http://[::1]x:80", false),
+        ] {
+            assert_eq!(Url::parse(url).is_ok(), good, "{url}");
+        }
+        assert!(has_wrong_brackets("[api]") && has_wrong_brackets("a]") && !has_wrong_brackets("api:80"));
+    }
+
+    #[test]
+    fn names_that_end_in_a_number_are_known() {
+        for host in
+            ["1.2.3", "1.2.3.256", "api.1", "0x7f.0X1", "api.0x", "7", "1.2.3.4.5", "010.1.1.1", "api.1."]
+        {
+            assert!(ends_in_number(host), "{host}");
+        }
+        for host in ["1.2.3.4", "api", "api.example.com", "1a", "4.api", "xn--1", "::1", "0xg"] {
+            assert!(!ends_in_number(host), "{host}");
+        }
     }
 }

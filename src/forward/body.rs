@@ -66,7 +66,7 @@ impl Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// The client sent more than the route takes.
-    #[error("the request body is larger than the route takes")]
+    #[error("the request body is larger than `limits.body`, which counts all of a stream")]
     TooLarge,
     /// The client was too slow.
     #[error("the request body did not arrive in time")]

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 use super::body::ClientBody;
 use super::http1::request::Delimiter;
+use crate::admit::max_forwards;
 use crate::reject::{Reason, Reject};
 use crate::snapshot::{Endpoint, UpstreamPolicy};
 
@@ -34,6 +35,11 @@ pub(super) fn own_authority(upstream: &UpstreamPolicy) -> HeaderValue {
         HeaderValue::try_from(if is_default { host } else { format!("{host}:{port}") }).ok()
     });
     written.unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What remains of `Max-Forwards` once the request is forwarded (RFC 9110 §7.6.2).
+pub(super) fn forwards_left(parts: &Parts) -> Option<u32> {
+    max_forwards::remaining(&parts.method, &parts.headers).ok().flatten().map(|hops| hops.saturating_sub(1))
 }
 
 /// How a body is delimited: as its head says, which was admitted, else by chunks.

@@ -132,6 +132,8 @@ pub struct Outgoing<'a> {
     pub token_field: Option<&'a HeaderName>,
     /// Every identity header and `token_header` of the policy: never the client's.
     pub reserved_headers: &'a [HeaderName],
+    /// How many times an OPTIONS request may be forwarded from here on, if it says.
+    pub max_forwards: Option<u32>,
     /// What the route changes in fields, if anything.
     pub rules: Option<&'a FieldRules>,
     /// The gateway's own credential for the upstream, if it has one.
@@ -174,6 +176,9 @@ pub fn to_upstream(headers: &HeaderMap, outgoing: &Outgoing<'_>, fields: &mut im
         && !nominated.contains(&header::SEC_WEBSOCKET_PROTOCOL)
     {
         fields.add_text(&header::SEC_WEBSOCKET_PROTOCOL, &offered.join(", "));
+    }
+    if let Some(hops) = outgoing.max_forwards {
+        fields.add(&header::MAX_FORWARDS, &HeaderValue::from(hops));
     }
     let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
     if trailers {
@@ -221,6 +226,7 @@ fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
     !(is_hop_by_hop(text)
         || is_gateway_only(text)
         || *name == header::HOST
+        || (outgoing.max_forwards.is_some() && *name == header::MAX_FORWARDS)
         || outgoing.rules.is_some_and(|rules| rules.request.remove.contains(name))
         || outgoing.credential.is_some_and(|credential| credential.remove.contains(name))
         || (outgoing.subprotocols.is_some() && *name == header::SEC_WEBSOCKET_PROTOCOL)

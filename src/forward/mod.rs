@@ -50,7 +50,7 @@ use answer::{Http1Source, Source, UpstreamBody, is_stream};
 use attempt::http1_exchange;
 use body::{ClientBody, Progress};
 use bound::Bound;
-use declared::{authority, delimiter, expects_length, invalid, own_authority};
+use declared::{authority, delimiter, expects_length, forwards_left, invalid, own_authority};
 use expiry::Expiry;
 use headers::{Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
@@ -342,6 +342,7 @@ impl Outbound<'_> {
             request_id: self.way.request_id,
             token_field: self.token_field(),
             reserved_headers: &snapshot.reserved_headers,
+            max_forwards: forwards_left(self.head),
             rules: route.fields.as_deref(),
             credential: snapshot.credential(route.upstream),
             removed: self.way.removed_fields,

@@ -149,6 +149,7 @@ impl Exchange {
                 Some(shadowed) => (Disposition::Shadow, Some(shadowed)),
                 None => (Disposition::Permit, None),
             },
+            Verdict::Options(..) => (Disposition::Options, None),
             Verdict::Preflight(_) => (Disposition::Preflight, None),
             Verdict::Metadata(_) => (Disposition::Metadata, None),
             Verdict::Reject(reject) => (Disposition::Deny, Some(reject)),
@@ -267,15 +268,14 @@ impl Exchange {
             Some(Disposition::Permit) => metrics.decision(route_metric, Decision::Permit, None),
             Some(Disposition::Shadow) => metrics.decision(route_metric, Decision::Shadow, reason),
             Some(Disposition::Deny) => metrics.decision(route_metric, Decision::Deny, reason),
-            Some(Disposition::Preflight | Disposition::Metadata | Disposition::Redirect) | None => {}
+            Some(Disposition::Options | Disposition::Preflight) => {}
+            Some(Disposition::Metadata | Disposition::Redirect) | None => {}
         }
         if let Some(reason) = self.failed.get() {
             metrics.failed(route_metric, reason);
         }
         let removed = self.removed_fields.get();
-        if removed > 0 {
-            metrics.removed_fields(route_metric, removed);
-        }
+        metrics.removed_fields(route_metric, removed);
         if !self.gateway.log.enabled() {
             return;
         }

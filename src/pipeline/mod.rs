@@ -31,7 +31,7 @@ use crate::forward::{RequestBody, Way, forward};
 use crate::observe::access_log::WorkerLog;
 use crate::observe::metrics::{Cause, Counted, StreamError, WorkerMetrics};
 use crate::reject::{Reason, Reject};
-use crate::respond::{cors, metadata};
+use crate::respond::{cors, metadata, options};
 use crate::server::{Abort, ConnectionLimits, Handler, Peer, ProxyHeader};
 use crate::state::admission::Door;
 use crate::state::clock;
@@ -88,6 +88,7 @@ impl Gateway {
                     Err(reject) => exchange.refuse(&reject, None),
                 }
             }
+            Verdict::Options(_, allow) => exchange.reply(options::response(allow)),
             Verdict::Preflight(route) => {
                 let route = view.live.snapshot.route(route);
                 match route.and_then(|route| Some((route.cors.as_ref()?, route.token_places.as_deref()))) {

@@ -11,6 +11,7 @@ pub mod cors;
 pub(crate) mod grpc;
 pub mod hsts;
 pub mod metadata;
+pub mod options;
 mod problem;
 pub mod redirect;
 

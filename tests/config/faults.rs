@@ -636,3 +636,25 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
     let keys: Vec<_> = parse(&text).unwrap_err().0.into_iter().map(|d| d.key.unwrap_or_default()).collect();
     assert_eq!(keys, ["scope", "audiance", "pubic", "Owner"]);
 }
+
+#[test]
+fn brackets_stand_around_ipv6_addresses_alone() {
+    let url = "http://127.0.0.1:9000";
+    assert_refused(&[
+        (url, "⟦'http://[api]:9000'", "brackets around what is no IPv6 address"),
+        (url, "⟦'http://[127.0.0.1]:9000'", "brackets around what is no IPv6 address"),
+        ("{ url: http://127.0.0.1:9000 }", "{ url: http://127.0.0.1:9000, host: ⟦'[api]' }", "not a host"),
+        (
+            "{ host: api.example.com, path: /status",
+            "{ host: ⟦'[api]', path: /status",
+            "brackets around what is no IPv6",
+        ),
+        ("https://idp.example.com/", "⟦'https://[idp]/'", "brackets around what is no IPv6 address"),
+        (
+            "external_url: https://api.example.com",
+            "external_url: ⟦'https://[api]'",
+            "brackets around what is no IPv6 address",
+        ),
+    ]);
+    assert!(parse(&with(url, "'http://[::1]:9000'")).is_ok());
+}

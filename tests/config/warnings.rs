@@ -148,3 +148,19 @@ fn lax_route_that_covers_a_strict_one_is_warned_of() {
         second("host: api.example.com, path: '/v1/{tenant}/orders/{id}/{*rest}'", "orders").contains(below)
     );
 }
+
+#[test]
+fn names_that_end_in_a_number_are_warned_of() {
+    let message = |name: &str| format!("the last label of `{name}` is a number, but it is no IPv4 address");
+    for (from, to, name) in [
+        ("{ host: api.example.com, path: /status", "{ host: api.7, path: /status", "api.7"),
+        ("{ host: api.example.com, path: /status", "{ host: '*.1.2.3', path: /status", "1.2.3"),
+        ("{ url: http://127.0.0.1:9000 }", "{ url: http://1.2.3.256:9000 }", "1.2.3.256"),
+    ] {
+        let found = warnings(from, to);
+        assert!(found.iter().any(|warning| warning.contains(&message(name))), "{to}: {found:#?}");
+    }
+    let hosts = warnings("hosts:\n", "hosts:\n  api.0x1: { external_url: https://api.0x1 }\n");
+    assert!(hosts.iter().any(|warning| warning.contains(&message("api.0x1"))), "{hosts:#?}");
+    assert_eq!(warnings("{ url: http://127.0.0.1:9000 }", "{ url: http://192.0.2.7:9000 }"), [""; 0]);
+}

@@ -299,7 +299,7 @@ proptest! {
                 let permit = match &record.verdict {
                     Verdict::Permit(permit, _) => Some(permit),
                     Verdict::Reject(_) => None,
-                    Verdict::Preflight(_) | Verdict::Metadata(_) => panic!("{record:?}"),
+                    Verdict::Options(..) | Verdict::Preflight(_) | Verdict::Metadata(_) => panic!("{record:?}"),
                 };
                 prop_assert_eq!(seen(permit), expected(&issuers, route, request), "{:?}\n{}", claims, policy);
                 if let Some(principal) = permit.and_then(Permit::vouched) {

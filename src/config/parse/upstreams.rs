@@ -9,7 +9,7 @@ use crate::config::diagnostic::{Fault, Place};
 use crate::config::raw::{RawProtocol, RawUpstream, RawUpstreamTls};
 use crate::config::raw_values::OneOrMany;
 use crate::config::read::{Node, decode};
-use crate::config::url::Url;
+use crate::config::url::{Url, has_wrong_brackets};
 use crate::snapshot::{CertifiedFiles, Endpoint, HostHeader, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
 use crate::types::{KeyPin, NotAPin, UpstreamName};
 
@@ -108,7 +108,8 @@ impl Parser<'_, '_> {
             return HostHeader::Preserve;
         };
         let legal =
-            host.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'));
+            host.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'))
+                && !has_wrong_brackets(host);
         match HeaderValue::from_str(host) {
             Ok(value) if legal => HostHeader::Literal(value),
             Ok(_) | Err(_) => {

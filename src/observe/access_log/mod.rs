@@ -40,6 +40,8 @@ pub enum Disposition {
     Deny,
     /// Answered with the metadata of a protected resource.
     Metadata,
+    /// Answered by the gateway as the last recipient (`Max-Forwards: 0`).
+    Options,
     /// Let through.
     Permit,
     /// Answered as a CORS preflight.
@@ -55,6 +57,7 @@ impl Disposition {
         match self {
             Self::Deny => "deny",
             Self::Metadata => "metadata",
+            Self::Options => "options",
             Self::Permit => "permit",
             Self::Preflight => "preflight",
             Self::Redirect => "redirect",

@@ -246,7 +246,9 @@ impl WorkerMetrics {
 
     /// This many fields of a request were removed for their names.
     pub fn removed_fields(&self, route: Option<MetricRoute>, fields: u64) {
-        self.add(Series::RemovedFields { route: label(route) }, fields);
+        if fields > 0 {
+            self.add(Series::RemovedFields { route: label(route) }, fields);
+        }
     }
 
     /// How long a decision took, without waiting for keys.

@@ -235,6 +235,11 @@ impl RouteTable {
         Ok(Found { route: entry.index, endpoint: hit.endpoint, params })
     }
 
+    /// The value of the Allow header at an endpoint that [`Self::find`] found.
+    pub fn allow_at(&self, endpoint: u32) -> &str {
+        self.endpoints.get(endpoint as usize).map_or("", |endpoint| &endpoint.allow)
+    }
+
     /// The methods of all routes with exactly this host pattern and path, names of parameters aside.
     pub fn methods_at(&self, host: &HostPattern, path: &PathPattern) -> Vec<Method> {
         self.root_of(host)
