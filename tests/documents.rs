@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scopegate::config;
 use scopegate::observe::access_log::{Disposition, Entry};
-use scopegate::observe::metrics::{Cause, NAMES};
+use scopegate::observe::metrics::{Cause, ConnectFault, NAMES};
 use scopegate::reject::{Challenge, Reason};
 use serde_json::Value;
 
@@ -104,6 +104,13 @@ fn the_metrics_table_is_that_of_the_code() {
 fn the_table_of_causes_has_all_of_them() {
     let written: Vec<_> = rows("causes").iter().map(|row| quoted(row).next().unwrap()).collect();
     let expected: Vec<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn the_table_of_connect_faults_has_all_of_them() {
+    let written: Vec<_> = rows("connect faults").iter().map(|row| quoted(row).next().unwrap()).collect();
+    let expected: Vec<_> = ConnectFault::ALL.iter().map(|fault| fault.as_str()).collect();
     assert_eq!(written, expected);
 }
 

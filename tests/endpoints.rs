@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use support::tls::Authority;
 use support::{Client, Gateway, Policy, Reply, Rig, TestIssuer, Upstream, eventually, ok, process};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 /// A gateway of one worker before these endpoints.
@@ -279,4 +281,74 @@ while True:
     let next = gateway.get("/orders/2").token(&issuer.token().mint()).send().await;
     assert_eq!(next.verdict(), "502 upstream_unreachable");
     assert_eq!(gateway.metric("scopegate_in_flight_requests", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_told_though_requests_succeed_elsewhere() {
+    let alive = several(1).await;
+    let dead = process::free_address();
+    let (issuer, gateway) = before(&[format!("http://{dead}"), alive[0].url()], "").await;
+    let get = gateway.get("/orders/1").token(&issuer.token().mint());
+    let refused = || async {
+        let labels = [r#"upstream="orders""#, r#"cause="refused""#];
+        gateway.metric("scopegate_upstream_connect_errors_total", &labels).await
+    };
+    let failing = || gateway.metric("scopegate_upstream_failing_addresses", &[r#"upstream="orders""#]);
+    assert_eq!(failing().await, 0.0);
+    assert_eq!(gateway.status().await["upstreams"][0]["failing"], serde_json::json!([]));
+    eventually("it is tried more than once", || async {
+        assert_eq!(get.send().await.status, 200);
+        (refused().await >= 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(failing().await, 1.0);
+    let told = gateway.status().await["upstreams"][0]["failing"].clone();
+    assert_eq!(told.as_array().unwrap().len(), 1, "{told}");
+    assert_eq!((&told[0]["address"], &told[0]["cause"]), (&dead.to_string().into(), &"refused".into()));
+    assert!(told[0]["failures"].as_u64() >= Some(2), "{told}");
+    for time in ["since", "last"] {
+        assert!(told[0][time].as_str().is_some_and(|time| time.ends_with('Z')), "{told}");
+    }
+    assert!(told[0]["error"].as_str().is_some_and(|error| error.contains("refused")), "{told}");
+    let lines = |text: &str| {
+        let output = gateway.output();
+        let of = |line: &&str| line.contains(text) && line.contains(&dead.to_string());
+        output.lines().filter(of).count()
+    };
+    assert_eq!((lines("upstream address fails"), lines("upstream address is back")), (1, 0));
+    let back = Upstream::on(TcpListener::bind(dead).await.unwrap(), |_| ok("back"));
+    eventually("it is used again", || async {
+        get.send().await;
+        (failing().await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.status().await["upstreams"][0]["failing"], serde_json::json!([]));
+    eventually("the log says so", || async { (lines("upstream address is back") == 1).then_some(()) }).await;
+    assert_eq!(lines("upstream address fails"), 1);
+    drop(back);
+}
+
+#[tokio::test]
+async fn connect_errors_have_their_cause() {
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let not_tls = format!("https://{}", plain.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            tokio::spawn(async move { stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await });
+        }
+    });
+    for (urls, more, cause, error) in [
+        (format!("https://127.0.0.1:{port}"), "", "timeout", "no connection within"),
+        (not_tls, "", "tls", "corrupt message"),
+        ("http://255.255.255.255:9".to_owned(), "", "other|unreachable", ""),
+    ] {
+        let (issuer, gateway) = before(&[urls], more).await;
+        let response = gateway.get("/orders/1").token(&issuer.token().mint()).send().await;
+        assert!(matches!(response.status, 502 | 504), "{cause}");
+        let told = gateway.status().await["upstreams"][0]["failing"][0].clone();
+        assert!(cause.split('|').any(|cause| told["cause"] == cause), "{told}");
+        assert!(told["error"].as_str().is_some_and(|text| text.contains(error)), "{told}");
+    }
 }

@@ -29,8 +29,9 @@ use scopegate::admit::Head;
 use scopegate::authorize::Permit;
 use scopegate::decide::{Verdict, decide};
 use scopegate::forward::headers::Client;
-use scopegate::forward::pool::Pool;
+use scopegate::forward::pool::{Meter, Pool};
 use scopegate::forward::{Way, write_http1};
+use scopegate::observe::metrics::{ConnectFault, Counted};
 use scopegate::route::path::CanonicalPath;
 use scopegate::route::rewrite::Target;
 use scopegate::state::upstream::UpstreamCell;
@@ -218,13 +219,26 @@ fn permit(parts: &Parts) -> Option<(Permit, Target)> {
     }
 }
 
+/// Counts connections, of which there are none.
+struct Unused;
+
+impl Meter for Unused {
+    fn opened(&self) -> Counted {
+        panic!("nothing is connected to")
+    }
+
+    fn failed(&self, _: ConnectFault) {
+        panic!("nothing is connected to")
+    }
+}
+
 /// What the gateway writes for a permitted request, if it can be told to its end.
 async fn written(permit: &Permit, target: &Target, parts: &Parts, body: Option<Incoming>) -> Option<Vec<u8>> {
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let way = Way {
         snapshot: &SNAPSHOT,
         route: SNAPSHOT.route(permit.route()).expect("it was permitted"),
-        pool: &Pool::new(Arc::clone(&UPSTREAM), || panic!("nothing is connected to")),
+        pool: &Pool::new(Arc::clone(&UPSTREAM), Unused),
         client: &Client::of(peer, &parts.headers, &[]),
         peer: "127.0.0.1",
         secure: false,

@@ -146,6 +146,9 @@ impl Admin {
                 let keys = cell.status(now);
                 extra.jwks(&cell.policy().name, keys.age, keys.keys.len());
             }
+            for cell in &live.upstreams {
+                extra.failing_addresses(&cell.policy.name, cell.health.failing().len());
+            }
             let counts = self.process.tokens.counts();
             extra.token_cache(TokenCacheStats {
                 hits: counts.hits,

@@ -69,7 +69,18 @@ fn issuers(live: &Live) -> Value {
 fn upstreams(live: &Live) -> Value {
     let upstreams = live.upstreams.iter().map(|cell| {
         let addresses: Vec<_> = cell.addresses().iter().map(|address| address.socket.to_string()).collect();
-        json!({ "name": cell.policy.name.as_str(), "addresses": addresses })
+        let failing = cell.health.failing().into_iter().map(|(address, failing)| {
+            json!({
+                "address": address.to_string(),
+                "since": time(failing.since),
+                "last": time(failing.last),
+                "failures": failing.failures,
+                "cause": failing.fault.as_str(),
+                "error": failing.error,
+            })
+        });
+        let failing: Vec<_> = failing.collect();
+        json!({ "name": cell.policy.name.as_str(), "addresses": addresses, "failing": failing })
     });
     upstreams.collect()
 }

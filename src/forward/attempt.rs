@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use http::Method;
 use tokio::time::Instant;
 
 use super::Way;
@@ -59,4 +60,9 @@ pub(super) async fn http1_exchange(
             (None, Fault::Malformed(malformed)) => told(&malformed),
         });
     }
+}
+
+/// Whether doing it twice does no more than doing it once (RFC 9110 §9.2.2).
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }

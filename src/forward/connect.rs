@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::body::ClientBody;
 use super::handshake;
 use super::http1::wire::Io;
-use crate::observe::metrics::Counted;
+use crate::observe::metrics::{ConnectFault, Counted};
 use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;
 use crate::state::upstream::{Address, UpstreamCell};
@@ -49,33 +49,95 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecu
     }
 }
 
+/// Why a connection could not be opened: nothing of a request was sent.
+#[derive(Debug)]
+pub(super) struct Unconnected {
+    /// As it is counted.
+    pub(super) fault: ConnectFault,
+    /// In words.
+    pub(super) error: String,
+}
+
+impl Unconnected {
+    /// There was no connection within `limit`.
+    pub(super) fn late(limit: Duration) -> Self {
+        Self { fault: ConnectFault::Timeout, error: format!("no connection within {limit:?}") }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        Self { fault: fault(error), error: error.to_string() }
+    }
+
+    /// `upstream_unreachable` or `upstream_timeout`, or `overloaded` if this machine had no room for a socket.
+    pub(super) fn reject(&self, address: &Address) -> Reject {
+        let Self { fault, error } = self;
+        let socket = address.socket;
+        match fault {
+            ConnectFault::Shortage => {
+                Reject::because(Reason::Overloaded, format!("no connection to {socket}: {error}"))
+            }
+            ConnectFault::Timeout => Reject::because(Reason::UpstreamTimeout, format!("{socket}: {error}")),
+            ConnectFault::Closed
+            | ConnectFault::Other
+            | ConnectFault::Protocol
+            | ConnectFault::Refused
+            | ConnectFault::Tls
+            | ConnectFault::Unreachable => {
+                Reject::because(Reason::UpstreamUnreachable, format!("{socket}: {error}"))
+            }
+        }
+    }
+}
+
 /// Connects, agrees on TLS and on the protocol, all within `limit`.
 ///
 /// # Errors
 ///
-/// `upstream_unreachable` or `upstream_timeout`, or `overloaded` if the system had no room for a socket: nothing of a request
-/// was sent.
-pub(super) async fn connect(cell: &UpstreamCell, address: &Address, limit: Duration) -> Result<Io, Reject> {
+/// Why there is no connection.
+pub(super) async fn connect(
+    cell: &UpstreamCell,
+    address: &Address,
+    limit: Duration,
+) -> Result<Io, Unconnected> {
     match tokio::time::timeout(limit, open(cell, address)).await {
         Ok(Ok(io)) => Ok(io),
-        Ok(Err(error)) => {
-            tracing::debug!(upstream = %cell.policy.name, address = %address.socket, %error, "connection failed");
-            if is_shortage(&error) {
-                let cause = format!("no connection to {}: {error}", address.socket);
-                return Err(Reject::because(Reason::Overloaded, cause));
-            }
-            Err(unreachable(address, &error))
-        }
-        Err(_) => Err(Reject::because(
-            Reason::UpstreamTimeout,
-            format!("{}: no connection within {limit:?}", address.socket),
-        )),
+        Ok(Err(error)) => Err(Unconnected::of(&error)),
+        Err(_) => Err(Unconnected::late(limit)),
     }
 }
 
-fn unreachable(address: &Address, error: &dyn std::fmt::Display) -> Reject {
-    Reject::because(Reason::UpstreamUnreachable, format!("{}: {error}", address.socket))
+/// What the system's or TLS's error means.
+fn fault(error: &io::Error) -> ConnectFault {
+    use io::ErrorKind;
+    if is_shortage(error) {
+        return ConnectFault::Shortage;
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<NoHttp2>()) {
+        return ConnectFault::Protocol;
+    }
+    if handshake::is_tls(error) {
+        return ConnectFault::Tls;
+    }
+    match error.kind() {
+        ErrorKind::ConnectionRefused => ConnectFault::Refused,
+        // The system's own patience ended first.
+        ErrorKind::TimedOut => ConnectFault::Timeout,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+            ConnectFault::Unreachable
+        }
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected
+        | ErrorKind::UnexpectedEof => ConnectFault::Closed,
+        _ => ConnectFault::Other,
+    }
 }
+
+/// ALPN did not lead to HTTP/2.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the upstream does not speak HTTP/2 (ALPN)")]
+struct NoHttp2;
 
 /// Whether this machine is short of something, whatever the upstream does: file descriptors of the process or of the system,
 /// memory for a socket, or local ports for one more connection to this address.
@@ -98,7 +160,7 @@ async fn open(cell: &UpstreamCell, address: &Address) -> io::Result<Io> {
             if cell.policy.protocol == UpstreamProtocol::H2
                 && stream.get_ref().1.alpn_protocol() != Some(b"h2")
             {
-                return Err(io::Error::other("the upstream does not speak HTTP/2 (ALPN)"));
+                return Err(io::Error::other(NoHttp2));
             }
             Ok(Io::Tls(Box::new(stream)))
         }
@@ -112,13 +174,8 @@ impl Http2 {
     ///
     /// # Errors
     ///
-    /// `upstream_unreachable`: nothing of a request was sent.
-    pub(super) async fn over(
-        io: Io,
-        address: &Address,
-        header_bytes: usize,
-        counted: Counted,
-    ) -> Result<Self, Reject> {
+    /// The upstream does not take the beginning of HTTP/2.
+    pub(super) async fn over(io: Io, header_bytes: usize, counted: Counted) -> Result<Self, Unconnected> {
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -126,7 +183,7 @@ impl Http2 {
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(io))
             .await
-            .map_err(|error| unreachable(address, &error))?;
+            .map_err(|error| Unconnected { fault: ConnectFault::Protocol, error: error.to_string() })?;
         let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "upstream connection ended");

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
 /// setting that decides.
 pub(super) fn explained(error: io::Error, config: &ClientConfig) -> io::Error {
     use AlertDescription::{HandshakeFailure, InsufficientSecurity, ProtocolVersion};
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return error };
+    let Some(tls) = tls_error(&error) else { return error };
     let text = match tls {
         Error::AlertReceived(HandshakeFailure | InsufficientSecurity | ProtocolVersion) => format!(
             "{error}: no common TLS version, cipher suite or group; this gateway offers {}; the upstream did not say what it \
@@ -33,8 +33,22 @@ pub(super) fn explained(error: io::Error, config: &ClientConfig) -> io::Error {
         }
         _ => return error,
     };
-    io::Error::new(error.kind(), text)
+    io::Error::new(error.kind(), Explained(text))
 }
+
+/// Whether an error is one of TLS, explained or not.
+pub(super) fn is_tls(error: &io::Error) -> bool {
+    tls_error(error).is_some() || error.get_ref().is_some_and(|inner| inner.is::<Explained>())
+}
+
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// An error of TLS with its explanation.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Explained(String);
 
 /// The versions, cipher suites and groups that a configuration offers, under their registered names.
 struct Offer<'a>(&'a ClientConfig);

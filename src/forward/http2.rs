@@ -33,7 +33,7 @@ pub(super) async fn exchange(
 ) -> Result<Response<UpstreamBody>, Reject> {
     let body = Replay::new(body);
     // Once: only a kept connection can turn out to be dead.
-    let mut repeatable = body.is_empty() && super::is_idempotent(method);
+    let mut repeatable = body.is_empty() && super::attempt::is_idempotent(method);
     let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
     let mut last = Reject::because(Reason::UpstreamUnreachable, "the request could not be sent");
     for left in (0..ATTEMPTS).rev() {

@@ -23,6 +23,7 @@ pub mod http1;
 mod http2;
 pub mod identity;
 mod location;
+mod meter;
 mod pace;
 pub mod pool;
 mod replay;
@@ -35,7 +36,7 @@ use std::rc::Rc;
 
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 
@@ -362,9 +363,4 @@ impl Outbound<'_> {
             identity::identify(&route.identity_headers, principal, issuer, fields);
         }
     }
-}
-
-/// Whether doing it twice does no more than doing it once (RFC 9110 §9.2.2).
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }

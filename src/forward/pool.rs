@@ -18,9 +18,10 @@ use hyper::client::conn::http2;
 use tokio::time::Instant;
 
 use super::body::ClientBody;
-use super::connect::{Http2, connect};
+use super::connect::{Http2, Unconnected, connect};
 use super::http1;
-use crate::observe::metrics::Counted;
+pub use super::meter::Meter;
+use crate::observe::metrics::ConnectFault;
 use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;
 use crate::state::upstream::{Address, UpstreamCell};
@@ -43,7 +44,7 @@ pub struct Pool {
     seen: RefCell<Arc<Vec<Address>>>,
     slots: RefCell<Vec<Rc<Slot>>>,
     turn: Cell<usize>,
-    count: Box<dyn Fn() -> Counted>,
+    meter: Box<dyn Meter>,
 }
 
 impl fmt::Debug for Pool {
@@ -199,10 +200,10 @@ impl Lease {
 }
 
 impl Pool {
-    /// An empty pool. `count` is called for each connection that is opened; the connection holds what it returns.
-    pub fn new(cell: Arc<UpstreamCell>, count: impl Fn() -> Counted + 'static) -> Self {
+    /// An empty pool.
+    pub fn new(cell: Arc<UpstreamCell>, meter: impl Meter + 'static) -> Self {
         Self {
-            count: Box::new(count),
+            meter: Box::new(meter),
             seen: RefCell::new(Arc::new(Vec::new())),
             slots: RefCell::new(Vec::new()),
             turn: Cell::new(0),
@@ -225,13 +226,15 @@ impl Pool {
                     slot.refused.set(None);
                     return Ok(lease);
                 }
-                Err(reject) => {
-                    // A want of sockets is no fault of the address. Another one may have a connection that is open.
-                    if reject.reason != Reason::Overloaded {
+                Err(unconnected) => {
+                    let Unconnected { fault, error } = &unconnected;
+                    self.meter.failed(*fault);
+                    self.cell.connect_failed(slot.address.socket, *fault, error);
+                    // A shortage of sockets is no fault of the address. Another one may have a connection that is open.
+                    if *fault != ConnectFault::Shortage {
                         slot.refused.set(Some(Instant::now()));
-                        self.cell.suspect();
                     }
-                    last = reject;
+                    last = unconnected.reject(&slot.address);
                     tried.push(slot);
                 }
             }
@@ -311,7 +314,7 @@ impl Slot {
         fresh: bool,
         now: Instant,
         terms: Terms,
-    ) -> Result<Lease, Reject> {
+    ) -> Result<Lease, Unconnected> {
         slot.keep.set(terms.keep);
         let carrier = match pool.cell.policy.protocol {
             _ if fresh => None,
@@ -325,32 +328,32 @@ impl Slot {
         }
     }
 
-    async fn open(slot: &Rc<Self>, pool: &Pool, terms: Terms) -> Result<Lease, Reject> {
+    async fn open(slot: &Rc<Self>, pool: &Pool, terms: Terms) -> Result<Lease, Unconnected> {
         let limit = terms.connect;
         if pool.cell.policy.protocol == UpstreamProtocol::Http1 {
             let io = connect(&pool.cell, &slot.address, limit).await?;
-            let connection = http1::Connection::new(io, (pool.count)());
+            pool.cell.connected(slot.address.socket);
+            let connection = http1::Connection::new(io, pool.meter.opened());
             return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), false));
         }
         // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
         match tokio::time::timeout(limit, Self::multiplex(slot, pool, terms)).await {
             Ok(lease) => lease,
-            Err(_) => Err(Reject::because(
-                Reason::UpstreamTimeout,
-                format!("{}: no connection within {limit:?}", slot.address.socket),
-            )),
+            Err(_) => Err(Unconnected::late(limit)),
         }
     }
 
     /// A new HTTP/2 connection, or the one that somebody else has opened meanwhile.
-    async fn multiplex(slot: &Rc<Self>, pool: &Pool, terms: Terms) -> Result<Lease, Reject> {
+    async fn multiplex(slot: &Rc<Self>, pool: &Pool, terms: Terms) -> Result<Lease, Unconnected> {
         let _one_at_a_time = slot.opening.lock().await;
         if let Some(shared) = slot.shared() {
             return Ok(Self::lease(slot, Carrier::Shared(shared), true));
         }
         let io = connect(&pool.cell, &slot.address, terms.connect).await?;
+        let connection = Http2::over(io, terms.header_bytes, pool.meter.opened()).await?;
+        pool.cell.connected(slot.address.socket);
         let shared = Rc::new(Multiplexed {
-            connection: Http2::over(io, &slot.address, terms.header_bytes, (pool.count)()).await?,
+            connection,
             streams: Cell::new(0),
             used: Cell::new(Instant::now()),
             answered: Cell::new(false),
@@ -392,8 +395,20 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::metrics::{Counted, WorkerMetrics};
     use crate::snapshot::{Endpoint, HostHeader, UpstreamPolicy, UpstreamTls};
     use crate::types::UpstreamName;
+
+    /// Counts under no name.
+    struct Unlabelled(WorkerMetrics);
+
+    impl Meter for Unlabelled {
+        fn opened(&self) -> Counted {
+            self.0.in_flight()
+        }
+
+        fn failed(&self, _: ConnectFault) {}
+    }
 
     #[tokio::test]
     async fn whoever_waits_for_a_connection_that_another_opens_waits_no_longer_than_the_limit() {
@@ -411,7 +426,7 @@ mod tests {
             tls: UpstreamTls::default(),
         };
         let metrics = crate::observe::metrics::Metrics::new().worker();
-        let pool = Pool::new(UpstreamCell::new(policy).unwrap(), move || metrics.in_flight());
+        let pool = Pool::new(UpstreamCell::new(policy).unwrap(), Unlabelled(metrics));
         let limit = Duration::from_millis(200);
         let begun = Instant::now();
         let terms = Terms { connect: limit, keep: limit, header_bytes: 64 << 10 };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::forward::pool::Pool;
-use crate::observe::metrics::WorkerMetrics;
+use crate::forward::pool::{Meter, Pool};
+use crate::observe::metrics::{ConnectFault, Counted, MetricUpstream, WorkerMetrics};
 use crate::state::live::Live;
 
 /// A policy with this worker's own connections, by upstream position.
@@ -25,13 +25,29 @@ impl View {
             .iter()
             .zip(&live.upstream_metrics)
             .map(|(cell, metric)| {
-                let (metrics, metric) = (Rc::clone(metrics), *metric);
-                let count = move || metrics.upstream_connection_opened(metric);
+                let meter = UpstreamMeter { metrics: Rc::clone(metrics), upstream: *metric };
                 let old = previous.and_then(|view| view.pools.iter().find(|pool| pool.cell.id == cell.id));
-                old.map_or_else(|| Rc::new(Pool::new(Arc::clone(cell), count)), Rc::clone)
+                old.map_or_else(|| Rc::new(Pool::new(Arc::clone(cell), meter)), Rc::clone)
             })
             .collect();
         Self { live, pools }
+    }
+}
+
+/// Counts this worker's connections to one upstream.
+#[derive(Debug)]
+struct UpstreamMeter {
+    metrics: Rc<WorkerMetrics>,
+    upstream: MetricUpstream,
+}
+
+impl Meter for UpstreamMeter {
+    fn opened(&self) -> Counted {
+        self.metrics.upstream_connection_opened(self.upstream)
+    }
+
+    fn failed(&self, fault: ConnectFault) {
+        self.metrics.connect_error(self.upstream, fault);
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod connect_health;
 pub mod issuer;
 pub mod live;
 mod pinned;

@@ -13,6 +13,8 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::connect_health::ConnectHealth;
+use crate::observe::metrics::ConnectFault;
 use crate::snapshot::{Endpoint, UpstreamPolicy, UpstreamProtocol, UpstreamTls};
 use crate::state::tls::{TlsError, client_config};
 
@@ -43,6 +45,8 @@ pub struct UpstreamCell {
     pub policy: UpstreamPolicy,
     /// TLS settings, if any endpoint needs them.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Which of its addresses refuse connections.
+    pub health: ConnectHealth,
     addresses: ArcSwap<Vec<Address>>,
     /// What each endpoint's name last stood for.
     found: Mutex<Vec<Found>>,
@@ -87,6 +91,7 @@ impl UpstreamCell {
             addresses: ArcSwap::from_pointee(union(&found)),
             found: Mutex::new(found),
             wanted: Arc::new(Notify::new()),
+            health: ConnectHealth::default(),
             tls,
             policy,
         }))
@@ -102,9 +107,27 @@ impl UpstreamCell {
         self.policy.endpoints.iter().any(|endpoint| endpoint.host.parse::<IpAddr>().is_err())
     }
 
-    /// Asks for a look-up now, because a connection failed: the name may stand for another address since.
-    pub fn suspect(&self) {
+    /// Notes that no connection to `address` could be opened, and asks for a look-up now: the name may stand for another
+    /// address since.
+    pub fn connect_failed(&self, address: SocketAddr, fault: ConnectFault, error: &str) {
+        // A shortage of this machine says nothing of the address.
+        if fault == ConnectFault::Shortage {
+            return;
+        }
         self.wanted.notify_one();
+        // One that the name no longer stands for would never be said to be back.
+        if self.has(address) {
+            self.health.failed(&self.policy.name, address, fault, error);
+        }
+    }
+
+    /// Notes that a connection to `address` was opened.
+    pub fn connected(&self, address: SocketAddr) {
+        self.health.succeeded(&self.policy.name, address);
+    }
+
+    fn has(&self, socket: SocketAddr) -> bool {
+        self.addresses.load().iter().any(|address| address.socket == socket)
     }
 
     /// Looks all names up once. Addresses of a name that cannot be looked up at the moment stay as they were.
@@ -159,6 +182,7 @@ impl UpstreamCell {
         if !same && !all.is_empty() {
             tracing::info!(upstream = %self.policy.name, addresses = all.len(), "upstream addresses changed");
             self.addresses.store(Arc::new(all));
+            self.health.keep(|address| self.has(address));
         }
     }
 }
@@ -251,7 +275,7 @@ mod tests {
         cell.addresses.store(Arc::new(Vec::new()));
         let begun = Instant::now();
         for _ in 0..100 {
-            cell.suspect();
+            cell.connect_failed(SocketAddr::from(([127, 0, 0, 1], 1)), ConnectFault::Refused, "refused");
         }
         while ports(&cell).is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;

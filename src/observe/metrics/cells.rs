@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Cause, Decision, MethodLabel, StreamError};
+use super::{Cause, ConnectFault, Decision, MethodLabel, StreamError};
 use crate::reject::Reason;
 
 /// Locks, whatever became of the last holder: the data behind these locks is whole between any two statements.
@@ -164,6 +164,10 @@ pub(super) enum Series {
     UpstreamError {
         upstream: u32,
         reason: Reason,
+    },
+    ConnectError {
+        upstream: u32,
+        fault: ConnectFault,
     },
     Closed(Cause),
     ResetStream(StreamError),

@@ -140,16 +140,16 @@ impl StreamError {
     }
 }
 
-/// Declares the causes with their labels, so that neither can be without the other.
+/// Declares causes with their labels, so that neither can be without the other.
 macro_rules! causes {
-    ($($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
-        /// What ended a client connection. Each connection has exactly one.
+    ($(#[$about:meta])* $name:ident: $($(#[$doc:meta])* $variant:ident = $label:literal;)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Cause {
+        pub enum $name {
             $($(#[$doc])* $variant,)*
         }
 
-        impl Cause {
+        impl $name {
             /// All causes, in the order of their labels.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -164,6 +164,29 @@ macro_rules! causes {
 }
 
 causes! {
+    /// Why a connection to an upstream could not be opened.
+    ConnectFault:
+    /// The upstream closed or reset the connection before it could be used.
+    Closed = "closed";
+    /// None of the other causes.
+    Other = "other";
+    /// It does not speak the protocol of the policy, such as HTTP/2.
+    Protocol = "protocol";
+    /// Nothing listens at the address.
+    Refused = "refused";
+    /// This machine lacked a file descriptor, a local port or memory: no fault of the upstream.
+    Shortage = "shortage";
+    /// It took longer than `timeouts.upstream_connect`.
+    Timeout = "timeout";
+    /// The TLS handshake failed, or the server is not who it should be.
+    Tls = "tls";
+    /// No way leads to the address.
+    Unreachable = "unreachable";
+}
+
+causes! {
+    /// What ended a client connection. Each connection has exactly one.
+    Cause:
     /// It took no more requests after `timeouts.connection_age`.
     Age = "age";
     /// The client ended it, or its last answer did.

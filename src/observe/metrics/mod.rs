@@ -30,7 +30,7 @@ use std::time::Duration;
 use http::Method;
 
 use self::cells::{Counter, Gauge, Histogram, KeyHasher, Level, Registry, Series, Span, lock};
-pub use self::labels::{Cause, StreamError};
+pub use self::labels::{Cause, ConnectFault, StreamError};
 use self::labels::{MethodLabel, Names, OTHER_NAME, label};
 pub use self::names::{NAMES, Name};
 pub use self::render::{Extra, TokenCacheStats};
@@ -264,6 +264,11 @@ impl WorkerMetrics {
     /// An upstream did not answer.
     pub fn upstream_error(&self, upstream: MetricUpstream, reason: Reason) {
         self.count(Series::UpstreamError { upstream: upstream.0, reason });
+    }
+
+    /// A connection to an upstream could not be opened.
+    pub fn connect_error(&self, upstream: MetricUpstream, fault: ConnectFault) {
+        self.count(Series::ConnectError { upstream: upstream.0, fault });
     }
 
     /// A client connection was opened; it is counted until the guard is dropped.

@@ -58,8 +58,12 @@ metrics! {
         "Time from forwarding a request to the head of the upstream's answer.";
     UPSTREAM_ERRORS: COUNTER "scopegate_upstream_errors_total" ["upstream", "reason"]
         "Requests that an upstream did not answer, or not to the end, by reason.";
+    CONNECT_ERRORS: COUNTER "scopegate_upstream_connect_errors_total" ["upstream", "cause"]
+        "Connections to an upstream that could not be opened, by cause; the request may have been served at another address.";
     UPSTREAM_CONNECTIONS: GAUGE "scopegate_upstream_connections" ["upstream"]
         "Open connections to an upstream, idle ones included.";
+    FAILING_ADDRESSES: GAUGE "scopegate_upstream_failing_addresses" ["upstream"]
+        "Addresses of an upstream to which the last connection could not be opened.";
     CONNECTIONS: GAUGE "scopegate_connections" ["listener"]
         "Open client connections, by listener.";
     CONNECTIONS_CLOSED: COUNTER "scopegate_connections_closed_total" ["cause"]

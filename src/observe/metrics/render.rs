@@ -12,7 +12,7 @@ use super::cells::{Distribution, Level, Series, Span, Sums, lock};
 use super::labels::{NONE_NAME, Names, OTHER_NAME, StreamError};
 use super::names::{self, Name};
 use crate::observe::trace;
-use crate::types::IssuerName;
+use crate::types::{IssuerName, UpstreamName};
 
 /// Counts of the token cache at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,9 +33,15 @@ pub struct Extra {
     key_ages: Vec<Metric>,
     key_counts: Vec<Metric>,
     token_cache: Option<TokenCacheStats>,
+    failing_addresses: Vec<Metric>,
 }
 
 impl Extra {
+    /// How many addresses of an upstream refuse connections. Call it once for each upstream.
+    pub fn failing_addresses(&mut self, upstream: &UpstreamName, count: usize) {
+        self.failing_addresses.push(gauge(&[("upstream", upstream.as_str())], float(count as u64)));
+    }
+
     /// The state of an issuer's keys: time since they were last fetched with success, `None` if never; and how many
     /// are usable. Call it once for each issuer.
     pub fn jwks(&mut self, issuer: &IssuerName, age: Option<Duration>, keys: usize) {
@@ -58,7 +64,7 @@ pub(super) fn render(metrics: &Metrics, extra: impl FnOnce(&mut Extra)) -> Resul
     let mut families = Families::default();
     let sums = lock(&metrics.registry).sums();
     requests(&mut families, metrics, &sums);
-    upstreams(&mut families, metrics, &sums);
+    upstreams(&mut families, metrics, &sums, &mut live);
     gateway(&mut families, metrics, &sums);
     policy(&mut families, metrics);
     issuers(&mut families, metrics, &mut live);
@@ -100,6 +106,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
                 removed.push(counter(&[("route", routes.name(route))], *count));
             }
             Series::UpstreamError { .. }
+            | Series::ConnectError { .. }
             | Series::Closed(_)
             | Series::ResetStream(_)
             | Series::StalledStream
@@ -123,7 +130,7 @@ fn requests(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     families.add(&names::REMOVED_FIELDS, removed);
 }
 
-fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
+fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums, live: &mut Extra) {
     let upstreams = lock(&metrics.upstreams);
     let durations = sums.histograms.iter().filter_map(|(span, distribution)| match *span {
         Span::Upstream(upstream) => Some(histogram(&[("upstream", upstreams.name(upstream))], distribution)),
@@ -137,6 +144,22 @@ fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         | Series::Decision { .. }
         | Series::Failure { .. }
         | Series::RemovedFields { .. }
+        | Series::ConnectError { .. }
+        | Series::Closed(_)
+        | Series::ResetStream(_)
+        | Series::StalledStream
+        | Series::AcceptError
+        | Series::Panic => None,
+    });
+    let refusals = sums.counters.iter().filter_map(|(series, count)| match *series {
+        Series::ConnectError { upstream, fault } => {
+            Some(counter(&[("upstream", upstreams.name(upstream)), ("cause", fault.as_str())], *count))
+        }
+        Series::Request { .. }
+        | Series::Decision { .. }
+        | Series::Failure { .. }
+        | Series::RemovedFields { .. }
+        | Series::UpstreamError { .. }
         | Series::Closed(_)
         | Series::ResetStream(_)
         | Series::StalledStream
@@ -151,7 +174,9 @@ fn upstreams(families: &mut Families, metrics: &Metrics, sums: &Sums) {
     });
     families.add(&names::UPSTREAM_DURATION, durations.collect());
     families.add(&names::UPSTREAM_ERRORS, errors.collect());
+    families.add(&names::CONNECT_ERRORS, refusals.collect());
     families.add(&names::UPSTREAM_CONNECTIONS, connections.collect());
+    families.add(&names::FAILING_ADDRESSES, std::mem::take(&mut live.failing_addresses));
 }
 
 fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
@@ -170,6 +195,7 @@ fn gateway(families: &mut Families, metrics: &Metrics, sums: &Sums) {
         | Series::Failure { .. }
         | Series::RemovedFields { .. }
         | Series::UpstreamError { .. }
+        | Series::ConnectError { .. }
         | Series::ResetStream(_)
         | Series::StalledStream
         | Series::AcceptError

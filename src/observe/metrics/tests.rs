@@ -298,6 +298,7 @@ fn every_metric_has_the_labels_it_is_documented_with() {
     worker.upstream(upstream, Duration::ZERO);
     worker.removed_fields(None, 1);
     worker.upstream_error(upstream, Reason::UpstreamTimeout);
+    worker.connect_error(upstream, ConnectFault::Refused);
     worker.connection_closed(Cause::Frames);
     StreamError::all().for_each(|error| worker.stream_reset(error));
     metrics.policy_applied("abc", Timestamp(1));
@@ -305,6 +306,7 @@ fn every_metric_has_the_labels_it_is_documented_with() {
     metrics.jwks_refresh(&issuer, RefreshOutcome::Changed);
     let scrape = Scrape::with(&metrics, |extra| {
         extra.jwks(&issuer, Some(Duration::ZERO), 1);
+        extra.failing_addresses(&UpstreamName::new("legacy"), 1);
         extra.token_cache(TokenCacheStats::default());
     });
     let own = scrape.types.keys().filter(|name| name.starts_with("scopegate_")).count();
