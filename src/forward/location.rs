@@ -2,7 +2,8 @@
 //!
 //! 1. Only a path, or a URL of the upstream's own origin, is rewritten. Everything else reaches the client as it is: it names
 //!    another server, or is relative to the request already.
-//! 2. A path that no request of the route can lead to is not rewritten.
+//! 2. A path that no request of the route can lead to is not rewritten, nor is one with dot segments: the client would
+//!    resolve them after the rewrite.
 //! 3. A rewrite never names a host that the policy does not: where the public origin is not known, the result is a path that
 //!    no client can read as a host.
 
@@ -71,6 +72,9 @@ impl Sides<'_> {
         };
         let (path, tail) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
         if !path.is_empty() && !path.starts_with('/') {
+            return None;
+        }
+        if has_dot_segment(path) {
             return None;
         }
         let path = self.rewrite.invert(path)?;
@@ -155,6 +159,15 @@ impl Sides<'_> {
     }
 }
 
+/// Whether a client would leave out segments of the path, as browsers read them: a backslash is a slash, and `%2e` a dot.
+fn has_dot_segment(path: &str) -> bool {
+    let is_dot = |segment: &str| {
+        let dots = segment.to_ascii_lowercase().replace("%2e", ".");
+        dots == "." || dots == ".."
+    };
+    path.split(['/', '\\']).any(is_dot)
+}
+
 fn is_scheme(text: &str) -> bool {
     text.eq_ignore_ascii_case("http") || text.eq_ignore_ascii_case("https")
 }
@@ -224,6 +237,12 @@ mod tests {
             (Some("/v1"), Some("/api"), PUBLIC, "/api/a", "https://api.example.com/v1/a"),
             (Some("/v1"), Some("/api"), PUBLIC, "/login", "/login"),
             (Some("/v1"), Some("/api"), PUBLIC, "/apis", "/apis"),
+            // What follows the prefix may not take it away again.
+            (Some("/v1"), Some("/api"), PUBLIC, "/api/../login", "/api/../login"),
+            (Some("/v1"), None, PUBLIC, "/../login", "/../login"),
+            (Some("/v1"), None, PUBLIC, "/a/.%2E/%2e%2E/login", "/a/.%2E/%2e%2E/login"),
+            (Some("/v1"), None, PUBLIC, "/a/..\\..\\login", "/a/..\\..\\login"),
+            (Some("/v1"), None, PUBLIC, "/a/...?x=/../b#/..", "https://api.example.com/v1/a/...?x=/../b#/.."),
             // The upstream's own origin.
             (None, None, PUBLIC, "http://orders.internal:9000/a", "https://api.example.com/a"),
             (None, None, PUBLIC, "HTTP://Orders.Internal:9000/a", "https://api.example.com/a"),
