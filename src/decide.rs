@@ -222,12 +222,15 @@ fn find<'s, 'p>(
 fn unmet<K: Knowledge>(need: Need, issuers: &Issuers, knowledge: &K) -> Reject {
     let reason = match need {
         Need::NewerKeys(issuer) if knowledge.is_failing(issuer) => Need::Keys(issuer).unmet(),
-        Need::NewerKeys(_) | Need::Keys(_) => need.unmet(),
+        Need::NewerKeys(_) | Need::ReplacedKeys(_) | Need::Keys(_) => need.unmet(),
     };
     let issuer = issuers.get(need.issuer()).map_or("", |issuer| issuer.name.as_str());
     let cause = match need {
         Need::Keys(_) => format!("issuer `{issuer}` has no keys that may be used"),
         Need::NewerKeys(_) => format!("issuer `{issuer}` has no key for the token's `kid` and `alg`"),
+        Need::ReplacedKeys(_) => {
+            format!("the signature is not that of a key of issuer `{issuer}` that the token could mean")
+        }
     };
     Reject::because(reason, cause)
 }

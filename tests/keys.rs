@@ -196,6 +196,28 @@ async fn a_storm_of_unknown_keys_is_one_fetch_a_cooldown() {
 }
 
 #[tokio::test]
+async fn keys_replaced_under_their_kid_are_found_once_a_cooldown() {
+    let rig =
+        Rig::with(Policy::default().issuer("key_refresh: { interval: 1h, unknown_kid_cooldown: 1h }")).await;
+    let old = rig.issuer.token().mint();
+    assert_eq!(rig.gateway.get("/orders/1").token(&old).send().await.status, 200);
+    let before = rig.issuer.jwks_requests();
+    rig.issuer.replace_keys();
+    assert_eq!(rig.get("/orders/1").send().await.status, 200);
+    assert_eq!(rig.issuer.jwks_requests() - before, 1);
+    assert_eq!(rig.gateway.get("/orders/1").token(&old).send().await.verdict(), "401 signature_invalid");
+    for _ in 0..20 {
+        let forged = rig.issuer.token().mint_with_signature(&[7; 64]);
+        assert_eq!(
+            rig.gateway.get("/orders/1").token(&forged).send().await.verdict(),
+            "401 signature_invalid"
+        );
+    }
+    assert_eq!(rig.issuer.jwks_requests() - before, 1, "within the cooldown");
+    assert_eq!(rig.get("/orders/1").send().await.status, 200, "good tokens are not disturbed");
+}
+
+#[tokio::test]
 async fn unknown_keys_while_the_issuer_is_down_ask_it_once_a_cooldown() {
     let rig =
         Rig::with(Policy::default().issuer("key_refresh: { interval: 1h, unknown_kid_cooldown: 1h }")).await;

@@ -32,7 +32,7 @@ pub use facts::{KeyThumbprint, TokenFacts};
 pub use issuer_template::IssuerTemplate;
 pub use policy::{
     AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, IssuerPolicy, Issuers, KeyRefresh, KeySource,
-    TenantAssertion, TokenTypes,
+    KeyToken, TenantAssertion, TokenTypes,
 };
 
 use crate::reject::{Reason, Reject};
@@ -63,15 +63,18 @@ pub trait Knowledge {
 pub enum Need {
     /// The issuer has no usable keys at all.
     Keys(IssuerIndex),
-    /// The issuer has keys, but none for this token's `kid`: it may have added one.
+    /// The issuer has keys, but none for this token's `kid` and `alg`: it may have added one.
     NewerKeys(IssuerIndex),
+    /// No key that the token could mean made its signature: the issuer may have replaced one under the same `kid`, or one
+    /// without `kid`.
+    ReplacedKeys(IssuerIndex),
 }
 
 impl Need {
     /// The issuer whose keys are needed.
     pub const fn issuer(self) -> IssuerIndex {
         match self {
-            Self::Keys(issuer) | Self::NewerKeys(issuer) => issuer,
+            Self::Keys(issuer) | Self::NewerKeys(issuer) | Self::ReplacedKeys(issuer) => issuer,
         }
     }
 
@@ -80,6 +83,7 @@ impl Need {
         match self {
             Self::Keys(_) => Reason::KeysUnavailable,
             Self::NewerKeys(_) => Reason::KeyUnknown,
+            Self::ReplacedKeys(_) => Reason::SignatureInvalid,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{ClaimPath, IssuerTemplate};
-use crate::types::{Issuer, IssuerIndex, IssuerName, Scope};
+use crate::types::{Issuer, IssuerIndex, IssuerName, Scope, Secret};
 
 /// A signature algorithm this gateway verifies (RFC 7518 §3.1, RFC 8037). Asymmetric only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,13 +29,17 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
-    /// Ed25519 under its polymorphic name.
+    /// ECDSA on P-521 with SHA-512.
+    Es512,
+    /// EdDSA on Ed25519, under the name that leaves the curve to the key (RFC 8037 §3.1).
     EdDsa,
+    /// The same under its own name (RFC 9864 §2.2).
+    Ed25519,
 }
 
 impl Algorithm {
     /// All algorithms.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -44,7 +48,9 @@ impl Algorithm {
         Self::Ps512,
         Self::Es256,
         Self::Es384,
+        Self::Es512,
         Self::EdDsa,
+        Self::Ed25519,
     ];
 
     /// The `alg` value, compared exactly: `rs256` or `NoNe` are nothing.
@@ -58,7 +64,9 @@ impl Algorithm {
             Self::Ps512 => "PS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
+            Self::Ed25519 => "Ed25519",
         }
     }
 
@@ -156,6 +164,15 @@ pub struct KeyRefresh {
     pub max_stale: Duration,
 }
 
+/// The bearer token that an issuer's keys are asked for with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyToken {
+    /// In this file, read for each fetch: whoever issues the token may replace it there.
+    File(PathBuf),
+    /// This one.
+    Fixed(Secret),
+}
+
 /// How one issuer's tokens are validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerPolicy {
@@ -183,6 +200,8 @@ pub struct IssuerPolicy {
     pub refresh: KeyRefresh,
     /// Whether keys may be fetched over plain HTTP: only from a loopback address, for development.
     pub plain_http: bool,
+    /// The token that its keys are asked for with. Only the server of the configured URL gets it.
+    pub key_token: Option<KeyToken>,
     /// PEM of the authorities to trust instead of the public ones when keys are fetched.
     pub ca: Option<std::sync::Arc<[u8]>>,
     /// How clients must ask for scopes.

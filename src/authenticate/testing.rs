@@ -39,6 +39,9 @@ pub(crate) static P256: LazyLock<TestKey> = LazyLock::new(TestKey::p256);
 pub(crate) static P384: LazyLock<TestKey> = LazyLock::new(|| {
     TestKey::Ec(crypto::EcdsaKeyPair::generate(&crypto::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(), "P-384")
 });
+pub(crate) static P521: LazyLock<TestKey> = LazyLock::new(|| {
+    TestKey::Ec(crypto::EcdsaKeyPair::generate(&crypto::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap(), "P-521")
+});
 pub(crate) static ED25519: LazyLock<TestKey> =
     LazyLock::new(|| TestKey::Ed(crypto::Ed25519KeyPair::generate().unwrap()));
 
@@ -53,6 +56,7 @@ impl TestKey {
             "RSA" => &RSA,
             "OKP" => &ED25519,
             _ if algorithm == Algorithm::Es384 => &P384,
+            _ if algorithm == Algorithm::Es512 => &P521,
             _ => &P256,
         }
     }
@@ -210,6 +214,7 @@ pub(crate) fn policy() -> IssuerPolicy {
             max_stale: Duration::from_secs(86_400),
         },
         plain_http: false,
+        key_token: None,
         ca: None,
         advertised_scopes: super::AdvertisedScopes::default(),
     }

@@ -20,6 +20,14 @@ const P384: [u8; 48] = [
     0x0d, 0xb2, 0x48, 0xb0, 0xa7, 0x7a, 0xec, 0xec, 0x19, 0x6a, 0xcc, 0xc5, 0x29, 0x73,
 ];
 
+/// The order n of P-521 (SP 800-186 §3.2.1.5), big-endian.
+const P521: [u8; 66] = [
+    0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfa,
+    0x51, 0x86, 0x87, 0x83, 0xbf, 0x2f, 0x96, 0x6b, 0x7f, 0xcc, 0x01, 0x48, 0xf7, 0x09, 0xa5, 0xd0, 0x3b,
+    0xb5, 0xc9, 0xb8, 0x89, 0x9c, 0x47, 0xae, 0xbb, 0x6f, 0xb7, 0x1e, 0x91, 0x38, 0x64, 0x09,
+];
+
 /// The token with the twin of its signature; `None` for one whose signature has another length than those of ECDSA.
 ///
 /// An Ed25519 signature is as long as one on P-256. What is made of it is no token anybody has.
@@ -28,6 +36,7 @@ pub fn of(token: &str) -> Option<String> {
     let order = match signature.len() {
         86 => P256.as_slice(),
         128 => P384.as_slice(),
+        176 => P521.as_slice(),
         _ => return None,
     };
     let mut bytes = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -54,7 +63,7 @@ fn negate(number: &mut [u8], order: &[u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authenticate::testing::{self, P256, P384};
+    use crate::authenticate::testing::{self, P256, P384, P521};
     use crate::authenticate::{Algorithm, keys::KeySet};
     use crate::authenticate::{AlgorithmSet, keys::VerificationKey};
 
@@ -65,7 +74,9 @@ mod tests {
 
     #[test]
     fn the_twin_of_a_good_token_is_as_good_and_its_twin_is_the_token() {
-        for (algorithm, key) in [(Algorithm::Es256, &P256), (Algorithm::Es384, &P384)] {
+        for (algorithm, key) in
+            [(Algorithm::Es256, &P256), (Algorithm::Es384, &P384), (Algorithm::Es512, &P521)]
+        {
             let jwks = serde_json::json!({ "keys": [key.jwk("k")] }).to_string();
             let (set, _) = KeySet::from_jwks(jwks.as_bytes(), AlgorithmSet::from_iter([algorithm])).unwrap();
             let token = key.sign(algorithm, &testing::header(algorithm, "k"), &testing::claims());

@@ -23,6 +23,7 @@ mod raw_scopes;
 mod raw_values;
 mod read;
 mod schema;
+pub mod token_file;
 mod url;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::raw_values::{OneOrMany, RawDuration, RawTokenType};
+use super::raw_values::{OneOrMany, RawDuration, RawSecret, RawTokenType};
 
 /// An authorization server.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ pub(super) struct RawIssuer {
     pub(super) issuer: String,
     /// Where its keys come from.
     pub(super) keys: RawKeys,
-    /// Allowed signature algorithms: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
+    /// Allowed signature algorithms: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`, `Ed25519`.
     #[schemars(length(min = 1))]
     pub(super) algorithms: Vec<String>,
     /// The kind of token: `at+jwt` (the default), or what is accepted instead.
@@ -54,6 +54,8 @@ pub(super) struct RawKeys {
     pub(super) jwks_uri: Option<String>,
     /// A file with its JWK Set.
     pub(super) jwks_file: Option<String>,
+    /// The bearer token that the server asks for: `{ file: … }`, which is read for each fetch, or `{ env: … }`.
+    pub(super) token: Option<RawSecret>,
     /// PEM file of the authorities to trust instead of the public ones when they are fetched.
     pub(super) ca: Option<String>,
 }
@@ -80,7 +82,7 @@ pub(super) struct RawClaims {
 pub(super) struct RawKeyRefresh {
     /// Fetched again after this long. Default `5m`.
     pub(super) interval: Option<RawDuration>,
-    /// At most one fetch for unknown key ids in this long. Default `30s`.
+    /// At most one fetch for unknown key ids and wrong signatures in this long. Default `30s`.
     pub(super) unknown_kid_cooldown: Option<RawDuration>,
     /// The last good keys are used for this long. Default `24h`.
     pub(super) max_stale: Option<RawDuration>,

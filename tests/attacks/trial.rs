@@ -62,13 +62,25 @@ pub(crate) struct Trial {
 /// A canary sings after this many rows.
 const CANARY: usize = 50;
 
+/// Keys are fetched at the start, and once for forged tokens.
+pub(crate) const RARE: &str = "key_refresh: { interval: 1h, unknown_kid_cooldown: 1h }";
+
 /// The target of the rows.
 const TARGET: &str = "/orders/attack";
 
 impl Trial {
-    /// With the default policy, but for a refresh of the keys that would be a call to the issuer in the middle.
+    /// With the default policy, but for fetches of keys, which would be calls to the issuer in the middle.
     pub(crate) async fn start() -> Self {
-        Self::with(Policy::default().issuer("key_refresh: { interval: 1h }")).await
+        Self::with(Policy::default().issuer(RARE)).await.without_fetches().await
+    }
+
+    /// Uses up the one fetch that forged tokens cause in a cooldown, which must be long.
+    pub(crate) async fn without_fetches(mut self) -> Self {
+        let forged = self.rig.issuer.token().mint_with_signature(&[7; 64]);
+        let response = self.rig.gateway.get(TARGET).token(&forged).send().await;
+        assert_eq!(response.verdict(), "401 signature_invalid");
+        self.also_refused(&response.verdict(), 1);
+        self
     }
 
     /// With this policy, which must permit the usual token at `/orders/{*rest}`.

@@ -257,7 +257,7 @@ fn issuers_are_strict() {
         ("algorithms: [RS256]", "algorithms: [⟦HS256]", "symmetric"),
         ("algorithms: [RS256]", "algorithms: [⟦none]", "no signature"),
         ("algorithms: [RS256]", "algorithms: [⟦rs256]", "compared exactly"),
-        ("algorithms: [RS256]", "algorithms: [⟦ES512]", "not a supported algorithm"),
+        ("algorithms: [RS256]", "algorithms: [⟦ES256K]", "not a supported algorithm"),
         ("algorithms: [RS256]", "algorithms: ⟦[]", "no algorithm is allowed"),
         (
             "issuer: https://idp.example.com/",
@@ -276,6 +276,12 @@ fn issuers_are_strict() {
         ),
         ("keys: { discovery: true }", "keys: ⟦{ discovery: false }", "exactly one source"),
         ("keys: { discovery: true }", "keys: { jwks_file: ⟦missing.json }", "no such file"),
+        (
+            "keys: { discovery: true }",
+            "keys: { discovery: true, token: { file: ⟦missing.token } }",
+            "no such file",
+        ),
+        ("keys: { discovery: true }", "keys: { discovery: true, token: ⟦{} }", "a secret is either"),
         ("keys: { discovery: true }", "keys: { discovery: true }\n    leeway: ⟦1h", "`leeway` above 5m"),
         (
             "keys: { discovery: true }",

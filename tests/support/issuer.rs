@@ -268,6 +268,13 @@ impl TestIssuer {
         self.withdraw_old_keys();
     }
 
+    /// Replaces all keys by others with the same `kid`s.
+    pub fn replace_keys(&self) {
+        for keys in self.state.keys.lock().unwrap().iter_mut() {
+            *keys = Arc::new(Keys::generate(keys.generation));
+        }
+    }
+
     /// A token in the making: an RFC 9068 access token for [`AUDIENCE`] with the scope `orders:read`, for ten minutes.
     pub fn token(&self) -> TokenBuilder {
         static COUNTER: AtomicU64 = AtomicU64::new(1);

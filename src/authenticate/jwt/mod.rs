@@ -184,18 +184,11 @@ impl<'t> Unverified<'t> {
         if !found.is_empty() {
             return Ok(found);
         }
-        match kid {
-            // The issuer publishes this key for something else: newer keys would not change that.
-            Some(kid) if keys.has_kid(kid) => Err(Stop::Reject(Reject::because(
-                Reason::KeyUnknown,
-                "the key with this `kid` is not for this `alg`",
-            ))),
-            Some(_) | None => Err(self.need(Need::NewerKeys(issuer), policy, now)),
-        }
+        Err(self.need(Need::NewerKeys(issuer), policy, now))
     }
 
-    /// No key that was tried signed the token. If they were keys without `kid`, the issuer may have a newer key
-    /// with the token's `kid`.
+    /// No key that was tried signed the token. If they were keys without `kid`, the issuer may have a newer key with the
+    /// token's `kid`; else it may have replaced a key and kept its `kid`, if it has one.
     fn unsigned(
         &self,
         keys: Option<&KeySet>,
@@ -206,6 +199,9 @@ impl<'t> Unverified<'t> {
         let kid = self.header.get("kid").and_then(Json::as_str);
         if kid.zip(keys).is_some_and(|(kid, keys)| !keys.has_kid(kid)) {
             return self.need(Need::NewerKeys(issuer), policy, now);
+        }
+        if claims::plausible(&self.claims, policy, now).is_ok() {
+            return Stop::Need(Need::ReplacedKeys(issuer));
         }
         let cause = match kid {
             Some(kid) => format!("the signature is not that of the key {} (unverified)", Quoted(kid)),

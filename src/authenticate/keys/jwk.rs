@@ -37,7 +37,8 @@ pub(super) fn parse(item: &Json, allowed: AlgorithmSet) -> Result<Vec<Verificati
         AlgorithmParameters::RSA(_) => RSA.as_slice(),
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => &[Algorithm::Es256],
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => &[Algorithm::Es384],
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDsa],
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P521 => &[Algorithm::Es512],
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &ED25519,
         _ => return Err("its kty or crv is not supported"),
     };
     let algorithms = algorithms(object, fitting, allowed)?;
@@ -69,8 +70,8 @@ pub(in crate::authenticate) const fn key_type(algorithm: Algorithm) -> &'static 
         | Algorithm::Ps256
         | Algorithm::Ps384
         | Algorithm::Ps512 => "RSA",
-        Algorithm::Es256 | Algorithm::Es384 => "EC",
-        Algorithm::EdDsa => "OKP",
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 => "EC",
+        Algorithm::EdDsa | Algorithm::Ed25519 => "OKP",
     }
 }
 
@@ -82,6 +83,9 @@ const RSA: [Algorithm; 6] = [
     Algorithm::Ps384,
     Algorithm::Ps512,
 ];
+
+/// Two names of one algorithm: a key with the one serves tokens with the other (RFC 9864 §2.2).
+const ED25519: [Algorithm; 2] = [Algorithm::EdDsa, Algorithm::Ed25519];
 
 /// `use` and `key_ops`, where they are there, must permit verifying (RFC 7517 §4.2 – §4.3).
 fn check_purpose(object: &Object) -> Result<(), &'static str> {
@@ -116,7 +120,8 @@ fn algorithms(
     let fits = |algorithm: &Algorithm| fitting.contains(algorithm);
     let wanted = match object.get_set("alg") {
         None => fitting.to_vec(),
-        Some(alg) => match alg.as_str().and_then(named) {
+        Some(alg) => match alg.as_str().and_then(Algorithm::from_name) {
+            Some(algorithm) if fits(&algorithm) && ED25519.contains(&algorithm) => ED25519.to_vec(),
             Some(algorithm) if fits(&algorithm) => vec![algorithm],
             Some(_) => return Err("its alg does not fit its kty and crv"),
             None => return Err("its alg is not a supported signature algorithm"),
@@ -127,14 +132,6 @@ fn algorithms(
         return Err("the issuer's `algorithms` do not allow it");
     }
     Ok(usable)
-}
-
-/// In a key, `Ed25519` says what `EdDSA` says together with the curve (RFC 9864 §2.2); in a token it is another name.
-fn named(alg: &str) -> Option<Algorithm> {
-    match alg {
-        "Ed25519" => Some(Algorithm::EdDsa),
-        _ => Algorithm::from_name(alg),
-    }
 }
 
 fn thumbprint(parameters: &AlgorithmParameters) -> Result<KeyThumbprint, &'static str> {
@@ -170,7 +167,8 @@ fn material(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Result<Pa
         Algorithm::Ps512 => rsa(parameters, &crypto::RSA_PSS_2048_8192_SHA512),
         Algorithm::Es256 => ec(parameters, &crypto::ECDSA_P256_SHA256_FIXED, 32),
         Algorithm::Es384 => ec(parameters, &crypto::ECDSA_P384_SHA384_FIXED, 48),
-        Algorithm::EdDsa => ed25519(parameters),
+        Algorithm::Es512 => ec(parameters, &crypto::ECDSA_P521_SHA512_FIXED, 66),
+        Algorithm::EdDsa | Algorithm::Ed25519 => ed25519(parameters),
     }
 }
 

@@ -65,6 +65,7 @@ impl Parser<'_, '_> {
         }
         let (keys, plain_http) = keys?;
         let ca = raw.keys.ca.as_ref().and_then(|file| self.key_ca(file, &keys, plain_http, node));
+        let key_token = raw.keys.token.as_ref().and_then(|token| self.key_token(token, &keys, node));
         Some(IssuerPolicy {
             name: IssuerName::new(name),
             issuer: Issuer::new(raw.issuer.as_str()),
@@ -78,6 +79,7 @@ impl Parser<'_, '_> {
             claims,
             refresh: self.key_refresh(&raw.key_refresh, node),
             plain_http,
+            key_token,
             ca,
             advertised_scopes: self.advertised_scopes(&raw.advertised_scopes, node),
             token_header: self.token_header(raw.token_header.as_deref(), node),

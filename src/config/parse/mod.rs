@@ -15,6 +15,7 @@ mod groups;
 mod identity;
 mod issuer_tenants;
 mod issuers;
+mod key_token;
 mod listen;
 mod matches;
 mod require;

@@ -4,10 +4,12 @@
 //! 2. An answer is 200 and at most 1 MiB as it comes over the wire; a content coding is refused, so nothing can unfold.
 //! 3. At most two redirects, and none that leaves scheme, host and port: an answer never chooses whom to ask next.
 //! 4. `http` only where the caller allows it, and then only to loopback addresses.
-//! 5. Nothing is sent that identifies anybody: no credentials, no cookies, no referrer.
+//! 5. Nothing is sent that identifies anybody: no cookies, no referrer, and no credentials but the token that the caller gives
+//!    ([`Fetcher::with_token`]), which a redirect never carries to another server.
 //! 6. Where a proxy is configured, `https` goes through a tunnel of it (`tunnel`); the certificate at its other end is
 //!    verified as without. `http` is asked directly, since it is on this machine.
 
+mod target;
 mod tunnel;
 
 use std::net::SocketAddr;
@@ -16,8 +18,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::header::InvalidHeaderValue;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -29,9 +32,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use target::Target;
+
 use crate::snapshot::EgressProxy;
 use crate::state::clock;
 use crate::state::trust::OwnOrChained;
+use crate::types::Secret;
 
 /// Most bytes of an answer's body.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -87,8 +93,13 @@ pub enum FetchError {
     #[error("the body has a content coding")]
     Encoded,
     /// A redirect leads elsewhere, or there are too many.
-    #[error("the redirect is refused: {0}")]
-    Redirect(&'static str),
+    #[error("the redirect{} is refused: {reason}", to.as_deref().map(|to| format!(" to {to:?}")).unwrap_or_default())]
+    Redirect {
+        /// Why.
+        reason: &'static str,
+        /// Where it leads, as the server wrote it, cut after 200 characters.
+        to: Option<Box<str>>,
+    },
     /// It took too long altogether.
     #[error("timed out")]
     Timeout,
@@ -130,6 +141,8 @@ pub struct Fetcher {
     tls: TlsConnector,
     timeout: Duration,
     egress: Egress,
+    /// The value of Authorization, if there is one.
+    authorization: Option<HeaderValue>,
 }
 
 /// The proxy that fetchers go through at this moment, if any. Clones share it.
@@ -164,7 +177,18 @@ impl Fetcher {
             .with_custom_certificate_verifier(Arc::new(OwnOrChained::new(verifier, own)))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout: TIMEOUT, egress })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout: TIMEOUT, egress, authorization: None })
+    }
+
+    /// The same with a bearer token (RFC 6750 §2.1) for the server of the URL.
+    ///
+    /// # Errors
+    ///
+    /// A token that cannot stand in a header field.
+    pub fn with_token(self, token: &Secret) -> Result<Self, InvalidHeaderValue> {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
     }
 
     /// The same with another time limit.
@@ -190,12 +214,13 @@ impl Fetcher {
                 Answer::Moved(path) => target.path = path,
             }
         }
-        Err(FetchError::Redirect("more than two"))
+        Err(FetchError::Redirect { reason: "there are more than two", to: Some(target.path.into()) })
     }
 
     async fn exchange(&self, target: &Target) -> Result<Answer, FetchError> {
         if target.scheme == Scheme::HTTP {
-            return converse(connect(&target.host, target.port, true).await?, target).await;
+            let stream = connect(&target.host, target.port, true).await?;
+            return converse(stream, target, self.authorization.as_ref()).await;
         }
         match self.egress.0.load_full().filter(|proxy| tunnel::is_used(proxy, &target.host)) {
             Some(proxy) => self.secure(tunnel::open(&proxy, target).await?, target).await,
@@ -210,7 +235,7 @@ impl Fetcher {
     {
         let name = ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url("no legal host"))?;
         let stream = self.tls.connect(name, stream).await.map_err(FetchError::Tls)?;
-        converse(stream, target).await
+        converse(stream, target, self.authorization.as_ref()).await
     }
 }
 
@@ -231,66 +256,6 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FetcherError
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").field("timeout", &self.timeout).finish_non_exhaustive()
-    }
-}
-
-/// A URL that may be fetched.
-struct Target {
-    scheme: Scheme,
-    /// As it stands in the URL.
-    authority: Authority,
-    /// Without the brackets of an IPv6 address.
-    host: String,
-    port: u16,
-    path: String,
-}
-
-impl Target {
-    fn parse(uri: &Uri, plain: Plain) -> Result<Self, FetchError> {
-        let scheme = match (uri.scheme_str(), plain) {
-            (Some("https"), _) => Scheme::HTTPS,
-            (Some("http"), Plain::Loopback) => Scheme::HTTP,
-            (Some("http"), Plain::Refuse) => return Err(FetchError::Url("plain HTTP is not allowed")),
-            (Some(_) | None, _) => return Err(FetchError::Url("it is not https")),
-        };
-        let authority = uri.authority().ok_or(FetchError::Url("it has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(FetchError::Url("it holds a user name"));
-        }
-        let default = if scheme == Scheme::HTTP { 80 } else { 443 };
-        Ok(Self {
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(default),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-            authority: authority.clone(),
-            scheme,
-        })
-    }
-
-    /// Where a redirect from here leads: another path of the same server, or nowhere.
-    fn redirected(&self, headers: &HeaderMap) -> Result<String, FetchError> {
-        let location = headers
-            .get(header::LOCATION)
-            .and_then(|location| location.to_str().ok())
-            .ok_or(FetchError::Redirect("no Location"))?;
-        if location.starts_with('/') && !location.starts_with("//") {
-            let path: Uri = location.parse().map_err(|_| FetchError::Redirect("no legal Location"))?;
-            return Ok(path.path_and_query().map_or("/", |path| path.as_str()).to_owned());
-        }
-        let elsewhere = FetchError::Redirect("it leaves the server");
-        let Ok(uri) = location.parse::<Uri>() else {
-            return Err(elsewhere);
-        };
-        match Self::parse(&uri, Plain::Loopback) {
-            Ok(next)
-                if next.scheme == self.scheme
-                    && next.host.eq_ignore_ascii_case(&self.host)
-                    && next.port == self.port =>
-            {
-                Ok(next.path)
-            }
-            Ok(_) | Err(_) => Err(elsewhere),
-        }
     }
 }
 
@@ -318,7 +283,11 @@ async fn connect(host: &str, port: u16, loopback_only: bool) -> Result<TcpStream
 }
 
 /// One request on one connection, which is closed after it.
-async fn converse<S>(stream: S, target: &Target) -> Result<Answer, FetchError>
+async fn converse<S>(
+    stream: S,
+    target: &Target,
+    authorization: Option<&HeaderValue>,
+) -> Result<Answer, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -328,7 +297,7 @@ where
         .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(FetchError::Http)?;
-    let request = Request::get(target.path.as_str())
+    let mut request = Request::get(target.path.as_str())
         .header(header::HOST, target.authority.as_str())
         .header(header::ACCEPT, "application/jwk-set+json, application/json;q=0.9, */*;q=0.5")
         .header(header::ACCEPT_ENCODING, "identity")
@@ -336,6 +305,9 @@ where
         .header(header::CONNECTION, "close")
         .body(Empty::new())
         .map_err(|_| FetchError::Url("no legal path"))?;
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+    }
     let exchange = async {
         let response = sender.send_request(request).await.map_err(FetchError::Http)?;
         answer(response, target).await

@@ -65,7 +65,7 @@ async fn a_redirect_stays_on_the_server() {
         _ => Reply::ok("{}"),
     })
     .await;
-    for path in ["/relative", "/once"] {
+    for path in ["/relative", "/name", "/once"] {
         assert!(get(&server, path).await.is_ok(), "{path}");
     }
     for path in [
@@ -77,12 +77,13 @@ async fn a_redirect_stays_on_the_server() {
         "/https",
         "/user",
         "/file",
-        "/name",
         "/nowhere",
     ] {
         let error = get(&server, path).await.unwrap_err();
-        assert!(matches!(error, FetchError::Redirect(_)), "{path}: {error:?}");
+        assert!(matches!(error, FetchError::Redirect { .. }), "{path}: {error:?}");
     }
+    let error = get(&server, "/file").await.unwrap_err().to_string();
+    assert_eq!(error, "the redirect to \"file:///etc/passwd\" is refused: it leads to another server");
     assert_eq!(server.count("/circle"), 3);
     assert!(other.heads().is_empty(), "nobody else was asked");
 }

@@ -25,7 +25,7 @@ pub(super) async fn jwks_uri(policy: &IssuerPolicy, fetcher: &Fetcher) -> Result
                     FetchError::Status { status, retry_after } => {
                         *status != StatusCode::TOO_MANY_REQUESTS && retry_after.is_none()
                     }
-                    FetchError::Redirect(_)
+                    FetchError::Redirect { .. }
                     | FetchError::Http(_)
                     | FetchError::Body(_)
                     | FetchError::Encoded => true,
@@ -51,6 +51,16 @@ pub(super) async fn jwks_uri(policy: &IssuerPolicy, fetcher: &Fetcher) -> Result
         }
     }
     Err(first.unwrap_or(RefreshError::Issuer("it has no location")))
+}
+
+/// Whether a URL has scheme, host and port of the issuer.
+pub(super) fn is_of_issuer(url: &Uri, policy: &IssuerPolicy) -> bool {
+    let origin = |url: &Uri| {
+        let scheme = url.scheme_str()?.to_owned();
+        let default = if scheme == "https" { 443 } else { 80 };
+        Some((scheme, url.host()?.to_ascii_lowercase(), url.port_u16().unwrap_or(default)))
+    };
+    policy.issuer.as_str().parse().is_ok_and(|issuer| origin(url).is_some() && origin(url) == origin(&issuer))
 }
 
 /// Where metadata may be, in the order of RFC 8414 §3.1 and §5: inserted before the path under both names, then appended.

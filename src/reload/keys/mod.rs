@@ -12,10 +12,12 @@
 mod discovery;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use http::Uri;
+use http::header::InvalidHeaderValue;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -23,7 +25,8 @@ use tokio::time::sleep_until;
 use super::fetch::{FetchError, Fetcher, Plain};
 use crate::authenticate::json::JsonError;
 use crate::authenticate::keys::{JwksError, KeySet, KeyWarning};
-use crate::authenticate::{IssuerPolicy, KeySource};
+use crate::authenticate::{IssuerPolicy, KeySource, KeyToken};
+use crate::config::token_file::{TokenFileError, read_bearer_token};
 use crate::observe::metrics::RefreshOutcome;
 use crate::state::clock;
 use crate::state::issuer::IssuerCell;
@@ -69,13 +72,34 @@ pub enum RefreshError {
     /// The keys are not usable.
     #[error(transparent)]
     Set(#[from] JwksError),
+    /// The token that the server asks for cannot be read.
+    #[error("the token in {} cannot be used", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TokenFileError,
+    },
+    /// The token cannot stand in a header field.
+    #[error("the token cannot stand in a header field")]
+    Field(#[source] InvalidHeaderValue),
+    /// The process ends.
+    #[error("the process ends")]
+    Aborted,
 }
 
 impl RefreshError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Metadata { source, .. } | Self::Keys { source, .. } => source.retry_after(),
-            Self::Issuer(_) | Self::Json(_) | Self::OtherIssuer(..) | Self::KeysUri(_) | Self::Set(_) => None,
+            Self::Issuer(_)
+            | Self::Json(_)
+            | Self::OtherIssuer(..)
+            | Self::KeysUri(_)
+            | Self::Set(_)
+            | Self::Token { .. }
+            | Self::Field(_)
+            | Self::Aborted => None,
         }
     }
 }
@@ -197,15 +221,40 @@ pub async fn fetch_keys(
     policy: &IssuerPolicy,
     fetcher: &Fetcher,
 ) -> Result<(KeySet, Vec<KeyWarning>), RefreshError> {
-    let url = match &policy.keys {
-        KeySource::Discovery => discovery::jwks_uri(policy, fetcher).await?,
-        KeySource::Uri(uri) => uri.clone(),
+    let authorized = match &policy.key_token {
+        Some(token) => Some(authorized(fetcher, token).await?),
+        None => None,
+    };
+    let with_token = authorized.as_ref().unwrap_or(fetcher);
+    let (url, fetcher) = match &policy.keys {
+        KeySource::Discovery => {
+            let url = discovery::jwks_uri(policy, with_token).await?;
+            // The token is for the server of the issuer: metadata does not choose who else gets it.
+            let fetcher = if discovery::is_of_issuer(&url, policy) { with_token } else { fetcher };
+            (url, fetcher)
+        }
+        KeySource::Uri(uri) => (uri.clone(), with_token),
         KeySource::File { content, .. } => return Ok(KeySet::from_jwks(content, policy.algorithms)?),
     };
     match fetcher.get(&url, plain(policy)).await {
         Ok(text) => Ok(KeySet::from_jwks(&text, policy.algorithms)?),
         Err(source) => Err(RefreshError::Keys { url, source }),
     }
+}
+
+/// A fetcher with the token as it is now.
+async fn authorized(fetcher: &Fetcher, token: &KeyToken) -> Result<Fetcher, RefreshError> {
+    let token = match token {
+        KeyToken::Fixed(token) => token.clone(),
+        KeyToken::File(path) => {
+            let path = path.clone();
+            let read =
+                tokio::task::spawn_blocking(move || read_bearer_token(&path).map_err(|error| (path, error)));
+            let read = read.await.map_err(|_| RefreshError::Aborted)?;
+            read.map_err(|(path, source)| RefreshError::Token { path, source })?
+        }
+    };
+    fetcher.clone().with_token(&token).map_err(RefreshError::Field)
 }
 
 const fn plain(policy: &IssuerPolicy) -> Plain {

@@ -375,3 +375,65 @@ fn pauses_double_up_to_the_interval() {
         assert!((0.9..=1.1).contains(&factor), "{factor}");
     }
 }
+
+#[tokio::test]
+async fn the_token_is_read_for_each_fetch_and_goes_to_one_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "first\n").unwrap();
+    let server = Server::start(|_| Reply::ok(jwks(&[P256.jwk("a")]))).await;
+    let mut policy = local(&server, "/keys");
+    policy.key_token = Some(KeyToken::File(path.clone()));
+    let mut running = Running::start(policy);
+    assert_eq!(running.next().await, RefreshOutcome::Changed);
+    std::fs::write(&path, "second\n").unwrap();
+    running.cell.request_newer(Instant::now()).unwrap().await;
+    assert_eq!(running.next().await, RefreshOutcome::Unchanged);
+    let sent: Vec<bool> = ["Bearer first", "Bearer second"]
+        .iter()
+        .zip(server.heads())
+        .map(|(token, head)| head.contains(&format!("authorization: {token}\r\n")))
+        .collect();
+    assert_eq!(sent, [true, true]);
+    // Without a usable token, nothing is asked.
+    std::fs::write(&path, "").unwrap();
+    let cell = IssuerCell::new(running.cell.policy().clone());
+    let mut running = Running::of(cell);
+    assert_eq!(running.next().await, RefreshOutcome::Failed);
+    let (_, error) = running.cell.status(Instant::now()).last_error.unwrap();
+    assert_eq!(*error, *format!("the token in {} cannot be used: the file is empty", path.display()));
+    assert_eq!(server.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn metadata_does_not_choose_who_gets_the_token() {
+    let other = Server::start(|_| Reply::ok(jwks(&[P256.jwk("a")]))).await;
+    let urls = Arc::new(Mutex::new((String::new(), String::new())));
+    let script = Arc::clone(&urls);
+    let server = Server::start(move |path| {
+        let (issuer, keys) = &*script.lock().unwrap();
+        match path {
+            "/.well-known/oauth-authorization-server" => {
+                Reply::ok(json!({"issuer": issuer, "jwks_uri": keys}).to_string())
+            }
+            _ => Reply::ok(jwks(&[P256.jwk("a")])),
+        }
+    })
+    .await;
+    for (keys, gets_it) in [(other.uri("/keys").to_string(), false), (server.uri("/keys").to_string(), true)]
+    {
+        *urls.lock().unwrap() = (server.origin(), keys);
+        let mut policy = local(&server, "/");
+        policy.keys = KeySource::Discovery;
+        policy.issuer = Issuer::new(server.origin());
+        policy.key_token = Some(KeyToken::Fixed(crate::types::Secret::new("fixed")));
+        let mut running = Running::start(policy);
+        assert_eq!(running.next().await, RefreshOutcome::Changed);
+        assert_eq!(
+            server.heads().iter().filter(|head| head.contains("GET /keys ")).count(),
+            usize::from(gets_it)
+        );
+    }
+    assert!(server.heads().iter().all(|head| head.contains("authorization: Bearer fixed\r\n")));
+    assert!(other.heads().iter().all(|head| !head.contains("authorization")) && !other.heads().is_empty());
+}
