@@ -859,3 +859,58 @@ async fn fields_with_confusable_names_pass_by_opt_in_and_are_told_of() {
     let quiet = rig.gateway.wait_for_log(|line| line["path"] == "/legacy/b").await;
     assert!(quiet.get("removed_headers").is_none(), "{quiet}");
 }
+
+#[tokio::test]
+async fn a_web_socket_that_does_not_come_about_has_its_cause() {
+    let rig = Rig::routes(
+        "\n- { id: plain, match: { host: api.example.com, path: /plain }, public: true, upstream: orders }\n\
+         - { id: socket, match: { host: api.example.com, path: /socket }, public: true, upstream: orders, forward: { websocket: true } }\n",
+    )
+    .await;
+    let handshake = |path: &str| rig.gateway.get(path).upgrade();
+    let gateway = &rig.gateway;
+    let cause = |id: String| async move {
+        let entry = gateway.wait_for_log(|entry| entry["request_id"] == id.as_str()).await;
+        entry["cause"].as_str().map(str::to_owned)
+    };
+    let sent = |call: support::Call| async move {
+        let response = call.send().await;
+        assert_eq!(response.status, 200);
+        cause(response.header("x-request-id").unwrap().to_owned()).await
+    };
+    for (call, wanted) in [
+        (handshake("/plain"), Some("set `forward.websocket: true`")),
+        (handshake("/socket"), Some("the upstream answered the WebSocket handshake with 200 instead of 101")),
+        (handshake("/socket").header("Sec-WebSocket-Version", "13"), Some("handshake is not valid")),
+        (
+            rig.gateway.get("/plain").header("Connection", "upgrade").header("Upgrade", "websocket, h2c"),
+            Some("handshake is not valid"),
+        ),
+        (rig.gateway.get("/plain").header("Connection", "upgrade").header("Upgrade", "h2c"), None),
+        (rig.gateway.get("/plain"), None),
+    ] {
+        let what = format!("{call:?}");
+        let found = sent(call).await;
+        match wanted {
+            Some(wanted) => {
+                assert!(found.as_ref().is_some_and(|found| found.contains(wanted)), "{what}: {found:?}")
+            }
+            None => assert_eq!(found, None, "{what}"),
+        }
+    }
+    rig.upstream.answers(|_| Reply::Upgrade);
+    let mut client = Client::connect(rig.gateway.address()).await;
+    client.send(handshake("/socket").bytes()).await;
+    let head = client.until("\r\n\r\n").await.to_ascii_lowercase();
+    client.finish().await;
+    assert!(client.closes().await);
+    let id = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap().to_ascii_uppercase();
+    assert_eq!(cause(id).await, None);
+    // A 101 for another protocol is told apart from one that nobody asked for.
+    rig.upstream
+        .answers(|_| Reply::Bytes("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".into()));
+    let response = handshake("/socket").send().await;
+    assert_eq!(response.verdict(), "502 upstream_invalid");
+    let id = response.header("x-request-id").unwrap().to_owned();
+    assert_eq!(cause(id).await.as_deref(), Some("101 without one `Upgrade: websocket`"));
+}

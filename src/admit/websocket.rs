@@ -17,6 +17,11 @@ pub fn is_handshake(head: &Head<'_>) -> bool {
         && one(headers, header::SEC_WEBSOCKET_KEY).is_some_and(|value| value.len() == 24)
 }
 
+/// Whether `Upgrade` names the protocol, in whatever form.
+pub fn names_websocket(headers: &HeaderMap) -> bool {
+    headers.get_all(header::UPGRADE).iter().any(|value| lists(value, b"websocket"))
+}
+
 fn one(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;

@@ -67,9 +67,12 @@ pub(super) fn switch(
     progress: &Rc<Progress>,
 ) -> Result<Response<UpstreamBody>, Reject> {
     let agreed = head.upgrade.is_some_and(|protocol| agrees(&protocol));
-    let Some(client) = client.filter(|_| agreed) else {
+    let Some(client) = client else {
         return Err(Reject::because(Reason::UpstreamInvalid, "101 to a request that did not ask for it"));
     };
+    if !agreed {
+        return Err(Reject::because(Reason::UpstreamInvalid, "101 without one `Upgrade: websocket`"));
+    }
     tunnel(client, lease, way.expires.map(Expiry::new));
     let mut response = Response::new(UpstreamBody::new(Source::Ended, way.route, progress));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

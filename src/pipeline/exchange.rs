@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::{Frame, SizeHint};
 
 use super::Gateway;
+use super::upgrade::not_switched;
 use super::view::View;
 use crate::authenticate::Principal;
 use crate::decide::{DecisionRecord, Verdict};
@@ -282,6 +283,9 @@ impl Exchange {
         let route = route.and_then(|route| live.snapshot.route(route));
         let rules = route.and_then(|route| route.fields.as_deref());
         let removed = (removed > 0).then(|| removed_names(&self.head.headers, rules));
+        let sent = route.filter(|_| self.is_permitted());
+        let upstream = sent.and_then(|route| live.snapshot.upstreams.get(route.upstream.get()));
+        let not_switched = sent.and_then(|route| not_switched(&self.head, route, self.status.get()));
         let facts = self.principal.get().map(|principal| &**principal.facts());
         let since =
             |end: &Cell<Option<Instant>>, start: Instant| end.get().map(|end| end.duration_since(start));
@@ -300,13 +304,13 @@ impl Exchange {
             status: self.status.get(),
             decision: self.disposition.get(),
             reason,
-            cause: self.reject.get().and_then(|reject| reject.cause.as_deref()),
+            cause: self.reject.get().map_or(not_switched.as_deref(), |reject| reject.cause.as_deref()),
             owner: owner.map(AsRef::as_ref),
             issuer: facts.map(|facts| facts.issuer.as_str()),
             client: facts.and_then(|facts| facts.client.as_deref()),
             subject: facts.and_then(|facts| facts.subject.as_deref()),
             tenant: self.principal.get().and_then(Principal::tenant),
-            upstream: self.upstream_name(),
+            upstream: upstream.map(|upstream| upstream.name.as_str()),
             duration,
             decision_duration: since(&self.decided, self.started),
             upstream_duration: self.decided.get().and_then(|decided| since(&self.answered, decided)),
@@ -314,12 +318,6 @@ impl Exchange {
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),
         });
-    }
-
-    /// The upstream, if the request was sent there.
-    fn upstream_name(&self) -> Option<&str> {
-        let upstream = self.is_permitted().then(|| self.upstream())??;
-        Some(self.view.live.snapshot.upstreams.get(upstream)?.name.as_str())
     }
 }
 

@@ -5,6 +5,7 @@
 mod aborted;
 mod edge;
 mod exchange;
+mod upgrade;
 mod view;
 
 use std::cell::RefCell;
@@ -194,6 +195,9 @@ impl Handler for Gateway {
         let (mut head, incoming) = request.into_parts();
         let body =
             RequestBody { incoming, signal: head.extensions.remove(), upgrade: head.extensions.remove() };
+        if body.upgrade.is_some() {
+            head.extensions.insert(upgrade::Offered);
+        }
         let exchange = Exchange::begin(&self, &peer, head);
         if !exchange.is_admitted() {
             return exchange.turn_away(Reason::Overloaded, "`limits.requests_in_flight` is reached");
