@@ -192,6 +192,24 @@ async fn before(upstream: &str) -> (TestIssuer, Gateway) {
 }
 
 #[tokio::test]
+async fn interim_responses_over_http2_are_not_taken_for_the_response() {
+    let upstream = http2(|_, number, mut respond| {
+        for _ in 0..number {
+            let hint = http::Response::builder().status(103).header("link", "</a.css>").body(()).unwrap();
+            respond.send_informational(hint).unwrap();
+        }
+        ok(respond);
+    })
+    .await;
+    let (_issuer, gateway) = before(&upstream).await;
+    for number in 0..3 {
+        let response = gateway.get("/status").send().await;
+        assert_eq!((response.status, response.text().as_str()), (200, "hello"), "{number}");
+        assert_eq!(response.header("link"), None, "{number}: it belongs to the interim response");
+    }
+}
+
+#[tokio::test]
 async fn an_http2_connection_that_does_not_answer_gets_no_new_requests() {
     let held = Mutex::new(Vec::new());
     let upstream = http2(move |connection, number, respond| match (connection, number) {

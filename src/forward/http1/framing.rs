@@ -142,9 +142,13 @@ fn size(arrived: &mut BytesMut, looked: &mut Looked) -> Result<Option<u64>, Malf
     }
     // The parser takes a bare LF for a part of an extension, where others end the line.
     let ends = memchr::memchr(b'\n', arrived).map(|at| at + 1);
-    match httparse::parse_chunk_size(arrived) {
-        Ok(httparse::Status::Complete((line, size))) if line <= CHUNK_LINE && ends == Some(line) => {
-            arrived.advance(line);
+    // The parser counts zeros in front as digits, of which it takes sixteen. They are bounded by the line.
+    let zeros = arrived.iter().take_while(|digit| **digit == b'0').count().saturating_sub(1);
+    match httparse::parse_chunk_size(arrived.get(zeros..).unwrap_or_default()) {
+        Ok(httparse::Status::Complete((line, size)))
+            if zeros + line <= CHUNK_LINE && ends == Some(zeros + line) =>
+        {
+            arrived.advance(zeros + line);
             Ok(Some(size))
         }
         Ok(_) if ends.is_some_and(|ends| ends <= CHUNK_LINE) => {
@@ -236,8 +240,27 @@ mod tests {
     }
 
     #[test]
+    fn zeros_in_front_of_a_size_mean_nothing() {
+        for zeros in [1, 15, 16, 17, 100, CHUNK_LINE - 3] {
+            let zeros = "0".repeat(zeros);
+            let whole = format!("{zeros}5\r\nhello\r\n{zeros}\r\n\r\n");
+            for split in [1, zeros.len(), zeros.len() + 1, zeros.len() + 2] {
+                let (first, second) = whole.as_bytes().split_at(split);
+                let (data, _, ended, _) = read(Framing::chunked(), &[first, second]).unwrap();
+                assert_eq!(
+                    (data.as_slice(), ended),
+                    (b"hello".as_slice(), true),
+                    "{} split at {split}",
+                    zeros.len()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_chunk_is_refused() {
         let long_line = [b"5;".as_slice(), &[b'a'; CHUNK_LINE]].concat();
+        let many_zeros = [&[b'0'; CHUNK_LINE], b"2\r\nab\r\n".as_slice()].concat();
         let long_trailers = [b"0\r\nA: ".as_slice(), &[b'a'; TRAILER_BYTES]].concat();
         let many_trailers = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(TRAILER_FIELDS + 1), b"\r\n"].concat();
         for (bytes, why) in [
@@ -251,6 +274,10 @@ mod tests {
             (b"2;a\n", "a bare LF in an extension that does not end"),
             (b"0\r\nno colon\r\n\r\n", "a trailer that is no field"),
             (&long_line, "a long line"),
+            (&many_zeros, "many zeros"),
+            (b"00000000000000001g\r\n", "another digit behind zeros"),
+            (b"000010000000000000000\r\n", "a size beyond 64 bits behind zeros"),
+            (b"0000000000000000000-1\r\n", "a sign behind zeros"),
             (&long_trailers, "long trailers"),
             (&many_trailers, "many trailers"),
         ] {
