@@ -5,7 +5,7 @@
 //!
 //! - `documentation`: where the provider describes its tokens.
 //! - `documents`: what the provider serves, by host and path; `jwks`: the place of its key set; `jwks_members`: what that
-//!   holds beside `keys`.
+//!   holds beside `keys`; `jwks_token`: the token without which the provider shows nothing.
 //! - `field`: the header field that tokens are sent in; `Authorization` if there is none.
 //! - `jwk`, `header`: members that differ from a plain key and a plain JOSE header; null removes one.
 //! - `accepted`, `refused`: tokens. A number such as `now+300` counts seconds; `because` names the reasons that may refuse
@@ -50,6 +50,7 @@ providers! {
     keycloak_organizations = "keycloak-organizations",
     keycloak_realm_roles = "keycloak-realm-roles",
     kubernetes = "kubernetes",
+    kubernetes_in_cluster = "kubernetes-in-cluster",
     okta = "okta",
     spire = "spire",
     xsuaa = "xsuaa",
@@ -80,10 +81,12 @@ fn every_example_has_a_test() {
 async fn judge(provider: &str) {
     let shape = Shape::read(provider);
     let issuer = TestIssuer::start().await;
-    let world = World::start(shape.documents(&issuer)).await;
+    let token = shape.json["jwks_token"].as_str();
+    let world = World::start(shape.documents(&issuer), token).await;
     let upstream = Upstream::start(|_| ok("hello")).await;
     let policy = shape.policy(&world, &upstream);
-    let gateway = Gateway::start_with(&policy, &[("ca.crt", world.authority())]).await;
+    let files = [("ca.crt", world.authority()), ("token", token.unwrap_or_default())];
+    let gateway = Gateway::start_with(&policy, &files).await;
     has_keys(&gateway).await;
     for token in shape.tokens("accepted") {
         let verdict = token.send(&shape, &issuer, &gateway).await;
@@ -132,10 +135,15 @@ impl Shape {
             ("http: 127.0.0.1:8080", "http: 127.0.0.1:0".to_owned()),
             ("address: 127.0.0.1:9090", "address: 127.0.0.1:0".to_owned()),
             ("http://127.0.0.1:9000", upstream.url()),
-            ("keys: { ", "keys: { ca: ca.crt, ".to_owned()),
             ("gateway:\n", format!("gateway:\n  egress_proxy: {{ url: \"http://{}\" }}\n", world.proxy())),
         ];
-        replaced.into_iter().fold(self.policy.clone(), |policy, (from, to)| {
+        let mounted = "/var/run/secrets/kubernetes.io/serviceaccount/";
+        let policy = match self.json["jwks_token"].is_string() {
+            true => self.policy.replace(mounted, ""),
+            false => self.policy.replace("keys: { ", "keys: { ca: ca.crt, "),
+        };
+        assert!(policy.contains("ca: ca.crt"), "the example has other keys");
+        replaced.into_iter().fold(policy, |policy, (from, to)| {
             assert!(policy.contains(from), "the example lacks `{from}`");
             policy.replace(from, &to)
         })

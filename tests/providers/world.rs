@@ -17,11 +17,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Serves these documents: host and path, content type, body.
-    pub(crate) async fn start(documents: Vec<(String, String, String)>) -> Self {
+    /// Serves these documents: host and path, content type, body. With a token, only to those that bring it.
+    pub(crate) async fn start(documents: Vec<(String, String, String)>, token: Option<&str>) -> Self {
+        let credential = token.map(|token| format!("Bearer {token}"));
         let authority = Arc::new(Authority::new("provider"));
         let pem = authority.pem();
-        let server = Upstream::start(move |request| serve(request, &documents)).await;
+        let server =
+            Upstream::start(move |request| match request.header("authorization") == credential.as_deref() {
+                true => serve(request, &documents),
+                false => Reply::with(401, "", "Unauthorized"),
+            })
+            .await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {
