@@ -204,7 +204,8 @@ impl Client {
         self.0.get_mut().write_all(request.as_bytes()).unwrap();
         let head = head(&mut self.0).expect("the gateway answers");
         assert_eq!(head.split(' ').nth(1), Some(status), "{head}");
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let fields = head.to_ascii_lowercase();
+        let length = fields.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
         let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body).unwrap();
     }
