@@ -174,7 +174,7 @@ reasons! {
     /// The token is not a well-formed compact JWS.
     TokenMalformed = "token_malformed", 401, TOKEN, Authentication, "Access token not accepted",
         "The access token is not valid.",
-        "The token is damaged, too large or not a signed JWT: fetch a new one from the issuer.";
+        "The token is damaged or not a signed JWT: fetch a new one from the issuer. Where the log names a bound, have the issuer put less into its tokens, such as fewer groups.";
     /// The token is of another kind, such as an ID token.
     TokenTypeRefused = "token_type_refused", 401, TOKEN, Authentication, "Access token not accepted",
         "The access token is not valid.",

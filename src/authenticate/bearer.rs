@@ -29,7 +29,7 @@ pub fn extract(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
         return Err(Reject::because(Reason::CredentialAmbiguous, "more than one Authorization field"));
     }
     if field.len() > max_token.saturating_add(PREFIX) {
-        return Err(malformed("the token is longer than `limits.token`"));
+        return Err(too_long(max_token));
     }
     // Of ASCII, the type of a value lets through visible characters, space and tab.
     let field = std::str::from_utf8(field.as_bytes())
@@ -77,8 +77,8 @@ pub(super) const fn is_tchar(byte: u8) -> bool {
         )
 }
 
-/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
-pub(super) fn is_b64token(text: &str) -> bool {
+/// Whether a text may be a bearer token (RFC 6750 §2.1): `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+pub fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=').as_bytes();
     // Without a way out in the middle, the compiler looks at many bytes at once.
     !body.is_empty() && body.iter().fold(true, |legal, byte| legal & is_b64token_byte(*byte))
@@ -88,6 +88,12 @@ const fn is_b64token_byte(byte: u8) -> bool {
     // `-`, `.` and `/` stand side by side.
     let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
     letter | (byte.wrapping_sub(b'-') < 13) | (byte == b'_') | (byte == b'~') | (byte == b'+')
+}
+
+/// The refusal of a token that is longer than `limits.token`.
+pub(super) fn too_long(limit: usize) -> Reject {
+    let cause = format!("the token has more than {limit} bytes (`limits.token`)");
+    Reject::because(Reason::TokenMalformed, cause)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl<'a> Presented<'a> {
         }
         let malformed = |cause: &str| Reject::because(Reason::TokenMalformed, format!("`{name}` {cause}"));
         if field.len() > self.max_token {
-            return Err(malformed("holds more than `limits.token`"));
+            return Err(bearer::too_long(self.max_token));
         }
         let token = std::str::from_utf8(field.as_bytes()).ok().filter(|text| bearer::is_b64token(text));
         token.ok_or_else(|| malformed("holds anything but one token"))
@@ -305,7 +305,7 @@ mod tests {
             (false, &[(IAP, BEARER)], TokenMalformed, "anything but one token"),
             (false, &[(IAP, b"a.b.c, a.b.c")], TokenMalformed, "anything but one token"),
             (false, &[(IAP, b"a.b.c\xff")], TokenMalformed, "anything but one token"),
-            (false, &[(IAP, &long)], TokenMalformed, "more than `limits.token`"),
+            (false, &[(IAP, &long)], TokenMalformed, "more than 64 bytes (`limits.token`)"),
         ] {
             let (found, why) = found(authorization, list).unwrap_err();
             assert!(found == reason && why.contains(cause), "{list:?}: {found}: {why}");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::files::{Unreadable, read_regular};
+use crate::authenticate::bearer::is_b64token;
 use crate::types::Secret;
 
 /// Longest token in bytes: more than any header section holds.
@@ -42,15 +43,8 @@ pub fn read_bearer_token(path: &Path) -> Result<Secret, TokenFileError> {
     if token.len() > MAX_TOKEN {
         return Err(TokenFileError::TooLong);
     }
-    let token = std::str::from_utf8(token).ok().filter(|token| is_bearer_token(token));
+    let token = std::str::from_utf8(token).ok().filter(|token| is_b64token(token));
     token.map(Secret::new).ok_or(TokenFileError::Malformed)
-}
-
-/// Whether a text is a `b64token` (RFC 6750 §2.1).
-pub(super) fn is_bearer_token(text: &str) -> bool {
-    let symbols = text.trim_end_matches('=');
-    let is_symbol = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
-    !symbols.is_empty() && symbols.bytes().all(is_symbol)
 }
 
 #[cfg(test)]

@@ -33,6 +33,35 @@ fn https(cert: &str, key: &str) -> String {
 }
 
 #[test]
+fn faults_in_a_key_file_are_named_with_their_place() {
+    for (content, message) in [
+        (
+            "{\"keys\":[\n  {\"kty\":\"EC\",}\n]}",
+            "not acceptable JSON: line 2 column 15: not JSON: trailing comma",
+        ),
+        ("{\"keys\":[\n{\"kty\":\"EC\",\"kty\":\"EC\"}]}", "line 2 column 23: member \"kty\" stands twice"),
+        ("", "line 1 column 0: not JSON: EOF while parsing a value"),
+        ("-----BEGIN PUBLIC KEY-----", "line 1 column 2: not JSON: invalid number"),
+        ("[]", "not acceptable JSON: not an object"),
+        ("{\"kty\":\"EC\"}", "the key set has no array `keys`"),
+        (
+            "{\"keys\":[{\"kty\":\"oct\",\"kid\":\"a\",\"k\":\"AA\"}]}",
+            "key \"a\": it holds private or symmetric key material",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AA==\",\"e\":\"AQAB\"}]}",
+            "key at position 0: its members are not strict base64url",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("keys.json"), content).unwrap();
+        let text = with("keys: { discovery: true }", "keys: { jwks_file: keys.json }");
+        let error = load(folder.path(), &text).unwrap_err().to_string();
+        assert!(error.contains(message), "{content}: {error}");
+    }
+}
+
+#[test]
 fn files_are_relative_to_the_policy_and_listed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("keys.json"), JWKS).unwrap();

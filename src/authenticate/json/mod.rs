@@ -8,6 +8,8 @@
 //! 4. A number that no 64-bit type holds, such as `1e400`, is refused; the others keep what they were, integer or not.
 //! 5. An error names the place or the member, never a value.
 
+mod error;
+
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -15,6 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
 use super::ClaimPath;
+pub use error::{DocumentError, JsonError};
 
 /// How much one JSON text may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,37 +36,6 @@ impl Limits {
 
     /// For what an issuer publishes: its metadata and its keys.
     pub const DOCUMENT: Self = Self { depth: 16, members: 1_000, nodes: 20_000 };
-}
-
-/// Why a text is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JsonError {
-    /// It is not UTF-8.
-    #[error("not UTF-8")]
-    Encoding,
-    /// It is not JSON.
-    #[error("not JSON, line {line} column {column}")]
-    Syntax {
-        /// The line, from 1.
-        line: usize,
-        /// The byte of the line, from 1.
-        column: usize,
-    },
-    /// It is JSON, but not an object.
-    #[error("not an object")]
-    NotAnObject,
-    /// This member stands twice in one object. Long names are cut.
-    #[error("member {0:?} stands twice")]
-    DuplicateMember(Box<str>),
-    /// It is nested too deep.
-    #[error("nested deeper than {0}")]
-    TooDeep(usize),
-    /// The outer object has too many members.
-    #[error("more than {0} members")]
-    TooManyMembers(usize),
-    /// It holds too many values.
-    #[error("more than {0} values")]
-    TooManyValues(usize),
 }
 
 /// A JSON value.
@@ -156,23 +128,47 @@ impl Object {
         Self::parse_within(text, Limits::TOKEN)
     }
 
+    /// Parses one object within [`Limits::DOCUMENT`].
+    ///
+    /// # Errors
+    ///
+    /// A [`DocumentError`].
+    pub fn parse_document(text: &[u8]) -> Result<Self, DocumentError> {
+        Self::parse_located(text, Limits::DOCUMENT)
+    }
+
     /// Parses one object within `limits`.
     ///
     /// # Errors
     ///
     /// A [`JsonError`].
     pub fn parse_within(text: &[u8], limits: Limits) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(text).map_err(|_| JsonError::Encoding)?;
+        Self::parse_located(text, limits).map_err(|error| error.fault)
+    }
+
+    fn parse_located(text: &[u8], limits: Limits) -> Result<Self, DocumentError> {
+        let whole = |fault| DocumentError { fault, place: None };
+        let text = std::str::from_utf8(text).map_err(|_| whole(JsonError::Encoding))?;
         let mut budget = Budget { limits, values: 0, fault: None };
         let mut reader = serde_json::Deserializer::from_str(text);
         let seed = Seed { budget: &mut budget, depth: 0 };
         let parsed = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
         match (parsed, budget.fault) {
-            (_, Some(fault)) => Err(fault),
-            (Err(error), None) => Err(JsonError::Syntax { line: error.line(), column: error.column() }),
+            (Err(error), Some(fault)) => {
+                Err(DocumentError { fault, place: Some((error.line(), error.column())) })
+            }
+            (Ok(_), Some(fault)) => Err(whole(fault)),
+            (Err(error), None) => {
+                let text = error.to_string();
+                let what = text.split(" at line ").next().unwrap_or_default().into();
+                Err(DocumentError {
+                    fault: JsonError::Syntax(what),
+                    place: Some((error.line(), error.column())),
+                })
+            }
             (Ok(Json::Object(object)), None) => Ok(object),
             (Ok(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_)), None) => {
-                Err(JsonError::NotAnObject)
+                Err(whole(JsonError::NotAnObject))
             }
         }
     }

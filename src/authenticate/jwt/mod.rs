@@ -254,7 +254,7 @@ fn media_type(text: &str) -> &str {
 
 fn object(part: &'static str, text: &str) -> Result<Object, Reject> {
     Object::parse(&decode(part, text)?)
-        .map_err(|error| Reject::because(Reason::TokenMalformed, format!("the {part} is refused: {error}")))
+        .map_err(|error| Reject::because(Reason::TokenMalformed, format!("the token's {part}: {error}")))
 }
 
 /// The engine refuses padding, spare bits and every character outside the alphabet.

@@ -15,7 +15,7 @@ pub(super) use jwk::key_type;
 
 use std::fmt;
 
-use super::json::{JsonError, Limits, Object};
+use super::json::{DocumentError, Object};
 use super::{Algorithm, AlgorithmSet, KeyThumbprint};
 
 /// Most bytes of a JWK Set that are read.
@@ -37,8 +37,8 @@ pub enum JwksError {
     #[error("the key set is larger than {MAX_JWKS_BYTES} bytes")]
     TooLarge,
     /// It is not strict JSON.
-    #[error("the key set is not acceptable JSON")]
-    Json(#[from] JsonError),
+    #[error("the key set is not acceptable JSON: {0}")]
+    Json(DocumentError),
     /// It has no array `keys`.
     #[error("the key set has no array `keys`")]
     NoKeys,
@@ -92,7 +92,7 @@ impl KeySet {
         if text.len() > MAX_JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
-        let set = Object::parse_within(text, Limits::DOCUMENT)?;
+        let set = Object::parse_document(text).map_err(JwksError::Json)?;
         let items = set.get("keys").and_then(|keys| keys.as_array()).ok_or(JwksError::NoKeys)?;
         if items.len() > MAX_KEYS {
             return Err(JwksError::TooManyKeys);

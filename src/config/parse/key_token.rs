@@ -1,11 +1,12 @@
 //! The token that an issuer's keys are asked for with.
 
 use super::Parser;
+use crate::authenticate::bearer::is_b64token;
 use crate::authenticate::{KeySource, KeyToken};
 use crate::config::diagnostic::Fault;
 use crate::config::raw_values::RawSecret;
 use crate::config::read::Node;
-use crate::config::token_file::{is_bearer_token, read_bearer_token};
+use crate::config::token_file::read_bearer_token;
 
 impl Parser<'_, '_> {
     /// Checks the token now, although a file is read again for each fetch.
@@ -24,7 +25,7 @@ impl Parser<'_, '_> {
         let RawSecret { file: Some(file), env: None } = raw else {
             let secret = self.files.secret(raw, place);
             let secret = self.faults.take(secret)?;
-            if !is_bearer_token(secret.expose()) {
+            if !is_b64token(secret.expose()) {
                 let message = "this is no bearer token: letters, digits and `-._~+/=` only";
                 self.faults.error(Fault::new(place, message).key("token"));
             }

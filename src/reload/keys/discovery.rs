@@ -6,7 +6,7 @@ use http::{StatusCode, Uri};
 
 use super::{RefreshError, plain};
 use crate::authenticate::IssuerPolicy;
-use crate::authenticate::json::{Json, Limits, Object};
+use crate::authenticate::json::{Json, Object};
 use crate::reload::fetch::{FetchError, Fetcher};
 
 /// Finds the `jwks_uri` in the issuer's metadata.
@@ -97,7 +97,7 @@ fn shown(metadata: &Object) -> Box<str> {
 }
 
 fn read(text: &[u8], policy: &IssuerPolicy) -> Result<Uri, RefreshError> {
-    let metadata = Object::parse_within(text, Limits::DOCUMENT)?;
+    let metadata = Object::parse_document(text).map_err(RefreshError::Json)?;
     if metadata.get("issuer").and_then(Json::as_str) != Some(policy.issuer.as_str()) {
         return Err(RefreshError::OtherIssuer(shown(&metadata), policy.issuer.clone()));
     }

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::fetch::{FetchError, Fetcher, Plain};
-use crate::authenticate::json::JsonError;
+use crate::authenticate::json::DocumentError;
 use crate::authenticate::keys::{JwksError, KeySet, KeyWarning};
 use crate::authenticate::{IssuerPolicy, KeySource, KeyToken};
 use crate::config::token_file::{TokenFileError, read_bearer_token};
@@ -53,8 +53,8 @@ pub enum RefreshError {
         source: FetchError,
     },
     /// The metadata is not strict JSON.
-    #[error("the metadata is not acceptable JSON")]
-    Json(#[from] JsonError),
+    #[error("the metadata is not acceptable JSON: {0}")]
+    Json(DocumentError),
     /// The metadata is another issuer's.
     #[error("the metadata names the issuer {0:?}, not the configured {1:?}")]
     OtherIssuer(Box<str>, Issuer),
