@@ -37,7 +37,7 @@ pub(super) async fn jwks_uri(policy: &IssuerPolicy, fetcher: &Fetcher) -> Result
                     | FetchError::Tls(_)
                     | FetchError::Timeout => false,
                 };
-                let error = RefreshError::Metadata { url, source };
+                let error = RefreshError::Metadata { url: url.to_string().into(), source };
                 if !answered {
                     return Err(error);
                 }

@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http::Uri;
 use http::header::InvalidHeaderValue;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -48,7 +47,7 @@ pub enum RefreshError {
     #[error("no metadata at {url}")]
     Metadata {
         /// Where it was looked for.
-        url: Uri,
+        url: Box<str>,
         /// Why.
         source: FetchError,
     },
@@ -65,7 +64,7 @@ pub enum RefreshError {
     #[error("no keys at {url}")]
     Keys {
         /// Where they were looked for.
-        url: Uri,
+        url: Box<str>,
         /// Why.
         source: FetchError,
     },
@@ -238,7 +237,7 @@ pub async fn fetch_keys(
     };
     match fetcher.get(&url, plain(policy)).await {
         Ok(text) => Ok(KeySet::from_jwks(&text, policy.algorithms)?),
-        Err(source) => Err(RefreshError::Keys { url, source }),
+        Err(source) => Err(RefreshError::Keys { url: url.to_string().into(), source }),
     }
 }
 
