@@ -35,6 +35,7 @@ use scopegate::observe::metrics::{ConnectFault, Counted};
 use scopegate::route::path::CanonicalPath;
 use scopegate::route::rewrite::Target;
 use scopegate::state::upstream::UpstreamCell;
+use scopegate::types::Networks;
 use scopegate_fuzz::wire;
 use scopegate_fuzz::world::{KNOWN, NOW, SNAPSHOT};
 use tokio::runtime::{self, Runtime};
@@ -239,7 +240,7 @@ async fn written(permit: &Permit, target: &Target, parts: &Parts, body: Option<I
         snapshot: &SNAPSHOT,
         route: SNAPSHOT.route(permit.route()).expect("it was permitted"),
         pool: &Pool::new(Arc::clone(&UPSTREAM), Unused),
-        client: &Client::of(peer, &parts.headers, &[]),
+        client: &Client::of(peer, &parts.headers, &Networks::NONE),
         peer: "127.0.0.1",
         secure: false,
         request_id: &REQUEST_ID,

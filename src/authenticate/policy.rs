@@ -104,7 +104,7 @@ pub enum TenantAssertion {
     /// Whichever its tenant claim names. The default.
     #[default]
     Any,
-    /// The one that its tenant claim names, if it is one of these. A token that names another has no tenant.
+    /// The one that its tenant claim names, if it is one of these, which are sorted. A token that names another has no tenant.
     OneOf(Box<[Box<str>]>),
     /// This one, for every token: the issuer is a tenant itself. The claim is not read.
     Constant(Box<str>),
@@ -210,13 +210,18 @@ pub struct IssuerPolicy {
     pub token_header: Option<HeaderName>,
 }
 
+/// Whether a tenant is in a sorted list.
+pub(super) fn is_listed(tenant: &str, tenants: &[Box<str>]) -> bool {
+    tenants.binary_search_by(|listed| (**listed).cmp(tenant)).is_ok()
+}
+
 impl IssuerPolicy {
     /// Whether the `iss` fits the template and names a tenant that may be asserted.
     fn admits(&self, iss: &str) -> bool {
         let value = self.template.as_ref().and_then(|template| template.value(iss));
         value.is_some_and(|value| match &self.tenants {
             TenantAssertion::Any => true,
-            TenantAssertion::OneOf(tenants) => tenants.iter().any(|tenant| **tenant == *value),
+            TenantAssertion::OneOf(tenants) => is_listed(value, tenants),
             TenantAssertion::Constant(_) => false,
         })
     }

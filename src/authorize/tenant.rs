@@ -22,19 +22,18 @@ pub enum TenantRule {
 /// the tenant of `acme.globex.example.com` would be in doubt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HostShape {
-    /// Hosts as they are.
+    /// Hosts as they are, sorted.
     pub exact: Box<[Box<str>]>,
-    /// Hosts with exactly one label in front of one of these.
+    /// Hosts with exactly one label in front of one of these, which are sorted.
     pub below: Box<[Box<str>]>,
 }
 
 impl HostShape {
     fn fits(&self, host: &str) -> bool {
-        let is_below = |base: &str| {
-            let label = host.strip_suffix(base).and_then(|label| label.strip_suffix('.'));
-            label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
-        };
-        self.exact.iter().any(|exact| **exact == *host) || self.below.iter().any(|base| is_below(base))
+        let is_in =
+            |hosts: &[Box<str>], host: &str| hosts.binary_search_by(|listed| (**listed).cmp(host)).is_ok();
+        let base = host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, base)| base);
+        is_in(&self.exact, host) || base.is_some_and(|base| is_in(&self.below, base))
     }
 }
 

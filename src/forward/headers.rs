@@ -15,10 +15,10 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::snapshot::{FieldRules, UpstreamCredential};
+use crate::types::Networks;
 use crate::types::field_names::{is_gateway_only, is_hop_by_hop, is_odd};
 
 /// The id of a request, given to the upstream and the client, and written to the log.
@@ -45,10 +45,9 @@ impl Client {
     ///
     /// Several X-Forwarded-For lines are one list (RFC 9110 §5.3): HAProxy adds a line of its own. Several
     /// X-Forwarded-Proto lines say nothing. `Forwarded` is not read.
-    pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> Self {
         let peer = peer.to_canonical();
-        let mut client = Self { address: peer, trusted: is_trusted(&peer), secure: None, chain: None };
+        let mut client = Self { address: peer, trusted: trusted.contains(peer), secure: None, chain: None };
         if !client.trusted {
             return client;
         }
@@ -61,7 +60,7 @@ impl Client {
         for hop in chain.to_str().unwrap_or_default().rsplit(',') {
             let Some(hop) = parse_hop(hop.trim()) else { break };
             client.address = hop;
-            if !is_trusted(&hop) {
+            if !trusted.contains(hop) {
                 break;
             }
         }
@@ -220,6 +219,11 @@ pub fn removed_names(headers: &HeaderMap, rules: Option<&FieldRules>) -> String 
     listed
 }
 
+/// Whether a name is among these, which are sorted.
+fn is_reserved(name: &HeaderName, reserved: &[HeaderName]) -> bool {
+    reserved.binary_search_by(|other| other.as_str().cmp(name.as_str())).is_ok()
+}
+
 /// Whether a field of the client's may go on, as far as its name tells.
 fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
     let text = name.as_str();
@@ -230,7 +234,7 @@ fn goes_on(name: &HeaderName, outgoing: &Outgoing<'_>) -> bool {
         || outgoing.rules.is_some_and(|rules| rules.request.remove.contains(name))
         || outgoing.credential.is_some_and(|credential| credential.remove.contains(name))
         || (outgoing.subprotocols.is_some() && *name == header::SEC_WEBSOCKET_PROTOCOL)
-        || ((*name == header::AUTHORIZATION || outgoing.reserved_headers.contains(name))
+        || ((*name == header::AUTHORIZATION || is_reserved(name, outgoing.reserved_headers))
             && outgoing.token_field != Some(name)))
 }
 
@@ -344,7 +348,7 @@ pub(super) fn announced_trailers(headers: &HeaderMap, reserved_headers: &[Header
                 || is_odd(text)
                 || text.starts_with("content-")
                 || text.starts_with("sec-websocket-")
-                || reserved_headers.contains(name)
+                || is_reserved(name, reserved_headers)
                 || matches!(
                     *name,
                     header::AUTHORIZATION

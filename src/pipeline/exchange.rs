@@ -27,7 +27,7 @@ use crate::respond::{Refused, cors, grpc, hsts};
 use crate::server::Peer;
 use crate::state::admission::Admitted;
 use crate::state::clock;
-use crate::types::{RouteIndex, Timestamp};
+use crate::types::{Networks, RouteIndex, Timestamp};
 
 /// The status in log and metrics of a request whose client left before an answer began, as nginx has it.
 const CLIENT_CLOSED: u16 = 499;
@@ -65,7 +65,8 @@ impl Exchange {
     pub(super) fn begin(gateway: &Rc<Gateway>, peer: &Peer, head: Parts) -> Rc<Self> {
         let view = gateway.view();
         let unix_ms = clock::unix_millis();
-        let trusted: &[_] = if peer.unknown { &[] } else { &view.live.snapshot.gateway.trusted_proxies };
+        let proxies = &view.live.snapshot.gateway.trusted_proxies;
+        let trusted = if peer.unknown { &Networks::NONE } else { proxies };
         Rc::new(Self {
             _in_flight: gateway.metrics.in_flight(),
             place: gateway.door.admit(),

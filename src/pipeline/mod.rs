@@ -237,9 +237,7 @@ impl Handler for Gateway {
     fn share(&self, client: IpAddr) -> Option<usize> {
         let live = self.process.live.load();
         let gateway = &live.snapshot.gateway;
-        let client = client.to_canonical();
-        let is_proxy = gateway.trusted_proxies.iter().any(|network| network.contains(&client));
-        (!is_proxy).then_some(gateway.limits.connections_per_client)
+        (!gateway.is_trusted(client)).then_some(gateway.limits.connections_per_client)
     }
 
     fn aborted(&self, peer: &Peer, abort: Abort) {

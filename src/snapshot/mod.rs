@@ -5,6 +5,7 @@
 
 mod edge;
 mod fields;
+mod resources;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use edge::{CertifiedFiles, EgressProxy, Listener, Origin, TlsPolicy};
 pub use fields::{FieldChanges, FieldRules, UpstreamCredential};
 use http::{HeaderName, HeaderValue, Method};
+pub use resources::{Resource, Resources};
 use rustls_pki_types::ServerName;
 
 use crate::authenticate::{ClaimPath, Issuers, TokenPlaces};
@@ -26,7 +28,7 @@ use crate::route::path::PathOptOuts;
 use crate::route::rewrite::Rewrite;
 use crate::route::table::RouteTable;
 use crate::types::{
-    Audience, Issuer, IssuerIndex, KeyPin, Owner, RouteId, RouteIndex, Secret, UpstreamIndex, UpstreamName,
+    IssuerIndex, KeyPin, Networks, Owner, RouteId, RouteIndex, Secret, UpstreamIndex, UpstreamName,
 };
 
 /// A compiled policy.
@@ -59,7 +61,7 @@ pub struct Snapshot {
     pub origins: HashMap<Box<str>, Origin>,
     /// Strict-Transport-Security of the hosts that have it (RFC 6797).
     pub hsts: HashMap<Box<str>, HeaderValue>,
-    /// The identity headers of any route and the `token_header` of any issuer: removed from each request on each route.
+    /// The identity headers of any route and the `token_header` of any issuer: removed from each request on each route. Sorted.
     pub reserved_headers: Vec<HeaderName>,
     /// The files this snapshot was built from, routes.yaml first: a change of any of them asks for a reload.
     pub files: Vec<PathBuf>,
@@ -130,7 +132,7 @@ pub struct Gateway {
     /// The admin listener. Its address lives as long as the process.
     pub admin: Option<Admin>,
     /// Networks whose peers may speak for a client address; empty by default.
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub trusted_proxies: Networks,
     /// The way to issuers; `None` is the direct one.
     pub egress_proxy: Option<Arc<EgressProxy>>,
     /// Worker threads; `None` is one for each core. Lives as long as the process.
@@ -150,8 +152,7 @@ pub struct Gateway {
 impl Gateway {
     /// Whether a peer may speak for a client's address.
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+        self.trusted_proxies.contains(peer.to_canonical())
     }
 }
 
@@ -340,7 +341,7 @@ pub enum IdentityField {
 /// Cross-origin resource sharing of a route (Fetch standard).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
-    /// Allowed origins, compared exactly; `None` is any, and then never with credentials.
+    /// Allowed origins, sorted and compared exactly; `None` is any, and then never with credentials.
     pub origins: Option<Vec<Box<str>>>,
     /// Whether cookies and such may be sent.
     pub credentials: bool,
@@ -352,42 +353,4 @@ pub struct Cors {
     pub max_age: Duration,
     /// The methods of all routes at this host and path.
     pub methods: Vec<Method>,
-}
-
-/// The protected resources of a snapshot (RFC 9728).
-#[derive(Clone, Debug, Default)]
-pub struct Resources(pub Vec<Resource>);
-
-/// One protected resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
-    /// The host it is served at, in lower case without port.
-    pub host: Box<str>,
-    /// The path of its metadata: `/.well-known/oauth-protected-resource` and the path of the identifier.
-    pub metadata_path: Box<str>,
-    /// The resource identifier (RFC 9728 §1.2).
-    pub resource: Audience,
-    /// Whether any of its routes reads tokens from `Authorization`.
-    pub bearer: bool,
-    /// Issuers any of its routes accepts, whose tokens are read from `Authorization`.
-    pub authorization_servers: Vec<Issuer>,
-    /// Scopes any of its routes names, as clients must ask its issuers for them.
-    pub scopes: Vec<Box<str>>,
-}
-
-impl Resources {
-    /// Whether metadata of protected resources is here, or nothing: no route takes these paths.
-    pub fn are_at(path: &str) -> bool {
-        path.strip_prefix("/.well-known/oauth-protected-resource")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-
-    /// The resource whose metadata is at this host and path.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Resource> {
-        // Cheap for every request that is not about metadata.
-        if !Self::are_at(path) {
-            return None;
-        }
-        self.0.iter().find(|resource| *resource.host == *host && *resource.metadata_path == *path)
-    }
 }

@@ -36,6 +36,8 @@ pub struct Live {
     pub upstream_metrics: Vec<MetricUpstream>,
     /// Metric handles by listener.
     pub listener_metrics: Vec<MetricListener>,
+    /// The epoch of each cell in `issuers` with its position, sorted.
+    by_epoch: Vec<(u64, usize)>,
     /// Counts the snapshots of this process, from 1.
     pub generation: u64,
     /// When it was loaded.
@@ -66,8 +68,13 @@ impl Live {
             snapshot.gateway.listen.iter().map(|listener| {
                 listener.tls.as_ref().map(|policy| tls_settings(policy, previous)).transpose()
             });
+        let issuers: Vec<_> = issuers.collect();
+        let mut by_epoch: Vec<_> =
+            issuers.iter().enumerate().map(|(position, cell)| (cell.epoch(), position)).collect();
+        by_epoch.sort_unstable();
         Ok(Self {
-            issuers: issuers.collect(),
+            issuers,
+            by_epoch,
             upstreams: upstreams.collect::<Result<_, _>>()?,
             tls: tls.collect::<Result<_, _>>()?,
             route_metrics: snapshot.routes.iter().map(|route| metrics.route_handle(&route.id)).collect(),
@@ -86,6 +93,14 @@ impl Live {
             loaded: clock::now(),
             snapshot,
         })
+    }
+}
+
+impl Live {
+    /// The cell of the issuer whose configuration has this epoch.
+    fn issuer_of(&self, epoch: u64) -> Option<&Arc<IssuerCell>> {
+        let position = self.by_epoch.binary_search_by_key(&epoch, |(epoch, _)| *epoch).ok()?;
+        self.by_epoch.get(position).and_then(|(_, position)| self.issuers.get(*position))
     }
 }
 
@@ -171,7 +186,7 @@ impl Knowledge for LiveKnowledge<'_> {
         let digest = TokenDigest::of(token);
         let known = self.tokens.get(&digest, self.now).filter(|facts| {
             // An epoch that is gone or a key that was withdrawn takes its tokens along.
-            let cell = self.live.issuers.iter().find(|cell| cell.epoch() == facts.epoch);
+            let cell = self.live.issuer_of(facts.epoch);
             cell.is_some_and(|cell| cell.publishes(&facts.key, self.at))
         });
         if known.is_none() {

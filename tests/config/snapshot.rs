@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
+use scopegate::authenticate::TenantAssertion;
 use scopegate::config::{self, boot_changes};
 use scopegate::reject::Control;
-use scopegate::snapshot::{Access, AccessLogTarget, IdentityField, Route};
+use scopegate::respond::cors::annotate;
+use scopegate::snapshot::{Access, AccessLogTarget, IdentityField, Resource, Resources, Route};
 use scopegate::types::Owner;
 
 use crate::{DEMO, GOOD, parse, with};
@@ -32,7 +35,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(gateway.timeouts.upstream_connect, Duration::from_secs(2));
     assert_eq!(gateway.timeouts.drain, Duration::from_secs(30));
     assert_eq!(gateway.access_log, AccessLogTarget::Stdout);
-    assert_eq!((gateway.workers, gateway.trusted_proxies.len()), (None, 0));
+    assert_eq!((gateway.workers, gateway.trusted_proxies.is_empty()), (None, true));
 }
 
 #[test]
@@ -359,4 +362,65 @@ fn white_space_around_a_variable_is_a_warning() {
     assert_eq!((found[0].line, found[0].column), (24, 17), "{found:?}");
     assert!(!found[0].to_string().contains("api.example.com"), "the value is not told");
     assert_eq!(warnings("${SECRET}"), []);
+}
+
+#[test]
+fn lists_are_found_in_whatever_order_they_are_written() {
+    let text = with("    algorithms", "    tenants: [zeta, acme, mid, acme]\n    algorithms");
+    let text = text.replace(
+        "    public: true\n",
+        "    public: true\n    cors: { origins: ['https://z.example', 'https://a.example', 'https://m.example'] }\n",
+    );
+    let text = text.replace(
+        "  admin:",
+        "  trusted_proxies: [192.0.2.0/24, 10.0.0.0/8, 10.1.0.0/16, 'fd00::/8']\n  admin:",
+    );
+    let snapshot = parse(&text).unwrap().snapshot;
+    let tenants = &snapshot.issuers.iter().next().unwrap().1.tenants;
+    assert_eq!(*tenants, TenantAssertion::OneOf(["acme", "mid", "zeta"].map(Box::from).into()));
+    let cors = snapshot.routes[1].cors.as_ref().unwrap();
+    for (origin, allowed) in [
+        ("https://z.example", true),
+        ("https://a.example", true),
+        ("https://m.example", true),
+        ("https://b.example", false),
+        ("https://zz.example", false),
+    ] {
+        let origin = HeaderValue::from_static(origin);
+        assert_eq!(annotate(cors, Some(&origin), &mut HeaderMap::new()), allowed, "{origin:?}");
+    }
+    for (address, trusted) in [
+        ("10.2.3.4", true),
+        ("10.1.0.1", true),
+        ("192.0.2.9", true),
+        ("::ffff:10.0.0.1", true),
+        ("fd12::1", true),
+        ("192.0.3.1", false),
+        ("fe80::1", false),
+    ] {
+        assert_eq!(snapshot.gateway.is_trusted(address.parse().unwrap()), trusted, "{address}");
+    }
+}
+
+#[test]
+fn each_resource_is_found_by_its_host_and_path() {
+    let resource = |host: &str, path: &str| Resource {
+        host: host.into(),
+        metadata_path: path.into(),
+        ..parse(GOOD).unwrap().snapshot.resources.0[0].clone()
+    };
+    let base = "/.well-known/oauth-protected-resource";
+    let paths = ["", "/z", "/a", "/a/b"].map(|path| format!("{base}{path}"));
+    let all = ["z.example", "a.example", "m.example"]
+        .iter()
+        .flat_map(|host| paths.iter().map(|path| resource(host, path)));
+    let resources = Resources::new(all.collect());
+    for host in ["a.example", "m.example", "z.example"] {
+        for path in &paths {
+            let found = resources.find(host, path).unwrap();
+            assert_eq!((&*found.host, &*found.metadata_path), (host, path.as_str()));
+        }
+        assert!(resources.find(host, &format!("{base}/b")).is_none());
+    }
+    assert!(resources.find("b.example", base).is_none());
 }

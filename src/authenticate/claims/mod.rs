@@ -24,6 +24,7 @@
 use smallvec::SmallVec;
 
 use super::json::{Json, Object};
+use super::policy::is_listed;
 use super::{ClaimPath, IssuerPolicy, KeyThumbprint, TenantAssertion, TokenFacts};
 use crate::reject::{Reason, Reject};
 use crate::types::{Issuer, Scope, Timestamp};
@@ -158,7 +159,7 @@ fn tenants(claims: &Object, policy: &IssuerPolicy) -> SmallVec<[Box<str>; 1]> {
         TenantAssertion::Any => claimed().map(named).unwrap_or_default(),
         TenantAssertion::OneOf(tenants) => {
             let mut named = claimed().map(named).unwrap_or_default();
-            named.retain(|tenant| tenants.contains(tenant));
+            named.retain(|tenant| is_listed(tenant, tenants));
             named
         }
         TenantAssertion::Constant(tenant) => SmallVec::from([tenant.clone()]),

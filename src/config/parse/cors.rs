@@ -60,6 +60,7 @@ impl Parser<'_, '_> {
                 "scheme, host in lower case and port if it is not the scheme's own: `https://app.example.com`"
             }));
         }
+        origins.sort_unstable();
         origins
     }
 

@@ -48,7 +48,7 @@ impl Parser<'_, '_> {
                 self.faults.error(Fault::new(place, format!("two listeners at {address}")));
             }
         }
-        let mut trusted_proxies = Vec::new();
+        let mut trusted_proxies: Vec<ipnet::IpNet> = Vec::new();
         for (i, network) in raw.trusted_proxies.iter().enumerate() {
             let place = node.place_of_item(&["trusted_proxies"], i);
             let parsed =
@@ -75,7 +75,7 @@ impl Parser<'_, '_> {
         Gateway {
             listen,
             admin,
-            trusted_proxies,
+            trusted_proxies: trusted_proxies.into_iter().collect(),
             egress_proxy: raw.egress_proxy.as_ref().and_then(|proxy| self.egress_proxy(proxy, node)),
             workers,
             token_cache_bytes: raw.token_cache.as_ref().map_or(64 << 20, |cache| cache.bytes.0),

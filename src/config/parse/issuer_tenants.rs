@@ -1,5 +1,7 @@
 //! Which tenants an issuer may assert.
 
+use std::collections::BTreeSet;
+
 use super::Parser;
 use crate::authenticate::{ClaimMap, IssuerTemplate, TenantAssertion};
 use crate::config::diagnostic::Fault;
@@ -62,7 +64,8 @@ impl Parser<'_, '_> {
                     && !tenants.is_empty()
                     && !tenants.iter().any(String::is_empty) =>
             {
-                return TenantAssertion::OneOf(tenants.iter().map(|tenant| tenant.as_str().into()).collect());
+                let sorted: BTreeSet<&str> = tenants.iter().map(String::as_str).collect();
+                return TenantAssertion::OneOf(sorted.into_iter().map(Box::from).collect());
             }
             (Some(_), Some(_)) => ("tenant", "`tenant` beside `tenants`", "keep one of them"),
             (None, Some(tenant)) if tenant.is_empty() => ("tenant", "no tenant is named", "name it"),

@@ -341,10 +341,13 @@ fn shape(hosts: &[HostPattern]) -> HostShape {
         HostPattern::Below(name) => Some(name.clone()),
         HostPattern::Exact(_) | HostPattern::Any => None,
     };
-    HostShape {
+    let mut shape = HostShape {
         exact: hosts.iter().filter_map(exact).collect(),
         below: hosts.iter().filter_map(below).collect(),
-    }
+    };
+    shape.exact.sort_unstable();
+    shape.below.sort_unstable();
+    shape
 }
 
 /// Where the tenant of a request is. `Ok(None)` where the route's own faults leave it open.

@@ -217,7 +217,7 @@ impl Hosts {
                 }
             }
         }
-        Resources(found.into_values().map(|(resource, _)| resource).collect())
+        Resources::new(found.into_values().map(|(resource, _)| resource).collect())
     }
 
     /// The hosts that are named for nothing: no route is published there, and nothing else is said of them.
