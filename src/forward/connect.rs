@@ -1,6 +1,10 @@
 //! A new connection to an upstream, up to the protocol that is spoken on it.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +33,8 @@ const STREAMS_BEFORE_SETTINGS: usize = 1;
 #[derive(Debug)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<ClientBody>,
+    /// How many streams the upstream takes at once, as it last said.
+    streams: Rc<Cell<usize>>,
     _counted: Counted,
     driver: AbortHandle,
 }
@@ -184,11 +190,25 @@ impl Http2 {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Unconnected { fault: ConnectFault::Protocol, error: error.to_string() })?;
+        let streams = Rc::new(Cell::new(STREAMS_BEFORE_SETTINGS));
+        let told = Rc::clone(&streams);
         let task = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                told.set(connection.current_max_send_streams());
+                polled
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, _counted: counted, driver: task.abort_handle() })
+        Ok(Self { sender, streams, _counted: counted, driver: task.abort_handle() })
+    }
+
+    /// How many streams may be open at once; `None` before the upstream has said so. What is above that waits in the library,
+    /// and is lost if the connection ends before its turn.
+    pub(super) fn max_streams(&self) -> Option<usize> {
+        Some(self.streams.get()).filter(|streams| *streams > STREAMS_BEFORE_SETTINGS)
     }
 }

@@ -31,15 +31,18 @@ pub(super) async fn exchange(
     body: ClientBody,
     progress: &Rc<Progress>,
 ) -> Result<Response<UpstreamBody>, Reject> {
-    let body = Replay::new(body);
+    let kept = Replay::new(body);
     // Once: only a kept connection can turn out to be dead.
-    let mut repeatable = body.is_empty() && super::attempt::is_idempotent(method);
+    let mut repeatable = kept.is_empty() && super::attempt::is_idempotent(method);
     let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
     let mut last = Reject::because(Reason::UpstreamUnreachable, "the request could not be sent");
     for left in (0..ATTEMPTS).rev() {
-        let Some(body) = body.again() else { return Err(last) };
+        let Some(body) = kept.again() else { return Err(last) };
         last = match attempt(&lease, build(body)?, way, progress).await? {
-            Attempt::Answered(response) => return answered(response, lease, way, progress),
+            Attempt::Answered(response) => {
+                kept.forget();
+                return answered(response, lease, way, progress);
+            }
             Attempt::Refused(reject) => reject,
             Attempt::Died(reject) if std::mem::take(&mut repeatable) => reject,
             Attempt::Died(reject) => return Err(reject),

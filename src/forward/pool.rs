@@ -32,10 +32,10 @@ const MARGIN: Duration = Duration::from_secs(1);
 const KEPT: usize = 512;
 /// How long an address that refused is passed over.
 const PASSED_OVER: Duration = Duration::from_secs(1);
-/// Streams on one HTTP/2 connection before another is opened.
+/// Streams on one HTTP/2 connection before another is opened, unless the upstream takes fewer.
 const STREAMS: usize = 100;
 /// Most HTTP/2 connections to one address.
-const MULTIPLEXED: usize = 8;
+const MULTIPLEXED: usize = 32;
 
 /// The connections of one worker to one upstream.
 pub struct Pool {
@@ -81,6 +81,11 @@ struct Multiplexed {
 }
 
 impl Multiplexed {
+    /// Whether another stream can be opened at once.
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.connection.max_streams().unwrap_or(STREAMS).min(STREAMS)
+    }
+
     fn sender(&self) -> Option<http2::SendRequest<ClientBody>> {
         let sender = &self.connection.sender;
         (!sender.is_closed() && !self.retired.get()).then(|| sender.clone())
@@ -388,7 +393,7 @@ impl Slot {
         shared.retain(|shared| shared.streams.get() > 0 || shared.sender().is_some());
         let usable = || shared.iter().filter(|shared| shared.sender().is_some());
         let least = usable().min_by_key(|shared| shared.streams.get())?;
-        (least.streams.get() < STREAMS || usable().count() >= MULTIPLEXED).then(|| Rc::clone(least))
+        (least.has_room() || usable().count() >= MULTIPLEXED).then(|| Rc::clone(least))
     }
 }
 

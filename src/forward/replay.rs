@@ -13,8 +13,11 @@ use smallvec::SmallVec;
 
 use super::body::{Broken, ClientBody, Streaming};
 
-/// Most bytes that are kept of one body.
-const MOST_BYTES: usize = 16 * 1024;
+/// Most bytes that are kept of one body: the window that servers usually open for a stream, and a frame. What a server does
+/// not process gets no more than that window.
+const MOST_BYTES: usize = 80 * 1024;
+/// Most bytes that are given out at once, so that no more than the window is taken.
+const PIECE: usize = 16 * 1024;
 /// Most frames that are kept of one body. Each may hold a buffer that is larger than the frame.
 const MOST_FRAMES: usize = 16;
 
@@ -32,6 +35,8 @@ pub(super) enum Replay {
 pub(super) struct Kept {
     source: Box<Streaming>,
     frames: SmallVec<[Bytes; 1]>,
+    /// What is left of a frame that was given out in part.
+    rest: Bytes,
     bytes: usize,
     /// Whether all that was taken is kept.
     whole: bool,
@@ -55,6 +60,7 @@ impl Replay {
             ClientBody::Streaming(source) => Self::Kept(Rc::new(RefCell::new(Kept {
                 source,
                 frames: SmallVec::new(),
+                rest: Bytes::new(),
                 bytes: 0,
                 whole: true,
                 ended: false,
@@ -68,6 +74,15 @@ impl Replay {
     /// Whether there is no body.
     pub(super) const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
+    }
+
+    /// Gives up what was kept: there will be no other attempt.
+    pub(super) fn forget(&self) {
+        if let Self::Kept(shared) = self {
+            let mut kept = shared.borrow_mut();
+            kept.whole = false;
+            kept.frames.clear();
+        }
     }
 
     /// The body for another attempt; none if a part was taken that was not kept.
@@ -87,6 +102,18 @@ impl Replay {
 }
 
 impl Kept {
+    /// The beginning of a frame that is too long to be given out at once. What is left follows.
+    fn cut(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(mut data) if data.len() > PIECE => {
+                self.rest = data.split_off(PIECE);
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(trailers) => trailers,
+        }
+    }
+
     /// Keeps a frame, or gives up.
     fn keep(&mut self, frame: &Frame<Bytes>) {
         let fits = |data: &&Bytes| self.bytes + data.len() <= MOST_BYTES && self.frames.len() < MOST_FRAMES;
@@ -116,7 +143,11 @@ impl Attempted {
         if kept.ended {
             return Poll::Ready(None);
         }
-        let polled = ready!(kept.source.poll(cx));
+        let polled = match kept.rest.is_empty() {
+            true => ready!(kept.source.poll(cx)),
+            false => Some(Ok(Frame::data(std::mem::take(&mut kept.rest)))),
+        };
+        let polled = polled.map(|frame| frame.map(|frame| kept.cut(frame)));
         match &polled {
             Some(Ok(frame)) => {
                 kept.keep(frame);
@@ -131,12 +162,18 @@ impl Attempted {
     /// Whether nothing follows.
     pub(super) fn is_end_stream(&self) -> bool {
         let kept = self.kept.borrow();
-        self.position >= kept.frames.len() && (kept.ended || kept.source.body().is_end_stream())
+        self.position >= kept.frames.len()
+            && kept.rest.is_empty()
+            && (kept.ended || kept.source.body().is_end_stream())
     }
 
     /// How much follows, where that is known.
     pub(super) fn size_hint(&self) -> SizeHint {
         let kept = self.kept.borrow();
-        if kept.frames.is_empty() { kept.source.body().size_hint() } else { SizeHint::default() }
+        if kept.frames.is_empty() && kept.rest.is_empty() {
+            kept.source.body().size_hint()
+        } else {
+            SizeHint::default()
+        }
     }
 }

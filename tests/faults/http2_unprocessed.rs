@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::http2::{
-    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS, STATUS_200, before, frame,
-    literal, ok,
+    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS, STATUS_200, WINDOW_UPDATE,
+    before, frame, literal, ok,
 };
 use super::script::Scripted;
 use super::support;
+
+/// `INITIAL_WINDOW_SIZE` (RFC 9113 §6.5.2).
+fn initial_window(bytes: u32) -> Vec<u8> {
+    [&[0, 4][..], &bytes.to_be_bytes()].concat()
+}
 
 /// `MAX_CONCURRENT_STREAMS` (RFC 9113 §6.5.2).
 fn max_streams(count: u32) -> Vec<u8> {
@@ -26,13 +31,15 @@ async fn what_the_upstream_did_not_process_is_sent_again() {
             ("POST", 0, "200 -"),
             ("POST", 2, "200 -"),
             ("POST", 10_000, "200 -"),
+            ("POST", 60_000, "200 -"),
             // More than is kept: a part of it is lost with the stream.
-            ("POST", 60_000, "502 upstream_invalid"),
+            ("POST", 150_000, "502 upstream_invalid"),
         ] {
             // The first request on the first two connections is answered, the second is not processed.
             let upstream = Scripted::start(move |wire| async move {
                 let number = wire.number;
-                let mut connection = Frames::begin(wire, b"").await;
+                let mut connection = Frames::begin(wire, &initial_window(200_000)).await;
+                connection.say(&frame(WINDOW_UPDATE, 0, 0, &400_000_u32.to_be_bytes())).await;
                 while let Some((stream, length)) = connection.whole_request().await {
                     if number < 2 && (stream > 1 || number == 1) {
                         connection.say(&say(stream)).await;
@@ -118,4 +125,46 @@ async fn no_more_streams_are_opened_than_the_upstream_has_allowed() {
     let (verdicts, ()) = tokio::join!(calls, release);
     assert_eq!(verdicts, ["200 -"; 4]);
     assert_eq!(early.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn requests_above_the_limit_of_streams_use_other_connections() {
+    let (held, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (count, sign) = (Arc::clone(&held), Arc::clone(&gate));
+    let upstream = Scripted::start(move |wire| {
+        let (count, sign) = (Arc::clone(&count), Arc::clone(&sign));
+        async move {
+            let first = wire.number == 0;
+            let mut connection = Frames::begin(wire, &max_streams(2)).await;
+            if first {
+                let stream = connection.request().await.unwrap();
+                connection.say(&ok(stream)).await;
+            }
+            let mut streams = Vec::new();
+            while let Some(stream) = connection.request().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                streams.push(stream);
+                if streams.len() == 2 {
+                    let _permit = sign.acquire().await.unwrap();
+                    for stream in streams.drain(..) {
+                        connection.say(&ok(stream)).await;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let rig = before(&upstream).await;
+    assert_eq!(rig.verdict("GET", "/0").await, "200 -", "its settings are known now");
+    let calls = futures_util::future::join_all((0..6).map(|_| rig.verdict("POST", "/1")));
+    let release = async {
+        support::eventually("six streams are open", || async {
+            (held.load(Ordering::SeqCst) == 6).then_some(())
+        })
+        .await;
+        gate.add_permits(1);
+    };
+    let (verdicts, ()) = tokio::join!(calls, release);
+    assert_eq!(verdicts, ["200 -"; 6]);
+    assert_eq!(upstream.connections(), 3);
 }
