@@ -664,3 +664,13 @@ fn brackets_stand_around_ipv6_addresses_alone() {
     ]);
     assert!(parse(&with(url, "'http://[::1]:9000'")).is_ok());
 }
+
+#[test]
+fn a_variable_with_a_byte_order_mark_is_named() {
+    let from = "audience: https://api.example.com/orders";
+    assert_refused(&[(
+        from,
+        "audience: ⟦\"${MARKED}\"",
+        "the value of `MARKED` begins with a byte order mark",
+    )]);
+}

@@ -64,6 +64,7 @@ fn env(name: &str) -> Option<String> {
         "NUMBER" => Some("42".to_owned()),
         "EVIL" => Some("orders:read]\n    public: true # ".to_owned()),
         "PADDED" => Some("https://api.example.com/orders\n".to_owned()),
+        "MARKED" => Some("\u{feff}https://api.example.com/orders".to_owned()),
         "EMPTY" => Some(String::new()),
         "SECRET" => Some("s3cret-value".to_owned()),
         _ => None,

@@ -2,6 +2,7 @@
 //!
 //! 1. Expansion happens after parsing, scalar by scalar: a value cannot add keys, items or lines to the policy.
 //! 2. A variable that is not set is an error, never an empty text.
+//!    Nor may a value begin with a byte order mark, which nobody sees.
 //! 3. `$${` stands for `${`; any other `$` stands for itself. What came from a variable is not expanded again.
 
 use std::borrow::Cow;
@@ -39,6 +40,9 @@ pub(super) fn expand(
             return Err("the name in `${…}` is not a variable's: letters, digits and `_`".to_owned());
         }
         let value = env(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?;
+        if value.starts_with('\u{feff}') {
+            return Err(format!("the value of `{name}` begins with a byte order mark: set it without one"));
+        }
         if value.trim() != value {
             padded(name);
         }
