@@ -1,6 +1,7 @@
 //! One worker's view of the policy in force, and the ids it gives its requests.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,14 +21,16 @@ pub(super) struct View {
 impl View {
     /// A view of `live`; connections of `previous` to unchanged upstreams are taken over.
     pub(super) fn new(live: Arc<Live>, previous: Option<&Self>, metrics: &Rc<WorkerMetrics>) -> Self {
+        let kept = previous.map_or(&[][..], |view| &view.pools);
+        let kept: HashMap<_, _> = kept.iter().map(|pool| (pool.cell.id, pool)).collect();
         let pools = live
             .upstreams
             .iter()
             .zip(&live.upstream_metrics)
             .map(|(cell, metric)| {
                 let meter = UpstreamMeter { metrics: Rc::clone(metrics), upstream: *metric };
-                let old = previous.and_then(|view| view.pools.iter().find(|pool| pool.cell.id == cell.id));
-                old.map_or_else(|| Rc::new(Pool::new(Arc::clone(cell), meter)), Rc::clone)
+                kept.get(&cell.id)
+                    .map_or_else(|| Rc::new(Pool::new(Arc::clone(cell), meter)), |pool| Rc::clone(pool))
             })
             .collect();
         Self { live, pools }

@@ -1,6 +1,7 @@
 //! A snapshot together with the cells it uses, and the process that swaps them.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -51,17 +52,17 @@ impl Live {
     ///
     /// TLS settings that rustls refuses.
     pub fn new(snapshot: Snapshot, previous: Option<&Self>, metrics: &Metrics) -> Result<Self, TlsError> {
-        let issuers = snapshot.issuers.iter().map(|(_, policy)| {
-            let old = previous
-                .and_then(|live| live.issuers.iter().find(|cell| cell.policy().issuer == policy.issuer));
-            match old {
-                Some(cell) if cell.policy() == policy => Arc::clone(cell),
-                Some(cell) => IssuerCell::succeeding(policy.clone(), cell),
-                None => IssuerCell::new(policy.clone()),
-            }
+        let kept = previous.map_or(&[][..], |live| &live.issuers);
+        let kept: HashMap<_, _> = kept.iter().map(|cell| (&cell.policy().issuer, cell)).collect();
+        let issuers = snapshot.issuers.iter().map(|(_, policy)| match kept.get(&policy.issuer).copied() {
+            Some(cell) if cell.policy() == policy => Arc::clone(cell),
+            Some(cell) => IssuerCell::succeeding(policy.clone(), cell),
+            None => IssuerCell::new(policy.clone()),
         });
+        let kept = previous.map_or(&[][..], |live| &live.upstreams);
+        let kept: HashMap<_, _> = kept.iter().map(|cell| (&cell.policy.name, cell)).collect();
         let upstreams = snapshot.upstreams.iter().map(|policy| {
-            let old = previous.and_then(|live| live.upstreams.iter().find(|cell| cell.policy == *policy));
+            let old = kept.get(&policy.name).filter(|cell| cell.policy == *policy);
             old.map_or_else(|| UpstreamCell::new(policy.clone()), |cell| Ok(Arc::clone(cell)))
         });
         let tls =
