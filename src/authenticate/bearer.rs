@@ -21,6 +21,11 @@ const PREFIX: usize = "Bearer ".len();
 ///
 /// `credential_missing`, `credential_ambiguous`, `token_malformed`.
 pub fn extract(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
+    find(headers, max_token).and_then(check_form)
+}
+
+/// The same without a look at the form of the token: a token that was accepted before has the right one.
+pub(super) fn find(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     let field = fields
         .next()
@@ -45,10 +50,16 @@ pub fn extract(headers: &HeaderMap, max_token: usize) -> Result<&str, Reject> {
             "the Authorization field holds no Bearer credential",
         ));
     }
-    match rest.strip_prefix(' ') {
-        Some(token) if is_b64token(token) => Ok(token),
-        Some(_) | None => Err(malformed("not one space and one token after the scheme")),
-    }
+    rest.strip_prefix(' ').filter(|token| !token.is_empty()).ok_or_else(no_token)
+}
+
+/// Refuses what is no `b64token`.
+pub(super) fn check_form(token: &str) -> Result<&str, Reject> {
+    if is_b64token(token) { Ok(token) } else { Err(no_token()) }
+}
+
+fn no_token() -> Reject {
+    malformed("not one space and one token after the scheme")
 }
 
 fn malformed(cause: &'static str) -> Reject {

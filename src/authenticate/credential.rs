@@ -98,7 +98,7 @@ impl Credential<'_> {
 }
 
 impl<'a> Presented<'a> {
-    /// Takes the one token out of the head.
+    /// Takes the one token out of the head. The form of one in `Authorization` is not checked yet ([`bearer::check_form`]).
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl<'a> Presented<'a> {
             Some(places) => self.place(places)?,
         };
         let token = match place {
-            TokenPlace::Authorization => bearer::extract(self.headers, self.max_token)?,
+            TokenPlace::Authorization => bearer::find(self.headers, self.max_token)?,
             TokenPlace::Field(name) => self.whole(name)?,
             TokenPlace::Subprotocol(name) => {
                 let offer = Offer::parse(self.headers, name, self.max_token)?;

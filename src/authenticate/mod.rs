@@ -195,10 +195,14 @@ pub fn authenticate<K: Knowledge>(
     now: Timestamp,
     checks: &mut Checks,
 ) -> Result<Principal, Stop> {
-    let credential = check(checks, Check::Credential, presented.credential())?;
+    let credential = match presented.credential() {
+        Ok(credential) => credential,
+        Err(reject) => return check(checks, Check::Credential, Err(reject)),
+    };
     if let Some(facts) = knowledge.facts(credential.token) {
         let known = issuers.find(facts.issuer.as_str());
         if let Some((issuer, policy)) = known {
+            checks.passed(Check::Credential);
             if let Err(reject) = credential.fits(policy) {
                 return check(checks, Check::Issuer, Err(reject));
             }
@@ -209,6 +213,7 @@ pub fn authenticate<K: Knowledge>(
             return Ok(Principal::new(facts, issuer, true));
         }
     }
+    check(checks, Check::Credential, bearer::check_form(credential.token))?;
     let (issuer, facts) = jwt::verify(credential, issuers, knowledge, now, checks)?;
     let policy = issuers.get(issuer).ok_or(Reject::new(Reason::Internal))?;
     check(checks, Check::Lifetime, claims::check_times(&facts, policy, now))?;

@@ -42,10 +42,13 @@ pub(super) fn append(bytes: &mut Vec<u8>, name: &str) {
         bytes.extend_from_slice(&spelled);
         begins_word = next;
     }
+    let end = bytes.len() + rest.len();
     let mut last = [0; 8];
     last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
     let (spelled, _) = capitalize(last, begins_word);
-    bytes.extend_from_slice(spelled.get(..rest.len()).unwrap_or_default());
+    // Eight bytes and a cut cost less than a copy of unknown length.
+    bytes.extend_from_slice(&spelled);
+    bytes.truncate(end);
 }
 
 /// The mark of the first byte of a word.
