@@ -5,7 +5,7 @@
 //! 2. A request brings its credential in one place. Fields in two places that count for the route are refused, whatever is
 //!    in them: which one counts must not depend on who reads.
 //! 3. The whole value of a `token_header` field is one token, without a scheme.
-//! 4. A token counts only in the place of its issuer ([`Credential::fits`]): a proxy in front vouches for its field, not for
+//! 4. A token counts only in the place of its issuer (`Credential::fits`): a proxy in front vouches for its field, not for
 //!    what a client writes elsewhere.
 
 use std::fmt;

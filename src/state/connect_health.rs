@@ -2,7 +2,7 @@
 //!
 //! 1. An address fails from a connection that could not be opened until the next one that could. Connections that are open
 //!    already say nothing of it.
-//! 2. The log has a line when an address begins to fail, one each [`TELL_INTERVAL`] while it does, and one when it is back.
+//! 2. The log has a line when an address begins to fail, one each `TELL_INTERVAL` while it does, and one when it is back.
 //! 3. While no address fails, a new connection costs one load of a number; a request on an open connection costs nothing.
 
 use std::collections::BTreeMap;
