@@ -1,9 +1,9 @@
 //! A new connection to an upstream, up to the protocol that is spoken on it.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +29,20 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Streams that are opened before the upstream has said how many it takes. More of them it might refuse.
 const STREAMS_BEFORE_SETTINGS: usize = 1;
 
+/// How long, and how often, its settings are waited for before others may use a further connection to the same address. They
+/// are the first that an upstream sends (RFC 9113 §3.4).
+const SETTINGS_WAIT: Duration = Duration::from_millis(1);
+const SETTINGS_WAITS: u32 = 50;
+
+/// hyper's side of an HTTP/2 connection.
+type Connection = http2::Connection<TokioIo<Io>, ClientBody, LocalExecutor>;
+
 /// An HTTP/2 connection: a task of its own drives it.
 #[derive(Debug)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<ClientBody>,
-    /// How many streams the upstream takes at once, as it last said.
-    streams: Rc<Cell<usize>>,
+    /// What the task drives: it knows how many streams the upstream takes at once.
+    connection: Rc<RefCell<Pin<Box<Connection>>>>,
     _counted: Counted,
     driver: AbortHandle,
 }
@@ -190,25 +198,30 @@ impl Http2 {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Unconnected { fault: ConnectFault::Protocol, error: error.to_string() })?;
-        let streams = Rc::new(Cell::new(STREAMS_BEFORE_SETTINGS));
-        let told = Rc::clone(&streams);
+        let connection = Rc::new(RefCell::new(Box::pin(connection)));
+        let driven = Rc::clone(&connection);
         let task = tokio::task::spawn_local(async move {
-            let mut connection = pin!(connection);
-            let ended = poll_fn(|cx| {
-                let polled = connection.as_mut().poll(cx);
-                told.set(connection.current_max_send_streams());
-                polled
-            });
-            if let Err(error) = ended.await {
+            if let Err(error) = poll_fn(|cx| driven.borrow_mut().as_mut().poll(cx)).await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, streams, _counted: counted, driver: task.abort_handle() })
+        Ok(Self { sender, connection, _counted: counted, driver: task.abort_handle() })
     }
 
     /// How many streams may be open at once; `None` before the upstream has said so. What is above that waits in the library,
     /// and is lost if the connection ends before its turn.
     pub(super) fn max_streams(&self) -> Option<usize> {
-        Some(self.streams.get()).filter(|streams| *streams > STREAMS_BEFORE_SETTINGS)
+        let streams = self.connection.try_borrow().ok()?.current_max_send_streams();
+        Some(streams).filter(|streams| *streams > STREAMS_BEFORE_SETTINGS)
+    }
+
+    /// Waits until the upstream has said how many streams it takes, for a moment at most.
+    pub(super) async fn settle(&self) {
+        for _ in 0..SETTINGS_WAITS {
+            if self.max_streams().is_some() {
+                return;
+            }
+            tokio::time::sleep(SETTINGS_WAIT).await;
+        }
     }
 }

@@ -357,6 +357,10 @@ impl Slot {
         let io = connect(&pool.cell, &slot.address, terms.connect).await?;
         let connection = Http2::over(io, terms.header_bytes, pool.meter.opened()).await?;
         pool.cell.connected(slot.address.socket);
+        if !slot.multiplexed.borrow().is_empty() {
+            // The others are full: how many more this one takes must be known before a burst comes to it.
+            connection.settle().await;
+        }
         let shared = Rc::new(Multiplexed {
             connection,
             streams: Cell::new(0),
