@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::client::conn::http2;
@@ -42,7 +43,7 @@ type Connection = http2::Connection<TokioIo<Io>, ClientBody, LocalExecutor>;
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<ClientBody>,
     /// What the task drives: it knows how many streams the upstream takes at once.
-    connection: Rc<RefCell<Pin<Box<Connection>>>>,
+    connection: Rc<RefCell<Option<Pin<Box<Connection>>>>>,
     _counted: Counted,
     driver: AbortHandle,
 }
@@ -198,10 +199,17 @@ impl Http2 {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Unconnected { fault: ConnectFault::Protocol, error: error.to_string() })?;
-        let connection = Rc::new(RefCell::new(Box::pin(connection)));
+        let connection = Rc::new(RefCell::new(Some(Box::pin(connection))));
         let driven = Rc::clone(&connection);
         let task = tokio::task::spawn_local(async move {
-            if let Err(error) = poll_fn(|cx| driven.borrow_mut().as_mut().poll(cx)).await {
+            let poll = |cx: &mut Context<'_>| match &mut *driven.borrow_mut() {
+                Some(connection) => connection.as_mut().poll(cx),
+                None => Poll::Ready(Ok(())),
+            };
+            let ended = poll_fn(poll).await;
+            // Requests that wait in it end with it, and no more are taken.
+            drop(driven.borrow_mut().take());
+            if let Err(error) = ended {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
@@ -211,14 +219,14 @@ impl Http2 {
     /// How many streams may be open at once; `None` before the upstream has said so. What is above that waits in the library,
     /// and is lost if the connection ends before its turn.
     pub(super) fn max_streams(&self) -> Option<usize> {
-        let streams = self.connection.try_borrow().ok()?.current_max_send_streams();
+        let streams = self.connection.try_borrow().ok()?.as_ref()?.current_max_send_streams();
         Some(streams).filter(|streams| *streams > STREAMS_BEFORE_SETTINGS)
     }
 
-    /// Waits until the upstream has said how many streams it takes, for a moment at most.
-    pub(super) async fn settle(&self) {
+    /// Waits until the upstream has said how many streams it takes, for a moment at most, unless this is the `first` connection.
+    pub(super) async fn settle_unless(&self, first: bool) {
         for _ in 0..SETTINGS_WAITS {
-            if self.max_streams().is_some() {
+            if first || self.max_streams().is_some() {
                 return;
             }
             tokio::time::sleep(SETTINGS_WAIT).await;

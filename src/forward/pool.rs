@@ -342,10 +342,8 @@ impl Slot {
             return Ok(Self::lease(slot, Carrier::Exclusive(Some(connection)), false));
         }
         // One limit for all of it: whoever waits here while others fail one after the other is not served by the next.
-        match tokio::time::timeout(limit, Self::multiplex(slot, pool, terms)).await {
-            Ok(lease) => lease,
-            Err(_) => Err(Unconnected::late(limit)),
-        }
+        let opened = tokio::time::timeout(limit, Self::multiplex(slot, pool, terms)).await;
+        opened.unwrap_or_else(|_| Err(Unconnected::late(limit)))
     }
 
     /// A new HTTP/2 connection, or the one that somebody else has opened meanwhile.
@@ -357,10 +355,9 @@ impl Slot {
         let io = connect(&pool.cell, &slot.address, terms.connect).await?;
         let connection = Http2::over(io, terms.header_bytes, pool.meter.opened()).await?;
         pool.cell.connected(slot.address.socket);
-        if !slot.multiplexed.borrow().is_empty() {
-            // The others are full: how many more this one takes must be known before a burst comes to it.
-            connection.settle().await;
-        }
+        // The others are full: how many more this one takes must be known before a burst comes to it.
+        let first = slot.multiplexed.borrow().is_empty();
+        connection.settle_unless(first).await;
         let shared = Rc::new(Multiplexed {
             connection,
             streams: Cell::new(0),
