@@ -192,23 +192,6 @@ async fn before(upstream: &str) -> (TestIssuer, Gateway) {
 }
 
 #[tokio::test]
-async fn a_response_before_the_end_of_the_body_says_that_the_connection_ends() {
-    let upstream = http2(|_, _, respond| ok(respond)).await;
-    let (_issuer, gateway) = before(&upstream).await;
-    let mut client = Client::connect(gateway.address()).await;
-    for _ in 0..3 {
-        client.send(gateway.call("POST", "/status").body("whole").bytes()).await;
-        let response = client.response_to("POST").await.unwrap();
-        assert_eq!((response.text().as_str(), response.header("connection")), ("hello", None), "kept");
-    }
-    client.send(gateway.call("POST", "/status").header("Content-Length", "5").bytes()).await;
-    client.send("half").await;
-    let response = client.response_to("POST").await.unwrap();
-    assert_eq!((response.text().as_str(), response.header("connection")), ("hello", Some("close")));
-    assert!(client.closes().await);
-}
-
-#[tokio::test]
 async fn interim_responses_over_http2_are_not_taken_for_the_response() {
     let upstream = http2(|_, number, mut respond| {
         for _ in 0..number {

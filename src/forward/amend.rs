@@ -15,14 +15,6 @@ pub(super) fn fit_to_status<B>(response: &mut Response<B>) {
     }
 }
 
-/// Says that the connection ends with a response that begins before the request's body was read to its end (RFC 9112 §9.6):
-/// the rest will not be read, so no other request can be found behind it.
-pub(super) fn close_after<B>(response: &mut Response<B>) {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
 /// Says of a response that shared caches must not keep it, unless it says itself what they may do. For requests with
 /// `Authorization` they know by themselves (RFC 9111 §3.5); of a token in another field they know nothing.
 pub(super) fn keep_from_shared_caches(headers: &mut HeaderMap) {

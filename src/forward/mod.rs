@@ -99,9 +99,6 @@ pub async fn forward(
     };
     response.headers_mut().insert(headers::X_REQUEST_ID, way.request_id.clone());
     amend::fit_to_status(&mut response);
-    if !progress.ended() && head.version != Version::HTTP_2 {
-        amend::close_after(&mut response);
-    }
     let stream = is_stream(response.headers());
     if let Some(rules) = &way.route.fields {
         rules.response.apply(response.headers_mut());
