@@ -19,11 +19,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::body::{Broken, Progress};
+use super::deadline::{after, ring};
 use super::expiry::Expiry;
+use super::http1::Rest;
 use super::http1::framing::{Framing, Piece};
-use super::http1::{Rest, after, ring};
 use super::pool::Lease;
+use super::streaming::{Broken, Progress};
 use crate::snapshot::Route;
 
 /// Whether a response is a stream, which may be silent for long and outlive the token it was permitted with.

@@ -2,16 +2,15 @@
 
 use std::rc::Rc;
 
-use http::Method;
 use tokio::time::Instant;
 
 use super::Way;
-use super::body::Progress;
 use super::declared::invalid;
 use super::http1::request::Sending;
 use super::http1::response::{Expected, Head};
 use super::http1::{Fault, Rest};
 use super::pool::Lease;
+use super::streaming::Progress;
 use crate::reject::{Reason, Reject};
 
 /// Sends a request and waits for the head of its answer; once more on a new connection where that can do no harm.
@@ -60,9 +59,4 @@ pub(super) async fn http1_exchange(
             (None, Fault::Malformed(malformed)) => told(&malformed),
         });
     }
-}
-
-/// Whether doing it twice does no more than doing it once (RFC 9110 §9.2.2).
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }

@@ -9,9 +9,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::answer::{Source, UpstreamBody};
-use super::body::{ClientBody, Progress};
+use super::body::ClientBody;
 use super::pool::Lease;
 use super::replay::Replay;
+use super::streaming::Progress;
 use super::{Way, headers};
 use crate::reject::{Reason, Reject};
 
@@ -33,7 +34,7 @@ pub(super) async fn exchange(
 ) -> Result<Response<UpstreamBody>, Reject> {
     let kept = Replay::new(body);
     // Once: only a kept connection can turn out to be dead.
-    let mut repeatable = kept.is_empty() && super::attempt::is_idempotent(method);
+    let mut repeatable = kept.is_empty() && super::replay::is_idempotent(method);
     let mut lease = way.pool.lend(false, way.now, way.terms()).await?;
     let mut last = Reject::because(Reason::UpstreamUnreachable, "the request could not be sent");
     for left in (0..ATTEMPTS).rev() {

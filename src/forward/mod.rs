@@ -15,6 +15,7 @@ mod attempt;
 pub mod body;
 mod bound;
 mod connect;
+mod deadline;
 mod declared;
 mod expiry;
 mod handshake;
@@ -22,11 +23,13 @@ pub mod headers;
 pub mod http1;
 mod http2;
 pub mod identity;
+mod kept;
 mod location;
 mod meter;
 mod pace;
 pub mod pool;
 mod replay;
+pub mod streaming;
 mod upgrade;
 mod way;
 
@@ -49,7 +52,7 @@ use crate::snapshot::{HostHeader, UpstreamProtocol};
 use crate::types::{BodySignal, RawQuery};
 use answer::{Http1Source, Source, UpstreamBody, is_stream};
 use attempt::http1_exchange;
-use body::{ClientBody, Progress};
+use body::ClientBody;
 use bound::Bound;
 use declared::{authority, delimiter, expects_length, forwards_left, invalid, own_authority};
 use expiry::Expiry;
@@ -57,6 +60,7 @@ use headers::{Fields, Outgoing, TrailerNames};
 use http1::request::{Delimiter, HeadBytes, Sending};
 use http1::response::Head;
 use http1::{BODY_ROOM, STREAM_ROOM};
+use streaming::Progress;
 pub use way::Way;
 
 /// The field that tokens come in unless an issuer says otherwise.

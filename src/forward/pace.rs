@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::http1::ring;
+use super::deadline::ring;
 use crate::limits::BodyLimits;
 
 /// The clocks of one request body.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::body::ClientBody;
 use super::connect::{Http2, Unconnected, connect};
+use super::deadline::after;
 use super::http1;
 pub use super::meter::Meter;
 use crate::observe::metrics::ConnectFault;
@@ -146,7 +147,7 @@ impl Lease {
             connection.rest();
             let mut kept = self.slot.kept.borrow_mut();
             if kept.len() < KEPT {
-                kept.push((connection, http1::after(keep)));
+                kept.push((connection, after(keep)));
             }
         }
     }

@@ -5,21 +5,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use smallvec::SmallVec;
+use http::Method;
 
-use super::body::{Broken, ClientBody, Streaming};
-
-/// Most bytes that are kept of one body: the window that servers usually open for a stream, and a frame. What a server does
-/// not process gets no more than that window.
-const MOST_BYTES: usize = 80 * 1024;
-/// Most bytes that are given out at once, so that no more than the window is taken.
-const PIECE: usize = 16 * 1024;
-/// Most frames that are kept of one body. Each may hold a buffer that is larger than the frame.
-const MOST_FRAMES: usize = 16;
+use super::body::ClientBody;
+use super::kept::{Attempted, Kept};
 
 /// The body of a request for all attempts.
 #[derive(Debug)]
@@ -30,43 +20,12 @@ pub(super) enum Replay {
     Kept(Rc<RefCell<Kept>>),
 }
 
-/// What the client sends, and what was taken of it.
-#[derive(Debug)]
-pub(super) struct Kept {
-    source: Box<Streaming>,
-    frames: SmallVec<[Bytes; 1]>,
-    /// What is left of a frame that was given out in part.
-    rest: Bytes,
-    bytes: usize,
-    /// Whether all that was taken is kept.
-    whole: bool,
-    /// Whether the source has ended.
-    ended: bool,
-    attempt: u32,
-}
-
-/// The body for one attempt. It takes nothing once there is a later attempt.
-#[derive(Debug)]
-pub struct Attempted {
-    kept: Rc<RefCell<Kept>>,
-    attempt: u32,
-    position: usize,
-}
-
 impl Replay {
     /// Keeps what will be taken of a body.
     pub(super) fn new(body: ClientBody) -> Self {
         match body {
-            ClientBody::Streaming(source) => Self::Kept(Rc::new(RefCell::new(Kept {
-                source,
-                frames: SmallVec::new(),
-                rest: Bytes::new(),
-                bytes: 0,
-                whole: true,
-                ended: false,
-                attempt: 0,
-            }))),
-            ClientBody::Attempted(attempted) => Self::Kept(attempted.kept),
+            ClientBody::Streaming(source) => Self::Kept(Kept::new(source)),
+            ClientBody::Attempted(attempted) => Self::Kept(attempted.into_kept()),
             ClientBody::Empty => Self::Empty,
         }
     }
@@ -78,10 +37,8 @@ impl Replay {
 
     /// Gives up what was kept: there will be no other attempt.
     pub(super) fn forget(&self) {
-        if let Self::Kept(shared) = self {
-            let mut kept = shared.borrow_mut();
-            kept.whole = false;
-            kept.frames.clear();
+        if let Self::Kept(kept) = self {
+            kept.borrow_mut().forget();
         }
     }
 
@@ -89,91 +46,12 @@ impl Replay {
     pub(super) fn again(&self) -> Option<ClientBody> {
         match self {
             Self::Empty => Some(ClientBody::Empty),
-            Self::Kept(shared) => {
-                let mut kept = shared.borrow_mut();
-                kept.attempt += 1;
-                let attempt = kept.attempt;
-                kept.whole.then(|| {
-                    ClientBody::Attempted(Attempted { kept: Rc::clone(shared), attempt, position: 0 })
-                })
-            }
+            Self::Kept(kept) => Attempted::again(kept).map(ClientBody::Attempted),
         }
     }
 }
 
-impl Kept {
-    /// The beginning of a frame that is too long to be given out at once. What is left follows.
-    fn cut(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        match frame.into_data() {
-            Ok(mut data) if data.len() > PIECE => {
-                self.rest = data.split_off(PIECE);
-                Frame::data(data)
-            }
-            Ok(data) => Frame::data(data),
-            Err(trailers) => trailers,
-        }
-    }
-
-    /// Keeps a frame, or gives up.
-    fn keep(&mut self, frame: &Frame<Bytes>) {
-        let fits = |data: &&Bytes| self.bytes + data.len() <= MOST_BYTES && self.frames.len() < MOST_FRAMES;
-        match frame.data_ref().filter(fits) {
-            Some(data) if self.whole => {
-                self.bytes += data.len();
-                self.frames.push(data.clone());
-            }
-            Some(_) | None => {
-                self.whole = false;
-                self.frames.clear();
-            }
-        }
-    }
-}
-
-impl Attempted {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let mut kept = self.kept.borrow_mut();
-        if kept.attempt != self.attempt {
-            return Poll::Ready(Some(Err(Broken::Upstream)));
-        }
-        if let Some(data) = kept.frames.get(self.position) {
-            self.position += 1;
-            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
-        }
-        if kept.ended {
-            return Poll::Ready(None);
-        }
-        let polled = match kept.rest.is_empty() {
-            true => ready!(kept.source.poll(cx)),
-            false => Some(Ok(Frame::data(std::mem::take(&mut kept.rest)))),
-        };
-        let polled = polled.map(|frame| frame.map(|frame| kept.cut(frame)));
-        match &polled {
-            Some(Ok(frame)) => {
-                kept.keep(frame);
-                self.position += 1;
-            }
-            Some(Err(_)) => {}
-            None => kept.ended = true,
-        }
-        Poll::Ready(polled)
-    }
-
-    /// Whether nothing follows.
-    pub(super) fn is_end_stream(&self) -> bool {
-        let kept = self.kept.borrow();
-        self.position >= kept.frames.len()
-            && kept.rest.is_empty()
-            && (kept.ended || kept.source.body().is_end_stream())
-    }
-
-    /// How much follows, where that is known.
-    pub(super) fn size_hint(&self) -> SizeHint {
-        let kept = self.kept.borrow();
-        if kept.frames.is_empty() && kept.rest.is_empty() {
-            kept.source.body().size_hint()
-        } else {
-            SizeHint::default()
-        }
-    }
+/// Whether doing it twice does no more than doing it once (RFC 9110 §9.2.2).
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }

@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 
 use super::Way;
 use super::answer::{Source, UpstreamBody};
-use super::body::Progress;
 use super::expiry::Expiry;
 use super::http1::response::Head;
 use super::pool::Lease;
+use super::streaming::Progress;
 use crate::admit::{self, websocket::is_handshake};
 use crate::authenticate::subprotocol::Offer;
 use crate::reject::{Reason, Reject};

@@ -30,7 +30,8 @@ use self::looked::Looked;
 use self::request::{SendFault, Sending};
 use self::response::{Expected, Head};
 use self::wire::Io;
-use super::body::Progress;
+use super::deadline::{after, ring};
+use super::streaming::Progress;
 use crate::observe::metrics::Counted;
 
 /// Room for the head of an answer and a small body.
@@ -269,26 +270,6 @@ impl Connection {
     pub(super) fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         ring(self.alarm.as_mut(), cx, deadline)
     }
-}
-
-/// Waits until `deadline` with an alarm that may be set to another time: set back only if it must be, or rang too early.
-pub(super) fn ring(mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-    if deadline < alarm.deadline() {
-        alarm.as_mut().reset(deadline);
-    }
-    while alarm.as_mut().poll(cx).is_ready() {
-        if Instant::now() >= deadline {
-            return Poll::Ready(());
-        }
-        alarm.as_mut().reset(deadline);
-    }
-    Poll::Pending
-}
-
-/// The end of a wait that begins now; one that is too far to be told is a day away.
-pub(super) fn after(limit: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400))
 }
 
 /// What is left of a request when its answer begins.

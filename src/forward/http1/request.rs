@@ -15,9 +15,9 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
 use super::spelling;
-use crate::forward::attempt::is_idempotent;
 use crate::forward::body::ClientBody;
 use crate::forward::headers::Fields;
+use crate::forward::replay::is_idempotent;
 use crate::types::RawQuery;
 
 /// The bytes of a request's head, while it is put together.
