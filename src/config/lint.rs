@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::diagnostic::{Fault, Faults, Place};
-use super::parse::{Hosts, Names, RoutePlaces};
+use super::places::{Names, RoutePlaces};
 use super::read::Node;
 use super::url::ends_in_number;
 use crate::authorize::Mode;
@@ -21,7 +21,8 @@ pub(super) struct Context<'c, 't> {
     pub(super) issuers: &'c Names,
     pub(super) upstreams: &'c Names,
     pub(super) scopes: &'c BTreeMap<Scope, Vec<Scope>>,
-    pub(super) hosts: &'c Hosts,
+    /// The hosts at which no protected route is published, and where they are.
+    pub(super) unserved_hosts: &'c [(&'c str, Place)],
 }
 
 /// Gathers the warnings.
@@ -99,7 +100,6 @@ fn edge(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
         let fault = Fault::new(context.root.place_of(&["gateway", "listen"]), message).key("redirect");
         faults.warn(fault.hint("name the public hosts under `hosts`, or in the routes"));
     }
-    context.hosts.without_listener(&snapshot.gateway).for_each(|fault| faults.warn(fault));
     for (host, value) in &snapshot.hsts {
         if value.as_bytes().ends_with(b"preload") {
             let message = format!("host `{host}` is asked to be preloaded as https only");
@@ -226,10 +226,9 @@ fn unused(snapshot: &Snapshot, context: &Context<'_, '_>, faults: &mut Faults) {
     }
     // A redirect needs to know where a host is, whatever is published there.
     let redirects = snapshot.gateway.listen.iter().any(|listener| listener.redirect);
-    let unserved = if redirects { Vec::new() } else { context.hosts.without_routes(&snapshot.resources) };
-    for (name, place) in unserved {
+    for (name, place) in context.unserved_hosts.iter().filter(|_| !redirects) {
         let message = format!("no protected route is published at host `{name}`");
-        faults.warn(Fault::new(place, message).key(name));
+        faults.warn(Fault::new(*place, message).key(*name));
     }
 }
 

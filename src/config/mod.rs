@@ -14,6 +14,7 @@ mod fingerprint;
 mod lint;
 mod parse;
 mod pem;
+mod places;
 mod raw;
 mod raw_access_log;
 mod raw_groups;

@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::routes::Routes;
 use super::{Declared, Parser};
 use crate::config::diagnostic::{Fault, Place, suggest};
 use crate::config::raw_groups::RawGroup;
@@ -37,6 +36,15 @@ impl Groups<'_> {
             Fault::new(group.place, format!("no route is in group `{name}`")).key(&**name)
         })
     }
+}
+
+/// What routes have taken of groups.
+#[derive(Default)]
+pub(super) struct GroupUse {
+    /// The groups that a route is in.
+    pub(super) names: HashSet<Box<str>>,
+    /// How many keys and values groups have added to routes.
+    nodes: usize,
 }
 
 /// A route as it is compiled.
@@ -81,7 +89,7 @@ impl Parser<'_, '_> {
         &mut self,
         item: &Node<'t>,
         declared: &Declared<'t>,
-        routes: &mut Routes,
+        used: &mut GroupUse,
     ) -> Joined<'t> {
         let Some(node) = item.get("group") else {
             return Joined::Alone;
@@ -95,12 +103,12 @@ impl Parser<'_, '_> {
             self.faults.error(fault);
             return Joined::Failed;
         };
-        routes.groups_in_use.insert(name.into());
+        used.names.insert(name.into());
         let Some(group) = &group.node else {
             return Joined::Failed;
         };
-        routes.joined_nodes = routes.joined_nodes.saturating_add(group.size());
-        if routes.joined_nodes > MAX_NODES {
+        used.nodes = used.nodes.saturating_add(group.size());
+        if used.nodes > MAX_NODES {
             let message =
                 format!("the policy is too large: groups add more than {MAX_NODES} keys and values");
             self.faults.error(Fault::new(Place::START, message).key("groups").hint(SMALLER));

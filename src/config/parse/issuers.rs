@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Names, Parser};
+use super::Parser;
 use crate::authenticate::keys::KeySet;
 use crate::authenticate::{
     AdvertisedScopes, Algorithm, AlgorithmSet, ClaimMap, ClaimPath, IssuerPolicy, KeyRefresh, KeySource,
     TokenTypes,
 };
 use crate::config::diagnostic::{Fault, Place};
+use crate::config::places::Names;
 use crate::config::raw_issuers::{RawClaims, RawIssuer, RawKeyRefresh, RawKeys};
 use crate::config::raw_values::{OneOrMany, RawTokenType};
 use crate::config::read::{Node, decode};

@@ -33,13 +33,12 @@ use std::sync::Arc;
 use fields::Credential;
 use groups::Groups;
 use http::HeaderName;
-pub(super) use resources::Hosts;
-pub(super) use routes::RoutePlaces;
 use routes::Routes;
 
 use super::diagnostic::{Fault, Faults, Place, suggest};
 use super::files::Files;
 use super::lint;
+use super::places::Names;
 use super::raw::SECTIONS;
 use super::read::{Error, Key, Lookup, Map, Node, decode, read};
 use crate::authenticate::{IssuerPolicy, Issuers};
@@ -56,31 +55,6 @@ pub(super) struct Parser<'p, 'e> {
     pub(super) faults: &'p mut Faults,
     pub(super) files: &'p mut Files<'e>,
     pub(super) now: Timestamp,
-}
-
-/// The names a section declares, with their positions; `None` for an entry that has faults of its own.
-#[derive(Debug, Default)]
-pub(super) struct Names(HashMap<Box<str>, (Option<usize>, Place)>);
-
-impl Names {
-    fn insert(&mut self, name: &str, position: Option<usize>, place: Place) {
-        self.0.insert(name.into(), (position, place));
-    }
-
-    /// The position of a name; the outer `None` if it is not declared at all.
-    fn find(&self, name: &str) -> Option<Option<u32>> {
-        let (position, _) = self.0.get(name)?;
-        Some(position.and_then(|position| u32::try_from(position).ok()))
-    }
-
-    /// Where the name is declared.
-    pub(super) fn place(&self, name: &str) -> Place {
-        self.0.get(name).map_or(Place::START, |(_, place)| *place)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        self.0.keys().map(AsRef::as_ref)
-    }
 }
 
 /// The sections that routes refer to, compiled.
@@ -226,7 +200,8 @@ impl Parser<'_, '_> {
             return Some(snapshot);
         }
         self.faults.take_warnings(routes.warnings);
-        groups.unused(&routes.groups_in_use).for_each(|fault| self.faults.warn(fault));
+        groups.unused(&routes.groups.names).for_each(|fault| self.faults.warn(fault));
+        hosts.without_listener(&snapshot.gateway).for_each(|fault| self.faults.warn(fault));
         let context = lint::Context {
             root,
             specs: &routes.specs,
@@ -234,7 +209,7 @@ impl Parser<'_, '_> {
             issuers: &issuer_names,
             upstreams: &upstream_names,
             scopes: &scopes,
-            hosts: &hosts,
+            unserved_hosts: &hosts.without_routes(&snapshot.resources),
         };
         lint::lint(&snapshot, &context, self.faults);
         Some(snapshot)

@@ -4,13 +4,14 @@
 
 use serde_json::Value;
 
-use super::{Declared, Names, Parser};
+use super::{Declared, Parser};
 use crate::authenticate::json::Json;
 use crate::authenticate::{ClaimPath, IssuerPolicy, TenantAssertion};
 use crate::authorize::{
     AllowList, ClaimRule, ClaimTest, HostShape, Mode, Requirement, ScopeExpr, ScopeRequirement, TenantRule,
 };
 use crate::config::diagnostic::{Fault, suggest};
+use crate::config::places::Names;
 use crate::config::raw_routes::{RawMode, RawRequire, RawTenant};
 use crate::config::raw_scopes::{RawScopeExpr, RawScopes};
 use crate::config::raw_values::{OneOrMany, RawClaimTest};

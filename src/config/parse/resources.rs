@@ -33,7 +33,7 @@ type ScopeNames = HashSet<Box<str>>;
 
 /// The compiled section.
 #[derive(Debug, Default)]
-pub(in crate::config) struct Hosts(BTreeMap<Box<str>, Host>);
+pub(super) struct Hosts(BTreeMap<Box<str>, Host>);
 
 #[derive(Debug)]
 struct Host {
@@ -47,7 +47,7 @@ struct Host {
 impl Hosts {
     /// Warnings of origins whose port no listener has. Whether a load balancer in front has it is only known where the policy
     /// speaks of one.
-    pub(in crate::config) fn without_listener(&self, gateway: &Gateway) -> impl Iterator<Item = Fault> {
+    pub(super) fn without_listener(&self, gateway: &Gateway) -> impl Iterator<Item = Fault> {
         let fronted =
             !gateway.trusted_proxies.is_empty() || gateway.listen.iter().any(|own| own.proxy_protocol);
         self.0.iter().filter(move |_| !fronted).filter_map(|(name, host)| {
@@ -221,7 +221,7 @@ impl Hosts {
     }
 
     /// The hosts that are named for nothing: no route is published there, and nothing else is said of them.
-    pub(in crate::config) fn without_routes(&self, resources: &Resources) -> Vec<(&str, Place)> {
+    pub(super) fn without_routes(&self, resources: &Resources) -> Vec<(&str, Place)> {
         let served: HashSet<&str> = resources.0.iter().map(|resource| &*resource.host).collect();
         let unserved = self.0.iter().filter(|(name, host)| host.hsts.is_none() && !served.contains(&***name));
         unserved.map(|(name, host)| (&**name, host.place)).collect()

@@ -1,20 +1,21 @@
 //! The `routes` section.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 
 use super::fields::Named;
-use super::groups::Joined;
+use super::groups::{GroupUse, Joined};
 use super::matches::describe;
 use super::{Declared, Parser};
 use crate::authenticate::TokenPlaces;
 use crate::authorize::Requirement;
 use crate::config::diagnostic::{Fault, Faults, Place, suggest};
 use crate::config::lint;
+use crate::config::places::RoutePlaces;
 use crate::config::raw_routes::{RawMode, RawRoute};
 use crate::config::raw_values::RawWebSocket;
 use crate::config::read::{Node, decode};
@@ -43,15 +44,7 @@ pub(super) struct Routes {
     pub(super) named_fields: Vec<Named>,
     /// Each id with the line it is on.
     ids: HashMap<RouteId, u32>,
-    pub(super) groups_in_use: HashSet<Box<str>>,
-    /// How many keys and values groups have added to routes.
-    pub(super) joined_nodes: usize,
-}
-
-/// Where the parts of a route are that may turn out to be in another's way.
-pub(in crate::config) struct RoutePlaces {
-    pub(in crate::config) matches: Place,
-    path: Place,
+    pub(super) groups: GroupUse,
 }
 
 impl Parser<'_, '_> {
@@ -75,7 +68,7 @@ impl Parser<'_, '_> {
 
     /// Compiles one item of the section, with what its group adds.
     pub(super) fn route_item<'t>(&mut self, item: &Node<'t>, declared: &Declared<'t>, routes: &mut Routes) {
-        match self.joined(item, declared, routes) {
+        match self.joined(item, declared, &mut routes.groups) {
             Joined::Alone => self.whole_route(item, declared, routes),
             Joined::With(item) => self.whole_route(&item, declared, routes),
             Joined::Failed => {}

@@ -1,10 +1,11 @@
 //! Rules that no token can satisfy: warnings, for each is most likely a mistake.
 
-use super::{Declared, Names, Parser};
+use super::{Declared, Parser};
 use crate::authenticate::json::{Json, Limits};
 use crate::authenticate::{ClaimPath, IssuerPolicy, TenantAssertion};
 use crate::authorize::{ClaimRule, ClaimTest, Requirement, TenantRule};
 use crate::config::diagnostic::{Fault, Place};
+use crate::config::places::Names;
 use crate::config::raw_routes::RawRequire;
 use crate::config::raw_values::OneOrMany;
 use crate::config::read::Node;

@@ -3,9 +3,10 @@
 use http::HeaderValue;
 use rustls_pki_types::ServerName;
 
+use super::Parser;
 use super::fields::Credential;
-use super::{Names, Parser};
 use crate::config::diagnostic::{Fault, Place};
+use crate::config::places::Names;
 use crate::config::raw::{RawProtocol, RawUpstream, RawUpstreamTls};
 use crate::config::raw_values::OneOrMany;
 use crate::config::read::{Node, decode};
