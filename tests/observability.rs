@@ -187,7 +187,11 @@ async fn every_refusal_has_a_cause_in_the_log() {
             &["expected `alg` `RS256`", "found `HS256` (unverified)"],
         ),
         (with(good().header("kid", "nobody").mint()), "key_unknown", &["issuer `corp` has no key"]),
-        (with(good().mint_with_signature(&[0; 64])), "signature_invalid", &["the key `", "(unverified)"]),
+        (
+            with(good().mint_with_signature(&[0; 64])),
+            "signature_invalid",
+            &["the signature is not that of a key of issuer `corp`"],
+        ),
         (with(good().without("jti").mint()), "token_claim_missing", &["`jti` is missing"]),
         (
             with(good().scope("orders:write x").mint()),

@@ -19,9 +19,8 @@ use tokio::time::Instant;
 
 use super::body::ClientBody;
 use super::connect::{Http2, Unconnected, connect};
-use super::deadline::after;
-use super::http1;
 pub use super::meter::Meter;
+use super::{deadline, http1};
 use crate::observe::metrics::ConnectFault;
 use crate::reject::{Reason, Reject};
 use crate::snapshot::UpstreamProtocol;
@@ -147,7 +146,7 @@ impl Lease {
             connection.rest();
             let mut kept = self.slot.kept.borrow_mut();
             if kept.len() < KEPT {
-                kept.push((connection, after(keep)));
+                kept.push((connection, deadline::after(keep)));
             }
         }
     }
