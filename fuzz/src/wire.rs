@@ -286,7 +286,10 @@ fn soft_fields(bytes: &mut &[u8]) -> Result<Vec<(String, Vec<u8>)>, Stop> {
             line.iter().position(|byte| *byte == b':').ok_or(Stop::Doubt("a field without a colon"))?;
         let (name, value) = line.split_at(colon);
         let value = trim_blanks(&value[1..]);
-        // This refuses a space before the colon, and a line that goes on from the one before it.
+        // Blanks before the colon of a response are removed (RFC 9112 §5.1). This refuses others in the name, and a line that
+        // goes on from the one before it.
+        let end = name.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
+        let name = &name[..end];
         if name.is_empty() || !name.iter().copied().all(is_token) || !value.iter().copied().all(is_text) {
             return Err(Stop::Doubt("a field that is none"));
         }
