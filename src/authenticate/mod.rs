@@ -200,7 +200,9 @@ pub fn authenticate<K: Knowledge>(
         Err(reject) => return check(checks, Check::Credential, Err(reject)),
     };
     if let Some(facts) = knowledge.facts(credential.token) {
+        // A reload may have given the `iss` to another issuer than the one whose keys verified the token.
         let known = issuers.find(facts.issuer.as_str());
+        let known = known.filter(|(issuer, _)| knowledge.epoch(*issuer) == facts.epoch);
         if let Some((issuer, policy)) = known {
             checks.passed(Check::Credential);
             if let Err(reject) = credential.fits(policy) {

@@ -177,7 +177,8 @@ fn named(claim: &Json) -> SmallVec<[Box<str>; 1]> {
     match claim {
         Json::Array(items) => items.iter().filter_map(one).collect(),
         Json::Object(members) => {
-            members.iter().map(|(name, _)| name).filter(|name| !name.is_empty()).map(Box::from).collect()
+            let set = members.iter().filter(|(name, value)| !name.is_empty() && **value != Json::Null);
+            set.map(|(name, _)| Box::from(name)).collect()
         }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => one(claim).into_iter().collect(),
     }
